@@ -1,0 +1,1 @@
+"""Class-incremental classification: SECA and its baselines."""

@@ -1,0 +1,1 @@
+"""Frozen CLIP towers, dense tokens, prompts, the cost volume and the small embedded CLIP."""

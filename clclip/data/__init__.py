@@ -1,0 +1,1 @@
+"""Readers, the generated shapes world, task splits."""

@@ -1,0 +1,1 @@
+"""Continual object detection: F-ViT and CL-CLIP."""

@@ -1,0 +1,26 @@
+"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input of the user: reported as one line and exit status 2.
+
+    Args:
+        what: what was found, with the offending value.
+        where: the file, key or option in which it was found.
+        expected: what would have been right.
+    """
+
+    def __init__(self, what: str, where: object, expected: str) -> None:
+        self.what, self.where, self.expected = what, str(where), expected
+        super().__init__(" ".join(f"{what}, in {where}, expected {expected}".split()))
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the candidate closest to ``word``, or "" if none is close."""
+    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

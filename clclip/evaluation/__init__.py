@@ -1,0 +1,1 @@
+"""Average precision, accuracy and continual metrics."""

@@ -1,0 +1,1 @@
+"""The fit loop, checkpoints with exact resume, and logging."""
