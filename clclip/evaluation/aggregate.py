@@ -1,0 +1,200 @@
+"""From scores of tasks to the summary of a seed, of an experiment, and to one table of all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from clclip.errors import InputError
+from clclip.evaluation import continual
+from clclip.files import read_json, write_json, write_text
+
+PARTS = ("P", "C", "A")
+PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faster-coco-eval")
+COLUMNS = (
+    "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
+    "P", "C", "A", "std_P", "std_C", "std_A", "forgetting", "average",
+)  # fmt: skip
+
+
+def aggregate_seed(
+    task_dirs: Sequence[Path],
+    out: Path,
+    experiment: str,
+    dataset: str | None = None,
+    protocol: str | None = None,
+) -> None:
+    """Summarise the tasks of one seed.
+
+    Args:
+        task_dirs: the folders of tasks 1, 2, ... with task.json and scores.json; one folder for
+            ``joint``.
+        out: the summary.json to write.
+        experiment: name of the experiment, which no task knows.
+        dataset: name shown for the data; default: the data id of the last task.
+        protocol: name of the protocol, None for groups of the user's own.
+
+    Raises:
+        InputError: if the folders are not the tasks 1..T of one seed.
+    """
+    tasks = [read_json(folder / "task.json") for folder in task_dirs]
+    scores = [read_json(folder / "scores.json") for folder in task_dirs]
+    _check_chain(tasks, task_dirs)
+    last = tasks[-1]
+    groups = last["groups"]
+    after = [score["per_class"] for score in scores]
+    classification = last["kind"] == "classification"
+    counts = scores[-1]["counts"] if classification else None
+    matrix = continual.score_matrix(after, groups, counts)
+    if len(tasks) == 1:
+        forgetting = None
+    elif classification:
+        forgetting = continual.task_forgetting(matrix)
+    else:
+        forgetting = continual.detection_forgetting(after, groups)
+    summary = {
+        "experiment": experiment,
+        "kind": last["kind"],
+        "method": last["method"],
+        "dataset": dataset or last.get("data", {}).get("id"),
+        "protocol": protocol,
+        "seeds": [last["seed"]],
+        "groups": groups,
+        "tasks": [
+            {"task": task["task"], **_three(score["metrics"]), "per_class": score["per_class"]}
+            for task, score in zip(tasks, scores, strict=True)
+        ],
+        "final": _three(scores[-1]["metrics"]),
+        "forgetting": forgetting,
+        "average": continual.mean([score["metrics"]["A"] for score in scores]),
+        "matrix": matrix,
+        "metric": scores[-1]["metric"],
+        "images": scores[-1]["images"],
+        "empty_classes": scores[-1]["empty_classes"],
+        "versions": versions() | {"clip": last.get("clip", {}).get("id")},
+    }
+    write_json(out, summary, indent=1)
+
+
+def _three(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return P, C and A only."""
+    return {part: values[part] for part in PARTS}
+
+
+def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> None:
+    """Check that the folders are tasks 1..T of one seed, each extending the one before."""
+    if not tasks:
+        raise InputError("no task folder", "aggregate", "the folders of tasks 1, 2, ...")
+    first = tasks[0]
+    for place, (task, folder) in enumerate(zip(tasks, folders, strict=True), start=1):
+        if task["task"] != place:
+            raise InputError(f"task {task['task']}", folder, f"task {place}: tasks in order from 1")
+        for key in ("kind", "method", "seed"):
+            if task[key] != first[key]:
+                raise InputError(f"{key} {task[key]!r}", folder, f"{first[key]!r} as in task 1")
+        if place > 1 and task["groups"][:-1] != tasks[place - 2]["groups"]:
+            raise InputError(
+                "other class groups", folder, "the groups of the task before and one more"
+            )
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that decide numbers."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
+    """Average the seeds of one experiment and write its summary.json.
+
+    A score that is null in one seed is averaged over the others. ``per_seed`` keeps each seed's
+    final numbers, which paired comparisons need.
+
+    Raises:
+        InputError: if the summaries are not different seeds of one experiment.
+    """
+    seeds = [read_json(path) for path in seed_summaries]
+    _check_seeds(seeds, seed_summaries)
+    first = seeds[0]
+    same = ("experiment", "kind", "method", "dataset", "protocol", "groups", "metric", "images")
+    summary = {key: first[key] for key in same} | {
+        "seeds": [seed["seeds"][0] for seed in seeds],
+        "tasks": [
+            _mean_task([seed["tasks"][i] for seed in seeds]) for i in range(len(first["tasks"]))
+        ],
+        "final": _over_seeds(continual.mean, [seed["final"] for seed in seeds]),
+        "std": _over_seeds(continual.deviation, [seed["final"] for seed in seeds]),
+        "forgetting": continual.mean([seed["forgetting"] for seed in seeds]),
+        "average": continual.mean([seed["average"] for seed in seeds]),
+        "matrix": [
+            [continual.mean([seed["matrix"][i][j] for seed in seeds]) for j in range(len(row))]
+            for i, row in enumerate(first["matrix"])
+        ],
+        "empty_classes": sorted({name for seed in seeds for name in seed["empty_classes"]}),
+        "per_seed": [
+            {"seed": seed["seeds"][0], "forgetting": seed["forgetting"], "average": seed["average"]}
+            | {"final": seed["final"], "curve": [task["A"] for task in seed["tasks"]]}
+            for seed in seeds
+        ],
+        "versions": first["versions"],
+    }
+    write_json(out, summary, indent=1)
+
+
+def _check_seeds(seeds: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> None:
+    """Check that the summaries belong together."""
+    if not seeds:
+        raise InputError("no seed", "aggregate", "at least one summary.json of a seed")
+    first, known = seeds[0], set()
+    for seed, path in zip(seeds, paths, strict=True):
+        for key in ("experiment", "kind", "method", "metric"):
+            if seed[key] != first[key]:
+                raise InputError(f"{key} {seed[key]!r}", path, f"{first[key]!r} as in {paths[0]}")
+        if len(seed["tasks"]) != len(first["tasks"]):
+            raise InputError(f"{len(seed['tasks'])} tasks", path, f"{len(first['tasks'])} tasks")
+        if seed["seeds"][0] in known:
+            raise InputError(f"seed {seed['seeds'][0]} twice", path, "different seeds")
+        known.add(seed["seeds"][0])
+
+
+def _over_seeds(function: Any, finals: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Apply ``function`` over seeds to each of P, C, A."""
+    return {part: function([final[part] for final in finals]) for part in PARTS}
+
+
+def _mean_task(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean over seeds of one task's entry."""
+    names = list(dict.fromkeys(name for row in rows for name in row["per_class"]))
+    return {
+        "task": rows[0]["task"],
+        **_over_seeds(continual.mean, rows),
+        "per_class": {
+            name: continual.mean([row["per_class"].get(name) for row in rows]) for name in names
+        },
+    }
+
+
+def write_summary_csv(summaries: Sequence[Path], out: Path) -> None:
+    """Write one row per experiment; an empty cell is a number that does not exist."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for summary in map(read_json, summaries):
+        std = {f"std_{part}": value for part, value in summary["std"].items()}
+        row = {key: summary[key] for key in COLUMNS if key in summary} | summary["final"] | std
+        row |= {
+            "tasks": len(summary["tasks"]),
+            "seeds": " ".join(map(str, summary["seeds"])),
+        }
+        writer.writerow({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
+    write_text(out, text.getvalue())

@@ -1,0 +1,94 @@
+"""Numbers that only a task stream has: the score matrix, forgetting, averages.
+
+Notation: after[i][name] is the score (AP or accuracy, percent) of a class after task i + 1, None
+    where the class has
+no test instances or has not been seen yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Scores = Mapping[str, float | None]
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that exist, or None if there is none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def deviation(values: Sequence[float | None]) -> float | None:
+    """Return the sample standard deviation (ddof 1), or None for fewer than two values."""
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    """Return the mean weighted by numbers of images, or None if all weights are zero."""
+    known = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None and w > 0]
+    if not known:
+        return None
+    return float(sum(v * w for v, w in known) / sum(w for _, w in known))
+
+
+def score_matrix(
+    after: Sequence[Scores],
+    groups: Sequence[Sequence[str]],
+    counts: Mapping[str, int] | None = None,
+) -> list[list[float | None]]:
+    """Return matrix[i][j]: the score after task i + 1 on the classes of task j + 1.
+
+    Groups not seen yet are None.
+
+    Args:
+        after: per task, the scores of all classes seen so far.
+        groups: class groups in task order.
+        counts: test images per class. With them a group's score is the mean over images
+            (accuracy), without them the mean over classes (AP).
+    """
+
+    def group_score(scores: Scores, group: Sequence[str]) -> float | None:
+        values = [scores.get(name) for name in group]
+        if counts is None:
+            return mean(values)
+        return weighted_mean(values, [counts.get(name, 0) for name in group])
+
+    return [[group_score(scores, group) for group in groups] for scores in after]
+
+
+def forgetting_per_class(
+    after: Sequence[Scores], groups: Sequence[Sequence[str]]
+) -> dict[str, float | None]:
+    """Return best score so far minus final score, for each class of the tasks before the last.
+
+    "So far" ends before the last task, so that a class which the last task improved counts as
+    negative forgetting.
+    """
+    lost: dict[str, float | None] = {}
+    for name in [name for group in groups[:-1] for name in group]:
+        past = [scores[name] for scores in after[:-1] if scores.get(name) is not None]
+        final = after[-1].get(name)
+        lost[name] = max(past) - final if past and final is not None else None
+    return lost
+
+
+def detection_forgetting(after: Sequence[Scores], groups: Sequence[Sequence[str]]) -> float | None:
+    """Return the mean over classes of the tasks before the last; None for a stream of one task."""
+    if len(after) < 2:
+        return None
+    return mean(list(forgetting_per_class(after, groups).values()))
+
+
+def task_forgetting(matrix: Sequence[Sequence[float | None]]) -> float | None:
+    """Return best minus last accuracy, averaged over the tasks before the last."""
+    if len(matrix) < 2:
+        return None
+    lost = []
+    for column in range(len(matrix) - 1):
+        past = [row[column] for row in matrix[:-1] if row[column] is not None]
+        final = matrix[-1][column]
+        lost.append(max(past) - final if past and final is not None else None)
+    return mean(lost)

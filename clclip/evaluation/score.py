@@ -1,0 +1,130 @@
+"""Scores of one task: AP or accuracy per class, and P, C, A (previous, current, all seen classes).
+
+Torch-free: numpy and faster-coco-eval only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clclip.errors import InputError
+from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
+from clclip.evaluation.continual import mean, weighted_mean
+from clclip.evaluation.matching import ClassMatches, match
+from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
+from clclip.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+
+def score(task_file: Path) -> None:
+    """Score the predictions beside ``task_file``: write scores.json.
+
+    scores.json: ``metrics`` {P, C, A} and ``per_class`` in percent (null: nothing to measure),
+    ``metric`` its name, ``images`` the evaluation flavour, ``counts`` test instances per class,
+    ``empty_classes`` those without any.
+
+    Raises:
+        InputError: if a file is missing or the predictions do not fit the test split.
+    """
+    task = read_json(task_file)
+    scores = SCORERS[task["kind"]](task, task_file.parent)
+    for name in scores["empty_classes"]:
+        logger.warning("class %r has no test instances: left out of all means", name)
+    write_json(task_file.parent / "scores.json", scores, indent=1)
+
+
+def parts(task: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the classes behind P, C and A; for ``joint`` they are the final task's groups."""
+    previous = [name for group in task["groups"][:-1] for name in group]
+    current = list(task["groups"][-1])
+    return {"P": previous, "C": current, "A": previous + current}
+
+
+def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return scores.json of a detection task.
+
+    ``evaluation.images``: ``full`` scores every class on all test images; ``group`` scores P, C
+    and A each on the images that hold an object of its classes, so A may lie outside P..C
+    (per_class then shows a class as in P or C).
+    """
+    groups = parts(task)
+    settings = task.get("evaluation", {})
+    flavour, images = settings.get("ap", "voc_area"), settings.get("images", "full")
+    if flavour not in METRIC_NAMES:
+        raise InputError(f"ap {flavour!r}", folder / "task.json", f"one of {sorted(METRIC_NAMES)}")
+    truth = read_json(folder / "test.json")
+    ids = class_ids(truth, groups["A"], folder / "test.json")
+    detections = read_detections(folder / "predictions.json", truth, ids)
+    ious = COCO_IOUS if flavour == "coco" else (0.5,)
+    levels = [match(truth, detections, ids, iou) for iou in ious]
+
+    metrics: dict[str, float | None] = {}
+    per_class: dict[str, float | None] = {}
+    others: dict[str, dict[str, float | None]] = {"voc_area": {}, "voc07": {}, "coco101": {}}
+    for part, names in groups.items():
+        chosen = None if images == "full" else _images_with(truth, [ids[name] for name in names])
+        values = {name: _percent(levels, name, flavour, chosen) for name in names}
+        metrics[part] = mean(list(values.values()))
+        for other, row in others.items():
+            row[part] = mean([_percent(levels[:1], name, other, chosen) for name in names])
+        per_class = values | per_class
+    counts = {name: int(levels[0][name].object_images.size) for name in groups["A"]}
+    return {
+        "metrics": metrics,
+        "per_class": {name: per_class[name] for name in groups["A"]},
+        "metric": METRIC_NAMES[flavour],
+        "images": images,
+        "other_metrics": {METRIC_NAMES[other]: row for other, row in others.items()},
+        "counts": counts,
+        "empty_classes": [name for name, count in counts.items() if count == 0],
+    }
+
+
+def _percent(
+    levels: list[dict[str, ClassMatches]], name: str, flavour: str, images: set[int] | None
+) -> float | None:
+    """Return one class's AP in percent, the mean over the IoU levels given."""
+    values = []
+    for level in levels:
+        found = level[name] if images is None else level[name].within(images)
+        reading = "coco101" if flavour == "coco" else flavour
+        values.append(average_precision(found.true_positive, found.object_images.size, reading))
+    value = mean(values)
+    return None if value is None else 100 * value
+
+
+def _images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
+    """Return the places of the images that hold an object of one of the categories."""
+    holding = {a["image_id"] for a in truth["annotations"] if a["category_id"] in categories}
+    return {index for index, image in enumerate(truth["images"]) if image["id"] in holding}
+
+
+def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return scores.json of a classification task: accuracies over images, all seen classes."""
+    groups = parts(task)
+    truth = read_json(folder / "test.json")
+    labels, predicted = read_probabilities(folder / "predictions.json", truth, groups["A"])
+    counts = dict.fromkeys(groups["A"], 0)
+    right = dict.fromkeys(groups["A"], 0)
+    for label, guess in zip(labels, predicted, strict=True):
+        counts[label] += 1
+        right[label] += label == guess
+    per_class = {name: 100 * right[name] / n if n else None for name, n in counts.items()}
+    return {
+        "metrics": {
+            part: weighted_mean([per_class[n] for n in names], [counts[n] for n in names])
+            for part, names in groups.items()
+        },
+        "per_class": per_class,
+        "metric": "accuracy",
+        "images": "full",
+        "counts": counts,
+        "empty_classes": [name for name, count in counts.items() if count == 0],
+    }
+
+
+SCORERS = {"detection": score_detection, "classification": score_classification}
