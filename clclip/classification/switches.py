@@ -29,6 +29,7 @@ class ClassificationSwitches(BaseModel):
         "learned", description="class names behind learned tokens (one set a task) or in a sentence"
     )
     prompt_length: int = Field(8, ge=1, description="learned tokens before the class name")
+    prompt_lr: float = Field(0.5, gt=0, description="learning rate of the tokens, relative to lr")
     template: str = Field("a good photo of a {}.", description="sentence for prompt: template")
     distillation: Literal["none", "clip", "previous", "average", "sgakt"] = Field(
         "sgakt", description="teacher: none, raw CLIP, last snapshot, mean of the pool, SG-AKT"
@@ -92,17 +93,3 @@ def resolve_switches(method: str, given: Mapping[str, Any]) -> ClassificationSwi
             f"one of {', '.join(METHODS)}",
         )
     return ClassificationSwitches(**{**METHODS[method], **given})
-
-
-class ClassificationTraining(BaseModel):
-    """Numbers of the optimization (``training:`` in an experiment file); paper section 4."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(10, ge=0)
-    batch_size: int = Field(64, ge=1)
-    lr: float = Field(1e-3, gt=0, description="adapters, mixer, refinement; Adam")
-    prompt_lr: float = Field(5e-4, gt=0, description="prompt tokens")
-    weight_decay: float = Field(5e-4, ge=0)
-    milestones: tuple[int, ...] = Field((), description="epochs after which the rate drops tenfold")
-    image_size: int | None = Field(None, ge=8, description="side in px; null: the tower's own")
