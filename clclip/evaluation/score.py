@@ -16,6 +16,7 @@ from clclip.evaluation.continual import mean, weighted_mean
 from clclip.evaluation.matching import ClassMatches, match
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.files import read_json, write_json
+from clclip.task_file import read_task
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def score(task_file: Path) -> None:
     Raises:
         InputError: if a file is missing or the predictions do not fit the test split.
     """
-    task = read_json(task_file)
+    task = read_task(task_file)
     scores = SCORERS[task["kind"]](task, task_file.parent)
     for name in scores["empty_classes"]:
         logger.warning("class %r has no test instances: left out of all means", name)

@@ -16,6 +16,7 @@ from clclip.evaluation.score import score
 GROUPS = [["cat", "dog"], ["eel"], ["fox"]]
 NAMES = ["cat", "dog", "eel", "fox"]
 IDS = {"cat": 3, "dog": 1, "eel": 90, "fox": 0}
+REST = {"text": {}, "training": {}, "switches": {}}
 # One object per class on its own image (ids 100..103); a second cat on the dog's image.
 OBJECTS = [(100, "cat"), (101, "dog"), (102, "eel"), (103, "fox"), (101, "cat")]
 
@@ -31,7 +32,7 @@ def detection(
     """Write the files of one task; ``found`` are (image, class, right?, score)."""
     groups = groups or GROUPS[:number]
     task = {"kind": "detection", "method": method, "seed": seed, "task": number, "groups": groups}
-    task |= {"data": {"id": "zoo-1"}, "clip": {"id": "embedded-1"}}
+    task |= {"data": {"id": "zoo-1"}, "clip": {"id": "embedded-1"}, "evaluation": {}} | REST
     write(folder / "task.json", task | ({"evaluation": evaluation} if evaluation else {}))
     boxes = {name: [10 * k, 0, 10, 10] for k, name in enumerate(NAMES)}
     test = {
@@ -152,7 +153,8 @@ def classification(folder, number, guesses, seed=0, labels=None):
     names = [n for g in groups for n in g]
     labels = labels or ["cat", "cat", "cat", "dog", "eel", "eel"][: len(guesses)]
     task = {"kind": "classification", "method": "seca", "seed": seed, "task": number}
-    write(folder / "task.json", task | {"groups": groups, "data": {"id": "zoo-1"}})
+    task |= {"groups": groups, "data": {"id": "zoo-1"}, "clip": {"id": "c"}, "evaluation": {}}
+    write(folder / "task.json", task | REST)
     images = [{"id": i, "file_name": f"{i}.png", "label": n} for i, n in enumerate(labels)]
     write(folder / "test.json", {"classes": NAMES, "images": images})
     rows = [[0.7 if n == g else 0.1 for n in names] for g in guesses]
