@@ -1,0 +1,36 @@
+# CLIP-based continual learning as a DAG of tasks; see README.md. Start: uv run snakemake --cores all
+import os
+import shlex
+import sys
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/tasks.smk"
+include: "workflow/rules/summary.smk"
+
+
+wildcard_constraints:
+    experiment=r"[^/]+",
+    seed=r"\d+",
+    task=r"\d+",
+    split="train|test",
+
+
+localrules:
+    all,
+    resolve_task,
+
+
+rule all:
+    default_target: True
+    input:
+        "results/report.html",
+        "results/summary.csv",

@@ -1,0 +1,245 @@
+"""What each sub-command does with its options: find the stage, hand it paths and plain values."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clclip.errors import InputError
+from clclip.files import write_text
+
+
+def from_json(text: str, option: str, kind: type) -> Any:
+    """Read an option's JSON.
+
+    Raises:
+        InputError: if it is not JSON of the expected kind.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON ({error})", option, "JSON text") from None
+    if not isinstance(value, kind):
+        raise InputError(f"got {type(value).__name__}", option, f"a JSON {kind.__name__}")
+    return value
+
+
+def resolve(options: argparse.Namespace) -> None:
+    """Write task.json, whole, exactly as planned."""
+    from clclip.task_file import canonical, check_task
+
+    task = from_json(options.json, "--json", dict)
+    check_task(task, "--json")
+    write_text(options.out, canonical(task) + "\n")
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Generate or verify and index a data set."""
+    from clclip.data.index import prepare as run
+
+    run(from_json(options.spec, "--spec", dict), options.out)
+
+
+def fetch_clip(options: argparse.Namespace) -> None:
+    """Put a CLIP in place."""
+    from clclip.clip.fetch import fetch_clip as run
+
+    run(from_json(options.clip, "--clip", dict), options.out)
+
+
+def pretrain_clip(options: argparse.Namespace) -> None:
+    """Make the embedded CLIP again."""
+    from clclip.clip.pretrain import pretrain_clip as run
+
+    given = {} if options.steps is None else {"steps": options.steps}
+    run(options.out, seed=options.seed, name=options.name, **given)
+
+
+def embed_text(options: argparse.Namespace) -> None:
+    """Embed class names."""
+    from clclip.clip.text import embed_text as run
+
+    run(options.clip, from_json(options.names, "--names", list), options.out)
+
+
+def features(options: argparse.Namespace) -> None:
+    """Compute a feature store."""
+    from clclip.clip.features import build_features
+
+    try:
+        taps = [int(part) for part in options.taps.split(",")]
+    except ValueError:
+        raise InputError(f"got {options.taps!r}", "--taps", "numbers, e.g. 1,2,3") from None
+    build_features(
+        options.data,
+        options.clip,
+        options.split,
+        options.out,
+        size=options.size,
+        dense=options.dense,
+        taps=taps,
+        flip=options.flip,
+    )
+
+
+def split(options: argparse.Namespace) -> None:
+    """Write train.json and test.json of a task."""
+    from clclip.data.split import split_task
+
+    split_task(options.task, options.resources)
+
+
+def _stages(kind: str) -> Any:
+    """Return the module with ``train`` and ``predict`` of a kind."""
+    if kind == "detection":
+        from clclip.detection import stages
+    else:
+        from clclip.classification import stages
+    return stages
+
+
+def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
+    """Run ``train`` or ``predict`` unless the same work was done before."""
+    from clclip.fingerprint import stage_fingerprint
+    from clclip.store import stored
+    from clclip.task_file import read_task
+
+    kind = read_task(options.task)["kind"]
+    code = options.code or stage_fingerprint(stage, kind)
+    if stage == "predict":
+        code += stage_fingerprint("train", kind)
+
+    def work() -> None:
+        getattr(_stages(kind), stage)(options.task, options.resources)
+
+    stored(options.task, options.resources, stage, code, names, work)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a task: weights.safetensors and history.csv beside its task.json."""
+    _stored(options, "train", ["weights.safetensors", "history.csv"])
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Predict the test images of a task: predictions.json beside its task.json."""
+    _stored(options, "predict", ["predictions.json"])
+
+
+def score(options: argparse.Namespace) -> None:
+    """Score a task's predictions: scores.json beside its task.json."""
+    from clclip.evaluation.score import score as run
+
+    run(options.task)
+
+
+def aggregate(options: argparse.Namespace) -> None:
+    """Summarise a seed (``--tasks``) or an experiment (``--summaries``)."""
+    from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed
+
+    if (options.tasks is None) == (options.summaries is None):
+        expected = "either the task folders of a seed or the summaries of the seeds"
+        raise InputError("got both or neither", "--tasks, --summaries", expected)
+    if options.summaries is not None:
+        aggregate_experiment(options.summaries, options.out)
+        return
+    if options.experiment is None:
+        raise InputError("no name", "--experiment", "the experiment's name beside --tasks")
+    aggregate_seed(
+        options.tasks, options.out, options.experiment, options.dataset, options.protocol
+    )
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the report, and print the table and where the page lies."""
+    from clclip.report.page import report as run
+
+    run(options.summaries, options.out, from_json(options.style, "--style", dict))
+
+
+def detect(options: argparse.Namespace) -> None:
+    """Detect objects in images."""
+    from clclip.detection.detect import detect as run
+
+    classes = options.classes.split(",") if options.classes else None
+    run(options.run, options.images, options.out, options.task, classes, options.threshold)
+
+
+def classify(options: argparse.Namespace) -> None:
+    """Classify images."""
+    from clclip.classification.classify import classify as run
+
+    run(options.run, options.images, options.out, options.task, options.top_k)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write one weights file and its card."""
+    from clclip.detection.export import export as run
+
+    run(options.run, options.out, options.task)
+
+
+def describe(options: argparse.Namespace) -> None:
+    """Tell what an experiment would run and need."""
+    from clclip.describe import describe as run
+    from clclip.describe import text
+
+    described = run(options.experiment, options.data_root, options.seeds)
+    print(json.dumps(described, indent=1) if options.json else text(described))
+
+
+def schema(options: argparse.Namespace) -> None:
+    """Print or write the JSON schema of the config files."""
+    from clclip.schema import schema_text
+
+    if options.out is None:
+        print(schema_text(), end="")
+    else:
+        write_text(options.out, schema_text())
+
+
+def probe_dense(options: argparse.Namespace) -> None:
+    """Measure the dense modes of a CLIP."""
+    from clclip.clip.probe import probe_dense as run
+
+    _probe(run, options)
+
+
+def zero_shot(options: argparse.Namespace) -> None:
+    """Measure the zero-shot class of ground-truth boxes."""
+    from clclip.clip.probe import zero_shot as run
+
+    _probe(run, options)
+
+
+def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
+    """Run a probe, print its result and write it if asked."""
+    text = json.dumps(run(options.data, options.clip, options.images), indent=1)
+    print(text)
+    if options.out is not None:
+        write_text(Path(options.out), text + "\n")
+
+
+RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "resolve": resolve,
+    "prepare": prepare,
+    "fetch-clip": fetch_clip,
+    "pretrain-clip": pretrain_clip,
+    "embed-text": embed_text,
+    "features": features,
+    "split": split,
+    "train": train,
+    "predict": predict,
+    "score": score,
+    "aggregate": aggregate,
+    "report": report,
+    "detect": detect,
+    "classify": classify,
+    "export": export,
+    "describe": describe,
+    "schema": schema,
+    "probe-dense": probe_dense,
+    "zero-shot": zero_shot,
+}

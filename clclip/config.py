@@ -1,0 +1,282 @@
+"""The typed configuration: what an experiment file and ``config/config.yaml`` may hold.
+
+Pydantic stands at this edge only; everything behind ``clclip.plan`` sees plain values. The module is
+torch-free and imports in well under 0.3 s, because the Snakefile is parsed once for every job.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from clclip.errors import nearest
+from clclip.validation import as_list, check_groups, check_seeds, open_clip_models
+
+Kind = Literal["detection", "classification"]
+DETECTION_METHODS = (
+    "fvit fvit_current fvit_mma fvit_pseudo fvit_replay fvit_ior clclip joint".split()
+)
+CLASSIFICATION_METHODS = (
+    "zeroshot finetune hpeft hpeft_sgakt hpeft_sevpr seca seca_pp joint".split()
+)
+METHODS = {"detection": DETECTION_METHODS, "classification": CLASSIFICATION_METHODS}
+# keys a data format needs, and keys it may have besides
+FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "shapes": ((), ("world",)),
+    "coco": (("root", "images", "train", "test"), ()),
+    "voc": (("root",), ("year", "train", "test")),
+    "folder": (("root",), ("train", "test", "class_names")),
+    "cifar100": (("root",), ()),
+}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class Strict(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(Strict):
+    """The images and annotations of an experiment."""
+
+    format: Literal["shapes", "coco", "voc", "folder", "cifar100"] = Field(
+        "shapes", description="generated world, COCO json, VOC devkit, image folder or CIFAR-100"
+    )
+    world: str | None = Field(
+        None,
+        description="format shapes: which generated world, e.g. shapes20, shapes80, shapes_cil",
+    )
+    root: str | None = Field(
+        None, description="folder of the data set, relative to data_root or to the experiment file"
+    )
+    images: str | None = Field(None, description="format coco: image folder inside root")
+    train: str | None = Field(
+        None, description="coco: training json inside root; voc: split name; folder: sub-folder"
+    )
+    test: str | None = Field(
+        None, description="coco: test json inside root; voc: split name; folder: sub-folder"
+    )
+    year: str | None = Field(None, description="format voc: 2007 or 2012")
+    class_names: str | None = Field(
+        None, description="format folder: file with one line `folder name` per class, inside root"
+    )
+    image_rule: Literal["overlap", "disjoint", "non_cooccurrence"] = Field(
+        "overlap", description="which images a task may train on when they hold classes of others"
+    )
+    on_bad_box: Literal["fail", "clip", "skip"] = Field(
+        "fail", description="what to do with a box more than 2 px outside its image"
+    )
+    on_bad_image: Literal["fail", "skip"] = Field(
+        "fail", description="what to do with an image that cannot be read"
+    )
+    download: bool = Field(False, description="fetch a published data set when root lacks it")
+
+    @field_validator("year", mode="before")
+    @classmethod
+    def _year_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _belongs(self) -> DataConfig:
+        """Refuse keys that mean nothing for the format, and ask for those it needs."""
+        needed, optional = FORMAT_KEYS[self.format]
+        for key in sorted(set().union(*(a + b for a, b in FORMAT_KEYS.values()))):
+            given = getattr(self, key) is not None
+            if given and key not in needed + optional:
+                raise ValueError(f"key {key!r} has no meaning for format {self.format!r}")
+            if not given and key in needed:
+                raise ValueError(f"format {self.format!r} needs the key {key!r}")
+        return self
+
+
+class ClipConfig(Strict):
+    """The frozen CLIP; left out, the embedded one."""
+
+    model: str = Field("embedded", description="embedded, or an open_clip architecture")
+    tag: str | None = Field(
+        None, description="open_clip's pretrained tag; decides activation and pixel statistics"
+    )
+    file: str | None = Field(None, description="weights file that replaces the tag's bytes")
+
+    @model_validator(mode="after")
+    def _known(self) -> ClipConfig:
+        """Refuse an architecture that open_clip does not have."""
+        if not self.model.startswith("embedded"):
+            known = open_clip_models()
+            if known and self.model not in known:
+                hint = nearest(self.model, known)
+                raise ValueError(f"unknown CLIP model {self.model!r}{hint}")
+            if self.tag is None:
+                raise ValueError(f"clip.tag is missing for {self.model!r} (e.g. openai)")
+        return self
+
+
+class TrainingConfig(Strict):
+    """How one task is trained."""
+
+    epochs: int = Field(8, ge=0, le=10_000, description="passes over the task's training images")
+    lr: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
+    batch_size: int = Field(8, ge=1, le=65_536, description="images per optimizer step")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="optimizer")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="weight decay")
+    schedule: Literal["cosine", "constant", "multistep"] = Field(
+        "cosine", description="learning rate after the warm-up"
+    )
+    milestones: tuple[float, ...] = Field(
+        (0.67, 0.89), description="multistep: fractions of training at which lr is divided by 10"
+    )
+    warmup_steps: int = Field(50, ge=0, le=1_000_000, description="steps of linear warm-up")
+    grad_clip: float | None = Field(
+        10.0, gt=0, description="largest norm of the gradient (null: no limit)"
+    )
+    augment: Literal["none", "flip", "lsj"] = Field(
+        "flip", description="none, horizontal flips, or flips with large-scale jitter"
+    )
+    image_size: int | None = Field(
+        None, ge=16, le=4096, description="side of the square canvas in px (null: the tower's own)"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="precision of tower and experts")
+    cache_features: bool | None = Field(
+        None, description="compute frozen features once (null: yes for the embedded CLIP)"
+    )
+
+    @field_validator("milestones")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)) or any(not 0 < part < 1 for part in value):
+            raise ValueError("milestones must rise strictly between 0 and 1")
+        return value
+
+
+KIND_TRAINING: dict[str, dict[str, Any]] = {
+    "detection": {},
+    "classification": {
+        "epochs": 10,
+        "batch_size": 64,
+        "optimizer": "adam",
+        "weight_decay": 5e-4,
+        "warmup_steps": 0,
+        "augment": "none",
+    },
+}
+
+
+class EvaluationConfig(Strict):
+    """How the predictions are scored; named in every output."""
+
+    ap: Literal["voc_area", "voc07", "coco101", "coco"] = Field(
+        "voc_area", description="AP50 by area, by 11 points, by COCO's 101 points, or AP[.50:.95]"
+    )
+    images: Literal["full", "group"] = Field(
+        "full", description="all test images, or only those holding a class of the group"
+    )
+
+
+class TaskOverride(Strict):
+    """What one task does differently."""
+
+    training: dict[str, Any] = Field({}, description="keys of training that differ in this task")
+    switches: dict[str, Any] = Field({}, description="switches that differ in this task")
+
+
+class Experiment(Strict):
+    """An experiment file."""
+
+    name: str | None = Field(None, description="default: the file's stem")
+    base: str | None = Field(
+        None, description="shipped name or file whose keys this file takes over and overrides"
+    )
+    kind: Kind = Field(description="detection or classification")
+    method: str = Field(description="; ".join(f"{k}: {', '.join(m)}" for k, m in METHODS.items()))
+    data: DataConfig = Field(DataConfig(), description="images and annotations")
+    tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
+    protocol: str | None = Field(None, description="a shipped protocol instead of tasks")
+    text: dict[str, str] = Field({}, description="names used as text where a class name is not one")
+    clip: ClipConfig = Field(ClipConfig(), description="the frozen CLIP")
+    training: dict[str, Any] = Field({}, description="how a task is trained (see TrainingConfig)")
+    per_task: dict[int, TaskOverride] = Field({}, description="by task number: what differs there")
+    switches: dict[str, Any] = Field({}, description="the method's own switches")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how it is scored")
+    seeds: list[int] = Field([0], description="one run per seed")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and not NAME.fullmatch(value):
+            raise ValueError(f"name {value!r} must be letters, digits, '_', '.', '-' (at most 100)")
+        return value
+
+    @field_validator("tasks")
+    @classmethod
+    def _groups(cls, value: list[list[str]] | None) -> list[list[str]] | None:
+        if value is not None:
+            check_groups(value)
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int]) -> list[int]:
+        return check_seeds(value)
+
+    @model_validator(mode="after")
+    def _cross(self) -> Experiment:
+        """Check what no single key can tell."""
+        methods = METHODS[self.kind]
+        if self.method not in methods:
+            hint = nearest(self.method, methods)
+            raise ValueError(
+                f"unknown method {self.method!r} for kind {self.kind!r}{hint}; one of {methods}"
+            )
+        if (self.tasks is None) == (self.protocol is None):
+            raise ValueError("give either tasks or protocol, and not both")
+        if self.kind == "detection" and self.data.format in ("folder", "cifar100"):
+            raise ValueError(f"data.format {self.data.format!r} has no boxes for kind 'detection'")
+        if self.kind == "classification" and self.data.format in ("coco", "voc"):
+            raise ValueError(f"data.format {self.data.format!r} is for kind 'detection'")
+        return self
+
+
+class ReportStyle(Strict):
+    """How the report looks; a change of it reruns the report only."""
+
+    title: str = Field("clclip", max_length=200, description="title of the page")
+    dpi: int = Field(120, ge=30, le=600, description="resolution of raster figures")
+    format: Literal["svg", "png"] = Field(
+        "svg", description="format of the figures beside the page"
+    )
+    examples: int = Field(4, ge=0, le=50, description="test images shown with their detections")
+    palette: str = Field("tab10", max_length=50, description="colour map of matplotlib for methods")
+
+
+class RunConfig(Strict):
+    """``config/config.yaml``: which experiments run, and how they are reported."""
+
+    experiments: list[str] = Field(min_length=1, description="shipped names or experiment files")
+    seeds: list[int] | None = Field(None, description="replaces every experiment's seeds")
+    data_root: str | None = Field(None, description="folder that relative data roots start from")
+    wandb: Literal["off", "offline", "online"] = Field("off", description="log to Weights & Biases")
+    report: ReportStyle = Field(ReportStyle(), description="looks of the report")
+
+    @field_validator("experiments", mode="before")
+    @classmethod
+    def _experiments(cls, value: Any) -> Any:
+        return as_list(value)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seed_list(cls, value: Any) -> Any:
+        return None if value is None else as_list(value)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: list[int] | None) -> list[int] | None:
+        return None if value is None else check_seeds(value)
+
+    @field_validator("wandb", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: Any) -> Any:
+        """YAML reads a bare ``off`` as false."""
+        return "off" if value is False else value

@@ -1,0 +1,118 @@
+"""Fingerprints of code: they change when what a stage does may change, and not with its comments.
+
+Train, predict and score jobs carry one as a parameter, because Snakemake never looks into imported modules
+and its own ``code`` trigger would retrain everything for one space in a shell line.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+STAGES = {
+    ("split", "detection"): "clclip.data.split",
+    ("split", "classification"): "clclip.data.split",
+    ("train", "detection"): "clclip.detection.stages",
+    ("train", "classification"): "clclip.classification.stages",
+    ("predict", "detection"): "clclip.detection.stages",
+    ("predict", "classification"): "clclip.classification.stages",
+    ("score", "detection"): "clclip.evaluation.score",
+    ("score", "classification"): "clclip.evaluation.score",
+}
+# What these decide reaches a stage through task.json alone, or is bookkeeping.
+IGNORED = frozenset(
+    f"clclip.{name}"
+    for name in "cli commands config describe errors experiments files fingerprint plan protocols "
+    "store validation".split()
+)
+
+
+def stage_fingerprint(stage: str, kind: str) -> str:
+    """Return the fingerprint of the code that ``stage`` runs for ``kind``."""
+    return fingerprint(STAGES[stage, kind])
+
+
+@cache
+def fingerprint(module: str, package: Path = PACKAGE) -> str:
+    """Return a digest of ``module`` and of all modules of the package it imports, however deep.
+
+    Args:
+        module: dotted name, e.g. ``clclip.evaluation.score``.
+        package: folder of the package.
+    """
+    total = hashlib.sha256()
+    for name in used_modules(module, package):
+        total.update(f"{name}={_source_digest(_source(name, package))};".encode())
+    return total.hexdigest()[:16]
+
+
+def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
+    """Return the package's modules that ``module`` reaches through imports, itself included, sorted."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _source(name, package)
+        if name in found or name in IGNORED or path is None:
+            continue
+        found.add(name)
+        waiting += _imports(path, name, package.name)
+    return sorted(found)
+
+
+def _source(name: str, package: Path) -> Path | None:
+    """Return the file of a dotted name inside the package, or None if it is not a module."""
+    parts = name.split(".")
+    if parts[0] != package.name:
+        return None
+    path = package.joinpath(*parts[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _tree(path: Path, mtime: int) -> ast.Module:
+    """Parse a file once per version of it."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _imports(path: Path, name: str, root: str) -> list[str]:
+    """Return the dotted names imported anywhere in a file, functions included."""
+    names: list[str] = []
+    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = name.split(".")[: -node.level]
+                base = ".".join([*parts, base] if base else parts)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [found for found in names if found.split(".")[0] == root]
+
+
+def _source_digest(path: Path | None) -> str:
+    """Return the digest of a file's syntax tree without docstrings; comments are never in it."""
+    if path is None:
+        return ""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            # a bare text is a docstring or, after an assignment, its description: it does nothing
+            node.body = [n for n in body if not _is_text(n)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Tell whether a statement is nothing but a text."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -1,0 +1,108 @@
+"""The store of finished tasks: equal work is done once, whichever experiment asks first.
+
+10+10, 10+5+5 and 10+2x5 begin with the same task, and an edit may be taken back. Snakemake's own
+between-workflow cache is experimental, must be asked for on the command line and hashes the shell text of all
+rules above; one owner among the experiments that share a task would change with the list of experiments and
+so cause reruns. So the DAG stays as plain as the files it makes, and the stage itself looks here first:
+``resources/tasks/{digest}/`` under the digest of everything that decides its output - the training slices of
+tasks 1..t and the fingerprint of the code. A lock per entry makes the second of two simultaneous equal jobs
+wait and copy. Deleting the folder is always safe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clclip.files import read_json, replacing, write_json
+from clclip.task_file import digest, read_task, task_folders
+
+logger = logging.getLogger(__name__)
+
+SAME_FIRST_TASK: dict[str, str] = {}
+"""Methods whose first task is another method's: with one group, current classes are all seen ones."""
+
+
+def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the weights of ``task``, given the weights of the tasks before it.
+
+    The evaluation flavour does not; and where a method's first task is another's by definition, it is told as
+    that other's.
+    """
+    kept = {key: value for key, value in task.items() if key != "evaluation"}
+    if task["task"] == 1 and task["method"] in SAME_FIRST_TASK:
+        kept["method"] = SAME_FIRST_TASK[task["method"]]
+        kept["switches"] = {k: v for k, v in task["switches"].items() if k != "columns"}
+    elif task["task"] == 1 and task["method"] in SAME_FIRST_TASK.values():
+        kept["switches"] = {k: v for k, v in task["switches"].items() if k != "columns"}
+    return kept
+
+
+def chain_digest(task_file: Path, stage: str, code: str) -> str:
+    """Return the digest of everything that decides what ``stage`` makes of this task."""
+    chain = [training_slice(read_task(f / "task.json")) for f in task_folders(task_file)]
+    return digest([stage, code, chain], 32)
+
+
+def stored(
+    task_file: Path,
+    resources: Path,
+    stage: str,
+    code: str,
+    names: Sequence[str],
+    work: Callable[[], None],
+) -> bool:
+    """Make the files ``names`` beside ``task_file``: from the store if it has them, else by ``work``.
+
+    Returns:
+        Whether the files came from the store.
+    """
+    from filelock import FileLock
+
+    entry = resources / "tasks" / chain_digest(task_file, stage, code)
+    entry.mkdir(parents=True, exist_ok=True)
+    with FileLock(entry / "lock"):
+        if _fetch(entry, task_file.parent, names):
+            logger.info("%s: taken from %s, made before from the same inputs", stage, entry)
+            return True
+        work()
+        _publish(entry, task_file.parent, names)
+        return False
+
+
+def _fetch(entry: Path, folder: Path, names: Sequence[str]) -> bool:
+    """Copy an entry's files into ``folder`` if all are there and whole."""
+    try:
+        digests = read_json(entry / "files.json")
+        if any(digests[name] != _file_digest(entry / name) for name in names):
+            logger.warning("%s is damaged and not used", entry)
+            return False
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
+    for name in names:
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(entry / name, temporary)
+    return True
+
+
+def _publish(entry: Path, folder: Path, names: Sequence[str]) -> None:
+    """Put the files of ``folder`` into the store: as hard links, which cost no space, where possible."""
+    (entry / "files.json").unlink(missing_ok=True)
+    for name in names:
+        (entry / name).unlink(missing_ok=True)
+        try:
+            os.link(folder / name, entry / name)
+        except OSError:
+            shutil.copyfile(folder / name, entry / name)
+    write_json(entry / "files.json", {name: _file_digest(entry / name) for name in names})
+
+
+def _file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,108 @@
+"""``task.json``: the resolved plan of one task, the only configuration that later stages read.
+
+Kept apart from ``clclip.plan`` so that a stage which reads its task does not depend on how plans are made:
+the fingerprint of its code then changes with this file alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clclip.errors import InputError
+from clclip.files import read_json
+
+KEYS = (
+    "kind method seed task groups text data clip training switches evaluation".split()
+)  # "features" besides, for tasks that read a feature store
+
+
+def canonical(value: Any) -> str:
+    """Return ``value`` as the one JSON text that equal values share (sorted keys, no spaces)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """Return the first ``length`` hex digits of the SHA-256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+def read_task(path: Path) -> dict[str, Any]:
+    """Read and check a task file.
+
+    Raises:
+        InputError: if the file is missing, is not JSON or lacks a key.
+    """
+    task = read_json(path)
+    check_task(task, path)
+    return task
+
+
+def check_task(task: Any, where: object) -> None:
+    """Raise InputError unless ``task`` has the keys of a task file, of the right types."""
+    if not isinstance(task, dict):
+        raise InputError(f"got {type(task).__name__}", where, "the JSON object of a task")
+    for key in KEYS:
+        if key not in task:
+            raise InputError(f"missing key {key!r}", where, "a file made by `clclip resolve`")
+    groups = task["groups"]
+    if not (isinstance(groups, list) and groups and all(isinstance(g, list) and g for g in groups)):
+        raise InputError(f"got groups {groups!r:.60}", where, "non-empty lists of class names")
+    if not isinstance(task["task"], int) or task["task"] < 1:
+        raise InputError(f"got task {task['task']!r:.60}", where, "a number from 1")
+
+
+def previous_classes(task: Mapping[str, Any]) -> list[str]:
+    """Return the classes of earlier tasks, in order; ``joint`` has none."""
+    if task["method"] == "joint":
+        return []
+    return [name for group in task["groups"][:-1] for name in group]
+
+
+def current_classes(task: Mapping[str, Any]) -> list[str]:
+    """Return the classes that this task trains; for ``joint`` all of them."""
+    return seen_classes(task)[len(previous_classes(task)) :]
+
+
+def seen_classes(task: Mapping[str, Any]) -> list[str]:
+    """Return all classes up to this task: column k of every score matrix is the k-th of these."""
+    return [name for group in task["groups"] for name in group]
+
+
+def text_names(task: Mapping[str, Any]) -> list[str]:
+    """Return the text of each seen class: its name unless the task gives another."""
+    return [task["text"].get(name, name) for name in seen_classes(task)]
+
+
+def task_folders(task_file: Path) -> list[Path]:
+    """Return the folders of tasks 1..t, this one last."""
+    number = read_task(task_file)["task"]
+    return [task_file.parent.parent / f"task{k}" for k in range(1, number + 1)]
+
+
+def data_dir(task: Mapping[str, Any], resources: Path) -> Path:
+    """Return the folder of the indexed data set."""
+    return resources / "data" / task["data"]["id"]
+
+
+def clip_dir(task: Mapping[str, Any], resources: Path) -> Path:
+    """Return the folder of the CLIP."""
+    return resources / "clip" / task["clip"]["id"]
+
+
+def features_dir(task: Mapping[str, Any], split: str, resources: Path) -> Path | None:
+    """Return the feature store of a split, or None when the task computes features as it goes."""
+    features = task.get("features")
+    if not features or not features["cache"]:
+        return None
+    return resources / "features" / features["id"] / split
+
+
+def text_file(task: Mapping[str, Any], resources: Path) -> Path:
+    """Return the file of text embeddings of the seen classes, in their order."""
+    from clclip.clip.text import text_id
+
+    return resources / "text" / f"{text_id(task['clip']['id'], text_names(task))}.safetensors"

@@ -1,0 +1,118 @@
+"""Checks of configuration values, and pydantic's errors told as one line."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from clclip.errors import InputError, nearest
+
+Model = TypeVar("Model", bound=BaseModel)
+MAX_SEED = 2**31 - 1
+
+
+def as_list(value: Any) -> Any:
+    """Turn a number, a comma-separated text or a list into a list (the three ways Snakemake has)."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return [value]
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def check_seeds(seeds: list[int]) -> list[int]:
+    """Return ``seeds`` if they are distinct and within 0..2**31-1; ValueError otherwise."""
+    if not seeds:
+        raise ValueError("no seed given; expected at least one, e.g. [0]")
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seed {seed} is outside 0..{MAX_SEED}")
+        if seeds.count(seed) > 1:
+            raise ValueError(f"seed {seed} is given twice")
+    return seeds
+
+
+def check_groups(groups: list[list[str]]) -> None:
+    """Raise ValueError unless the groups are non-empty and no class occurs twice."""
+    if not groups:
+        raise ValueError("no task given; expected at least one list of classes")
+    first: dict[str, int] = {}
+    for number, group in enumerate(groups, start=1):
+        if not group:
+            raise ValueError(f"task {number} has no classes")
+        for name in group:
+            if not name.strip() or name != name.strip() or len(name) > 200:
+                raise ValueError(
+                    f"class name {name!r} in task {number} is blank, padded or too long"
+                )
+            if not name.isprintable():
+                raise ValueError(f"class name {name!r} in task {number} holds control characters")
+            if name in first:
+                raise ValueError(f"class {name!r} is in task {first[name]} and in task {number}")
+            first[name] = number
+
+
+@cache
+def open_clip_models() -> frozenset[str]:
+    """Return open_clip's architecture names without importing it (importing takes seconds)."""
+    return frozenset(p.stem for f in _open_clip_folders() for p in f.glob("*.json"))
+
+
+def open_clip_config(model: str) -> Path | None:
+    """Return open_clip's file on an architecture, or None if it has none."""
+    paths = (folder / f"{model}.json" for folder in _open_clip_folders())
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _open_clip_folders() -> list[Path]:
+    """Return the folders of open_clip's architecture files."""
+    spec = importlib.util.find_spec("open_clip")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return [Path(folder) / "model_configs" for folder in folders]
+
+
+def parse(model: type[Model], values: Any, where: str) -> Model:
+    """Validate ``values``; the first thing wrong becomes one InputError naming its key."""
+    if not isinstance(values, dict):
+        raise InputError(f"got {type(values).__name__}", where, "a mapping of keys to values")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise input_error(model, error, where) from None
+
+
+def input_error(model: type[BaseModel], error: ValidationError, where: str) -> InputError:
+    """Describe the first problem of ``error``: unknown keys first, since they explain others."""
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    problem = problems[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    place = f"{where}: {path}" if path else where
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, problem["loc"][:-1])
+        key = str(problem["loc"][-1])
+        what = f"unknown key {key!r}{nearest(key, known)}"
+        return InputError(what, place, f"one of {', '.join(known)}")
+    if problem["type"] == "missing":
+        return InputError(f"missing key {problem['loc'][-1]!r}", where, f"the key {path}")
+    if problem["type"] == "value_error":
+        return InputError(str(problem["ctx"]["error"]), place, "a consistent value")
+    got = repr(problem["input"])
+    return InputError(f"got {got[:80]}", place, problem["msg"].removeprefix("Input should be "))
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    """Return the keys that the section at ``loc`` knows."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return list(model.model_fields)

@@ -1,0 +1,115 @@
+# The plan of the run, and functions that tell a rule its inputs and parameters. No torch here: this file is
+# read once for every job.
+sys.path.insert(0, workflow.basedir)
+
+from pathlib import Path
+
+from clclip.errors import InputError
+from clclip.fingerprint import stage_fingerprint
+from clclip.plan import canonical, plan_run
+
+# Jobs run this interpreter and this checkout from any --directory. Bytecode is cached even on machines that
+# switch it off: start-up of torch takes three times as long without.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])
+)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+python = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
+shell.prefix("clclip() {{ " + python + ' -m clclip.cli "$@"; }}; ')
+
+# One job at a time holds the accelerator of this host; the SLURM profile sets gpu=1 by itself.
+GPU = int(Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists())
+
+try:
+    PLAN = plan_run(
+        config, [Path.cwd(), Path(os.environ.get("PWD", ".")), Path(workflow.basedir)]
+    )
+except InputError as error:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(2)  # snakemake would turn any exception into a traceback and status 1
+
+
+def planned(wildcards):
+    """Return the task that the wildcards name."""
+    try:
+        return PLAN.task(wildcards.experiment, wildcards.seed, wildcards.task)
+    except KeyError:
+        raise ValueError(f"no task {dict(wildcards)} in this run's config") from None
+
+
+def task_json(wildcards):
+    """Return the canonical JSON of a task: the one way by which config reaches a job."""
+    return planned(wildcards).json
+
+
+def previous_weights(wildcards):
+    """Return the weights of all tasks before this one."""
+    return expand(
+        "results/{experiment}/seed{seed}/task{task}/weights.safetensors",
+        experiment=wildcards.experiment,
+        seed=wildcards.seed,
+        task=range(1, int(wildcards.task)),
+    )
+
+
+def seen_weights(wildcards):
+    """Return the weights of all tasks up to this one."""
+    return [
+        *previous_weights(wildcards),
+        f"results/{wildcards.experiment}/seed{wildcards.seed}/task{wildcards.task}/weights.safetensors",
+    ]
+
+
+def frozen_inputs(split):
+    """Return a function naming the stores that a task reads; their names say their content, so age is no matter."""
+
+    def paths(wildcards):
+        task = planned(wildcards)
+        found = [f"resources/clip/{task.payload['clip']['id']}/clip.json"]
+        if task.text is not None:
+            found.append(f"resources/text/{task.text}.safetensors")
+        if task.features is not None:
+            found.append(f"resources/features/{task.features}/{split}/index.json")
+        else:
+            found.append(f"resources/data/{task.payload['data']['id']}/index.json")
+        return [ancient(path) for path in found]
+
+    return paths
+
+
+def data_index(wildcards):
+    """Return the index of a task's data set."""
+    return f"resources/data/{planned(wildcards).payload['data']['id']}/index.json"
+
+
+def code(*stages):
+    """Return a function giving the fingerprint of the modules that the stages use."""
+
+    def value(wildcards):
+        kind = planned(wildcards).payload["kind"]
+        return "".join(stage_fingerprint(stage, kind) for stage in stages)
+
+    return value
+
+
+def seed_files(name):
+    """Return a function naming the files ``name`` of all tasks of a seed."""
+
+    def paths(wildcards):
+        tasks = range(1, PLAN.experiments[wildcards.experiment].length + 1)
+        return [
+            f"results/{wildcards.experiment}/seed{wildcards.seed}/task{t}/{name}" for t in tasks
+        ]
+
+    return paths
+
+
+def seed_summaries(wildcards):
+    """Return the summaries of an experiment's seeds."""
+    seeds = PLAN.experiments[wildcards.experiment].seeds
+    return [f"results/{wildcards.experiment}/seed{seed}/summary.json" for seed in seeds]
+
+
+def features_of(wildcards):
+    """Return the canonical description of a feature store."""
+    return PLAN.features[wildcards.features]

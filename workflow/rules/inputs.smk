@@ -1,0 +1,95 @@
+# Resources that tasks share: data sets, CLIPs, text embeddings, features. Ids say their content.
+
+
+rule prepare_data:
+    output:
+        "resources/data/{data}/index.json",
+    log:
+        "resources/data/{data}/prepare.log",
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        spec=lambda wildcards: canonical(PLAN.data[wildcards.data]),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "clclip prepare --spec {params.spec:q} --out {params.folder:q} --log {log:q}"
+
+
+rule fetch_clip:
+    output:
+        "resources/clip/{clip}/clip.json",
+        "resources/clip/{clip}/clip.safetensors",
+    log:
+        "resources/clip/{clip}/fetch.log",
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        clip=lambda wildcards: canonical(PLAN.clips[wildcards.clip]),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "clclip fetch-clip --clip {params.clip:q} --out {params.folder:q} --log {log:q}"
+
+
+# Not part of the main job, whose weights ship: snakemake --cores all resources/pretrained/embedded-seed1.safetensors
+rule pretrain_clip:
+    output:
+        "resources/pretrained/{model}-seed{seed}.safetensors",
+    log:
+        "resources/pretrained/{model}-seed{seed}.log",
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "clclip pretrain-clip --name {wildcards.model:q}"
+        " --seed {wildcards.seed} --out {output:q} --log {log:q}"
+
+
+rule embed_text:
+    input:
+        ancient(lambda w: f"resources/clip/{PLAN.texts[w.text]['clip']}/clip.json"),
+    output:
+        "resources/text/{text}.safetensors",
+    log:
+        "resources/text/{text}.log",
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        names=lambda wildcards: canonical(PLAN.texts[wildcards.text]["names"]),
+        clip=subpath(input[0], parent=True),
+    shell:
+        "clclip embed-text --clip {params.clip:q}"
+        " --names {params.names:q} --out {output:q} --log {log:q}"
+
+
+rule extract_features:
+    input:
+        data=ancient(lambda w: f"resources/data/{features_of(w)['data']}/index.json"),
+        clip=ancient(lambda w: f"resources/clip/{features_of(w)['clip']}/clip.json"),
+    output:
+        "resources/features/{features}/{split}/index.json",
+    log:
+        "resources/features/{features}/{split}.log",
+    resources:
+        mem_mb=16000,
+        runtime=720,
+        gpu=GPU,
+    params:
+        data=subpath(input.data, parent=True),
+        clip=subpath(input.clip, parent=True),
+        folder=subpath(output[0], parent=True),
+        size=lambda wildcards: features_of(wildcards)["size"],
+        dense=lambda wildcards: features_of(wildcards)["dense"],
+        taps=lambda wildcards: ",".join(map(str, features_of(wildcards)["taps"])),
+        flip=lambda wildcards: (
+            "--flip"
+            if features_of(wildcards)["flip"] and wildcards.split == "train"
+            else ""
+        ),
+    shell:
+        "clclip features --data {params.data:q} --clip {params.clip:q}"
+        " --split {wildcards.split} --size {params.size} --dense {params.dense:q}"
+        " --taps {params.taps} {params.flip} --out {params.folder:q} --log {log:q}"

@@ -1,0 +1,61 @@
+# From scores to summaries and the report.
+
+
+rule aggregate_seed:
+    input:
+        seed_files("scores.json"),
+        tasks=seed_files("task.json"),
+    output:
+        "results/{experiment}/seed{seed}/summary.json",
+    log:
+        "results/{experiment}/seed{seed}/aggregate.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        folders=lambda wildcards, input: [str(Path(path).parent) for path in input.tasks],
+        dataset=lambda wildcards: PLAN.experiments[wildcards.experiment].dataset,
+        protocol=lambda wildcards: PLAN.experiments[wildcards.experiment].protocol_option,
+    shell:
+        "clclip aggregate --tasks {params.folders:q} --experiment {wildcards.experiment:q}"
+        " --dataset {params.dataset:q} {params.protocol} --out {output:q} --log {log:q}"
+
+
+rule aggregate:
+    input:
+        seed_summaries,
+    output:
+        "results/{experiment}/summary.json",
+    log:
+        "results/{experiment}/aggregate.log",
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "clclip aggregate --summaries {input:q} --out {output:q} --log {log:q}"
+
+
+rule report:
+    input:
+        expand("results/{experiment}/summary.json", experiment=PLAN.experiments),
+    output:
+        report(
+            "results/report.html",
+            caption="../report/report.rst",
+            category="Results",
+        ),
+        report(
+            "results/summary.csv",
+            caption="../report/summary.rst",
+            category="Results",
+        ),
+    log:
+        "results/report.log",
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        style=canonical(PLAN.report),
+    shell:
+        "clclip report --summaries {input:q} --style {params.style:q} --out {output[0]:q}"
+        " --log {log:q}"
