@@ -1,0 +1,72 @@
+"""What checking a data set found: things to say, count and list, as opposed to errors."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Findings:
+    """Collected while a data set is indexed; it ends in ``index.json``.
+
+    Attributes:
+        skipped: {"kind": "image" | "box", "split", "file_name", "id", "reason"} of everything left
+            out on request.
+        clipped: number of boxes cut at the border of their image.
+    """
+
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    clipped: int = 0
+    _notes: Counter[str] = field(default_factory=Counter)
+    _examples: dict[str, str] = field(default_factory=dict)
+
+    def note(self, kind: str, example: str) -> None:
+        """Count one case of a warning; the first example is kept."""
+        self._notes[kind] += 1
+        self._examples.setdefault(kind, example)
+
+    def skip(self, kind: str, split: str, file_name: str, number: int, reason: str) -> None:
+        """List something that was left out."""
+        entry = {
+            "kind": kind,
+            "split": split,
+            "file_name": file_name,
+            "id": number,
+            "reason": reason,
+        }
+        self.skipped.append(entry)
+
+    def skipped_count(self, kind: str) -> int:
+        """Return how many images or boxes were left out."""
+        return sum(entry["kind"] == kind for entry in self.skipped)
+
+    def warnings(self) -> list[str]:
+        """Return one line per kind of warning, with its count and first example."""
+        lines = [
+            f"{kind}: {self._examples[kind]}"
+            if count == 1
+            else f"{kind} ({count} times, first: {self._examples[kind]})"
+            for kind, count in self._notes.items()
+        ]
+        if self.clipped:
+            lines.append(f"{self.clipped} boxes clipped at the border of their image")
+        for kind in ("image", "box"):
+            if count := self.skipped_count(kind):
+                plural = {"image": "images", "box": "boxes"}[kind]
+                lines.append(f"{count} bad {plural} left out, first: {self._first(kind)}")
+        return lines
+
+    def _first(self, kind: str) -> str:
+        """Return the first thing of a kind that was left out, with its reason."""
+        entry = next(entry for entry in self.skipped if entry["kind"] == kind)
+        return f"{entry['file_name']!r} ({entry['reason']})"
+
+    def log(self) -> None:
+        """Log every warning."""
+        for line in self.warnings():
+            logger.warning("%s", line)

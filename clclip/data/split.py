@@ -1,0 +1,222 @@
+"""``clclip split``: the images and labels that one task may see.
+
+Training: images that hold at least one object of a current class, labelled with current classes
+only; objects of past and future classes stay in the picture, unlabelled. Test: every test image,
+labelled with all classes seen so far; which images count (``full`` or ``group``) is the scorer's
+choice.
+
+Image rules (``data.image_rule``):
+
+- ``overlap``: every such image; it returns in each task whose classes it shows (VOC and most COCO
+  protocols).
+- ``non_cooccurrence``: none that holds any annotation, crowds included, of a previous class (IOR).
+- ``disjoint``: no image returns. It belongs to the first task of whose classes it shows an object.
+  With ``data.fractions`` (one per task up to this one) images are dealt out by a hash of their id
+  instead, whatever they show (the partition of CL-DETR, 7/8 and 1/8 for 70+10, with another
+  shuffle). Both depend on tasks 1..t only: a task added later moves no image of an earlier one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clclip.errors import InputError, nearest
+from clclip.files import read_json, write_json
+from clclip.task_file import current_classes, data_dir, previous_classes, read_task, seen_classes
+
+logger = logging.getLogger(__name__)
+
+IMAGE_RULES = ("overlap", "disjoint", "non_cooccurrence")
+
+
+def split_task(task_file: Path, resources: Path) -> None:
+    """Write ``train.json`` and ``test.json`` beside ``task_file``.
+
+    Detection: COCO format with original ids, ``info`` = {"root": absolute image folder, "task",
+    "split", "image_rule", "counts": {class: instances}}. Classification: {"classes", "images":
+    [{"id", "file_name", "label"}], "info"}. Both are sorted by image id.
+
+    Raises:
+        InputError: if a class is not in the data, or the task has no training image.
+    """
+    task = read_task(task_file)
+    home = data_dir(task, resources)
+    index = read_json(home / "index.json")
+    _check_classes(task, index, task_file)
+    data = {split: read_json(home / name) for split, name in index["splits"].items()}
+    if index["kind"] == "detection":
+        train = detection_train(data["train"], task, str(task_file))
+        test = detection_test(data["test"], task)
+    else:
+        train = classification_split(data["train"], current_classes(task))
+        test = classification_split(data["test"], seen_classes(task))
+        _check_images(train, task, len(data["train"]["images"]), str(task_file))
+    root = str((home / index["root"]).resolve())  # an absolute root stays as it is
+    for split, made in (("train", train), ("test", test)):
+        made["info"] = {"root": root, "task": task["task"], "split": split, "counts": _counts(made)}
+        made["info"]["image_rule"] = _image_rule(task)
+        _log_counts(split, made)
+        write_json(task_file.parent / f"{split}.json", made)
+
+
+def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> None:
+    """Refuse classes that the data does not declare."""
+    declared = index["classes"]
+    for name in seen_classes(task):
+        if name not in declared:
+            known = ", ".join(declared[:8]) + (", ..." if len(declared) > 8 else "")
+            what = f"class {name!r}, which data {index['id']!r} does not declare"
+            raise InputError(what, where, f"one of its classes: {known}{nearest(name, declared)}")
+    if task["kind"] != index["kind"]:
+        raise InputError(
+            f"{index['kind']} data for kind {task['kind']!r}", where, f"kind: {index['kind']}"
+        )
+
+
+def detection_train(data: dict[str, Any], task: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the training split of a detection task, without "info".
+
+    Ignored (difficult) objects are neither labels nor a reason to keep an image; crowds are labels
+    with ``iscrowd`` on images that are kept for another object.
+
+    Args:
+        data: the prepared COCO-format split.
+        task: see ``clclip.task_file``.
+        where: for the error message.
+
+    Raises:
+        InputError: if no image is left.
+    """
+    current, previous = current_classes(task), previous_classes(task)
+    category_ids = _category_ids(data)
+    now = {category_ids[name] for name in current if name in category_ids}
+    before = {category_ids[name] for name in previous if name in category_ids}
+    objects = [box for box in data["annotations"] if not box["iscrowd"] and not box.get("ignore")]
+    shown = {box["image_id"] for box in objects if box["category_id"] in now}
+    allowed = _image_filter(data, objects, before, task)
+    images = [image for image in data["images"] if image["id"] in shown and allowed(image["id"])]
+    kept = {image["id"] for image in images}
+    labels = [
+        box
+        for box in data["annotations"]
+        if box["image_id"] in kept and box["category_id"] in now and not box.get("ignore")
+    ]
+    split = _coco(images, labels, data, current)
+    _check_images(split, task, len(shown), where)
+    return split
+
+
+def _image_filter(
+    data: dict[str, Any], objects: list[dict[str, Any]], before: set[int], task: dict[str, Any]
+) -> Callable[[int], bool]:
+    """Return the predicate of the task's image rule over image ids."""
+    rule, fractions = _image_rule(task), task["data"].get("fractions")
+    if rule == "overlap":
+        return lambda _: True
+    if rule == "disjoint" and fractions:
+        return _dealt(fractions, task)
+    boxes = data["annotations"] if rule == "non_cooccurrence" else objects
+    taken = {box["image_id"] for box in boxes if box["category_id"] in before}
+    return lambda image_id: image_id not in taken
+
+
+def _dealt(fractions: list[float], task: dict[str, Any]) -> Callable[[int], bool]:
+    """Return whether an image falls into the task's share of [0, 1); ``joint`` gets all shares."""
+    end = math.fsum(fractions)
+    start = 0.0 if task["method"] == "joint" else math.fsum(fractions[:-1])
+    return lambda image_id: start <= _unit_hash(image_id) < end
+
+
+def _unit_hash(image_id: int) -> float:
+    """Return a number in [0, 1) that depends on the image id alone."""
+    digest = hashlib.sha256(f"disjoint/{image_id}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _image_rule(task: dict[str, Any]) -> str:
+    """Return the task's image rule."""
+    rule = task["data"].get("image_rule", "overlap")
+    if rule not in IMAGE_RULES:
+        raise InputError(
+            f"image rule {rule!r}", "data.image_rule", f"one of {', '.join(IMAGE_RULES)}"
+        )
+    return rule
+
+
+def detection_test(data: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
+    """Return the test split of a detection task: all images, labels of all seen classes."""
+    seen, category_ids = seen_classes(task), _category_ids(data)
+    ids = {category_ids[name] for name in seen if name in category_ids}
+    labels = [box for box in data["annotations"] if box["category_id"] in ids]
+    return _coco(data["images"], labels, data, seen)
+
+
+def _coco(
+    images: list[dict[str, Any]],
+    labels: list[dict[str, Any]],
+    data: dict[str, Any],
+    names: list[str],
+) -> dict[str, Any]:
+    """Return a COCO-format split in the order of ids; categories in the order of ``names``."""
+    category_ids = _category_ids(data)
+    return {
+        "images": sorted(images, key=lambda image: image["id"]),
+        "annotations": sorted(labels, key=lambda box: (box["image_id"], box["id"])),
+        "categories": [
+            {"id": category_ids[name], "name": name} for name in names if name in category_ids
+        ],
+    }
+
+
+def _category_ids(data: dict[str, Any]) -> dict[str, int]:
+    """Return {class name: original category id}."""
+    return {category["name"]: category["id"] for category in data["categories"]}
+
+
+def classification_split(data: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return the images of the classes ``names``, without "info"."""
+    wanted = set(names)
+    images = sorted(
+        (i for i in data["images"] if i["label"] in wanted), key=lambda image: image["id"]
+    )
+    return {"classes": list(names), "images": images}
+
+
+def _check_images(split: dict[str, Any], task: dict[str, Any], shown: int, where: str) -> None:
+    """Refuse a task without a training image, naming the fix."""
+    if split["images"]:
+        return
+    names = ", ".join(repr(name) for name in current_classes(task))
+    what = f"no training image for task {task['task']} ({names})"
+    rule = _image_rule(task)
+    if task["kind"] == "detection" and shown and rule != "overlap":
+        what = f"{what}: image_rule {rule} leaves none of {shown} images"
+        raise InputError(what, where, "data.image_rule: overlap, or another class order")
+    raise InputError(what, where, "classes with training images, or this task merged with another")
+
+
+def _counts(split: dict[str, Any]) -> dict[str, int]:
+    """Return {class: instances or images}, without crowds and ignored boxes."""
+    if "annotations" not in split:
+        counts = dict.fromkeys(split["classes"], 0)
+        for image in split["images"]:
+            counts[image["label"]] += 1
+        return counts
+    counts = {category["name"]: 0 for category in split["categories"]}
+    names = {category["id"]: category["name"] for category in split["categories"]}
+    for box in split["annotations"]:
+        counts[names[box["category_id"]]] += not box["iscrowd"] and not box.get("ignore")
+    return counts
+
+
+def _log_counts(split: str, made: dict[str, Any]) -> None:
+    """Log the sizes, and warn of classes without instances."""
+    counts = made["info"]["counts"]
+    logger.info("%s: %d images, %d instances", split, len(made["images"]), sum(counts.values()))
+    if empty := [name for name, count in counts.items() if not count]:
+        logger.warning("%s: no instance of %s", split, ", ".join(empty))

@@ -1,0 +1,250 @@
+"""The version of a data set: a digest of its annotations and of its images' names and sizes.
+
+Computed whenever a plan is made, hence cached: annotation files are read again only if their time
+or size changed. Image files are never read, only their sizes looked up, so a touched or re-copied
+data set keeps its version and one edited label or replaced image changes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from clclip.data import cifar, coco, folder, voc
+from clclip.errors import InputError
+from clclip.files import write_text
+
+logger = logging.getLogger(__name__)
+
+_LAYOUT = 1  # of what `prepare` writes: raise it when old indexes must be made again
+_LENGTH = 8
+
+# The keys of a spec that change the index; not the id, nor the place where the data lies.
+_SETTINGS = "format train test images year class_names test_fraction split_seed world".split()
+
+# An edit within one tick of a coarse file clock would go unnoticed: younger files are not cached.
+_YOUNG_SECONDS = 2.0
+
+
+def plan_facts(spec: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
+    """Return {"digest": of the annotations, "classes": [...] , "images": {split: [file names]}}.
+
+    Args:
+        spec: a data spec.
+        cache: folder for facts that are slow to get; None reads everything.
+
+    Raises:
+        InputError: if the annotations are missing or malformed.
+    """
+    check_root(spec)
+    files = _annotation_files(spec)
+    key, young = _key(files)
+    # Folders have no annotation file whose time could be compared: they are listed every time.
+    name = _digest([_settings(spec), str(Path(spec["root"]).absolute())])
+    path = cache / f"{name}.json" if cache and spec["format"] != "folder" else None
+    if path and (known := _read_cache(path, key)):
+        return known
+    facts = _read_facts(spec, files)
+    if path and not young:
+        _write_cache(path, {"key": key, "facts": facts})
+    return facts
+
+
+def data_version(spec: dict[str, Any], cache: Path | None = None) -> str:
+    """Return 8 hex digits that change if and only if the data set or its settings do.
+
+    With ``download: true`` the published archive's checksum stands for the files, so that the
+    version is the same before and after the download.
+
+    Raises:
+        InputError: if the annotations are missing or malformed. (Missing images are left to
+        ``prepare``.)
+    """
+    if spec["format"] == "shapes":
+        from clclip.data.scenes import world_spec
+
+        return _digest([_settings(spec), world_spec(spec["world"])["version"]])[:_LENGTH]
+    if spec.get("download") or _is_python_cifar(spec):
+        return _digest([_settings(spec), "published archive"])[:_LENGTH]
+    facts = plan_facts(spec, cache)
+    sizes = [
+        [split, _sizes(spec, split, names)] for split, names in sorted(facts["images"].items())
+    ]
+    return _digest([_settings(spec), facts["digest"], sizes])[:_LENGTH]
+
+
+def declared_classes(spec: dict[str, Any], cache: Path | None = None) -> list[str] | None:
+    """Return the class names in the data's own order; None if it must be downloaded first.
+
+    Raises:
+        InputError: if the annotations are missing or malformed.
+    """
+    if spec["format"] == "shapes":
+        from clclip.data.scenes import world_spec
+
+        return list(world_spec(spec["world"])["classes"])
+    if _is_python_cifar(spec):
+        return list(cifar.CIFAR100_CLASSES)
+    if spec.get("download"):
+        return list(voc.VOC_CLASSES) if spec["format"] == "voc" else None
+    return list(plan_facts(spec, cache)["classes"])
+
+
+def _is_python_cifar(spec: dict[str, Any]) -> bool:
+    """Return whether this is CIFAR-100 in the layout whose files have published checksums.
+
+    Raises:
+        InputError: if it is CIFAR-100, and neither layout is there or to be downloaded.
+    """
+    if spec["format"] != "cifar100":
+        return False
+    if not spec.get("download"):
+        check_root(spec)
+        cifar.check_layout(spec)
+    return not cifar.binary_files(spec)
+
+
+def check_root(spec: dict[str, Any]) -> None:
+    """Raise InputError unless the root is a folder."""
+    if not spec.get("root"):
+        raise InputError("no root", "data.root", "the folder of the data set")
+    if not Path(spec["root"]).is_dir():
+        raise InputError(f"no folder {spec['root']!r}", "data.root", "the folder of the data set")
+
+
+def _settings(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a spec that the version depends on, defaults filled in."""
+    kept = {key: spec[key] for key in _SETTINGS if spec.get(key) is not None}
+    bad = {key: spec.get(key) or "fail" for key in ("on_bad_box", "on_bad_image")}
+    return {**kept, **bad, "layout": _LAYOUT}
+
+
+def _annotation_files(spec: dict[str, Any]) -> list[Path]:
+    """Return the files whose bytes are annotations."""
+    match spec["format"]:
+        case "coco":
+            return [coco.annotation_file(spec, split) for split in ("train", "test")]
+        case "voc":
+            return voc.annotation_files(spec)
+        case "folder":
+            names = spec.get("class_names")
+            return [Path(spec["root"]) / names] if names else []
+        case "cifar100":
+            return cifar.binary_files(spec)
+    raise InputError(
+        f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
+    )
+
+
+def _read_facts(spec: dict[str, Any], files: list[Path]) -> dict[str, Any]:
+    """Read the annotations."""
+    if spec["format"] == "folder":
+        classes, entries = folder.read_splits(spec)
+        images = {split: [e["file_name"] for e in found] for split, found in entries.items()}
+    elif spec["format"] == "cifar100":
+        classes, images = cifar.read_splits(spec)[0], {}
+    else:
+        read = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]]
+        splits = read(spec)
+        classes = merged_classes(splits)
+        images = {s: [e["file_name"] for e in found.images] for s, found in splits.items()}
+    return {
+        "digest": _digest_files(files, Path(spec["root"])),
+        "classes": classes,
+        "images": images,
+    }
+
+
+def merged_classes(splits: dict[str, Any]) -> list[str]:
+    """Return the class names of both splits, ordered by category id.
+
+    Raises:
+        InputError: if the splits disagree about an id or a name.
+    """
+    names: dict[int, str] = {}
+    ids: dict[str, int] = {}
+    for split in splits.values():
+        for category in split.categories:
+            number, name = category["id"], category["name"]
+            if names.setdefault(number, name) != name:
+                what = f"id {number} is {name!r} here and {names[number]!r} in the other split"
+                raise InputError(what, split.source, "the same categories in both")
+            if ids.setdefault(name, number) != number:
+                what = f"class {name!r} has id {number} here and {ids[name]} in the other split"
+                raise InputError(what, split.source, "the same categories in both")
+    return [names[number] for number in sorted(names)]
+
+
+def _sizes(spec: dict[str, Any], split: str, names: list[str]) -> list[list[Any]]:
+    """Return sorted [name, bytes] of the images; -1 where one is missing."""
+    home = _image_home(spec, split, names)
+    return sorted([name, _size(os.path.join(home, name))] for name in names)
+
+
+def _image_home(spec: dict[str, Any], split: str, names: list[str]) -> Path:
+    """Return the folder that image names are relative to."""
+    if spec["format"] == "coco":
+        return coco.image_folder(spec, split, names[0] if names else None)
+    return voc.devkit_folder(spec) / "JPEGImages" if spec["format"] == "voc" else Path(spec["root"])
+
+
+def _size(path: str) -> int:
+    """Return the size of a file in bytes, -1 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return -1
+
+
+def _digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_files(files: Iterable[Path], root: Path) -> str:
+    """Return the SHA-256 of the names and bytes of ``files``."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{os.path.relpath(path, root)}\0".encode())
+        with path.open("rb") as handle:
+            total.update(hashlib.file_digest(handle, "sha256").digest())
+    return total.hexdigest()
+
+
+def _key(files: list[Path]) -> tuple[str, bool]:
+    """Return a digest of (path, time, size) of files, and whether one is too young to be cached."""
+    stats = []
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(
+                f"cannot be read ({error.strerror})", path, "an annotation file"
+            ) from None
+        stats.append([str(path), stat.st_mtime_ns, stat.st_size])
+    young = any(time.time() - entry[1] / 1e9 < _YOUNG_SECONDS for entry in stats)
+    return _digest(stats), young
+
+
+def _read_cache(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the cached facts if they belong to ``key``; a damaged cache counts as none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return value["facts"] if value["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_cache(path: Path, value: dict[str, Any]) -> None:
+    """Write the cache; a read-only disk only makes the next plan slower."""
+    try:
+        write_text(path, json.dumps(value))
+    except OSError as error:
+        logger.debug("%s not cached: %s", path, error)
