@@ -1,0 +1,212 @@
+"""Building a CLIP and filling it with weights; reading ``resources/clip/{id}`` again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from clclip.clip import embedded
+from clclip.clip.fetch import EMBEDDED
+from clclip.errors import InputError
+from clclip.files import read_json
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedClip:
+    """A frozen CLIP in evaluation mode, with what its inputs must look like."""
+
+    model: nn.Module  # open_clip's CLIP or CustomTextCLIP
+    tokenizer: Tokenizer  # texts -> (N, context) token ids; made on first use
+    image_size: int  # pixels, the square the CLIP was trained on
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    embed_dim: int
+    patch: int  # pixels
+    name: str  # the clip's id
+
+
+def register_embedded() -> None:
+    """Make the embedded architectures known to open_clip."""
+    embedded.register()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the root logger, on which open_clip narrates every step of building a model."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)  # without a handler, logging.warning() would install one of its own
+    before = root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        root.removeHandler(handler)
+
+
+def build(model_name: str, tag: str | None) -> nn.Module:
+    """Build a CLIP with random weights, frozen, in evaluation mode.
+
+    The tag decides the activation (OpenAI's weights want QuickGELU) and the pixel statistics.
+
+    Raises:
+        InputError: if the model cannot be built, say because its text tower lies on a hub out of reach.
+    """
+    register_embedded()
+    config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
+    pixels = {key: config[key] for key in ("mean", "std", "interpolation") if config.get(key)}
+    try:
+        with quiet():
+            model = open_clip.create_model(
+                model_name,
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=bool(config.get("quick_gelu")),
+                force_preprocess_cfg=pixels,
+            )
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        expected = "a model that open_clip builds offline, or a network"
+        raise InputError(f"{model_name} cannot be built ({reason})", "clip.model", expected) from error
+    return model.eval().requires_grad_(False)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill ``model`` from a .safetensors or a .pt file; nothing but tensors is ever unpickled.
+
+    Raises:
+        InputError: if the file is damaged, is of another architecture, or holds values that are not finite.
+    """
+    expected = "complete weights of this very architecture (safetensors, or a .pt holding a state dict)"
+    try:
+        with quiet():
+            open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # SafetensorError, RuntimeError, UnpicklingError, KeyError, StopIteration, ...
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"weights do not load ({reason})", path, expected) from error
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise InputError(f"weight {key} is not finite", path, "finite numbers")
+
+
+def card_of(model: nn.Module, name: str, tag: str | None, clip_id: str, source: str) -> dict[str, Any]:
+    """Return clip.json: what later stages need to know without loading the weights."""
+    from clclip.clip.trunk import trunk_of
+
+    pixels = open_clip.get_model_preprocess_cfg(model)
+    size = pixels["size"]
+    with torch.no_grad():
+        embed_dim = _embed_dim(model)
+    return {
+        "id": clip_id,
+        "model": name,
+        "tag": tag,
+        "source": source,
+        "embed_dim": embed_dim,
+        "image_size": size if isinstance(size, int) else size[0],
+        "mean": list(pixels["mean"]),
+        "std": list(pixels["std"]),
+        "patch": trunk_of(model.visual, name).patch,
+        "blocks": len(trunk_of(model.visual, name).blocks),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "open_clip": open_clip.__version__,
+    }
+
+
+def _embed_dim(model: nn.Module) -> int:
+    """Return the width of the space that images and texts share, from the built text tower."""
+    text = getattr(model, "text", model)
+    projection = getattr(text, "text_projection", None)
+    if isinstance(projection, nn.Linear):
+        return projection.out_features
+    if projection is not None:
+        return int(projection.shape[1])
+    length = model.context_length
+    return int(model.encode_text(torch.zeros(1, length, dtype=torch.long)).shape[-1])
+
+
+class _LazyTokenizer:
+    """A tokenizer that is made on first use: some live on a hub, and most stages need none."""
+
+    def __init__(self, model_name: str) -> None:
+        self.model_name = model_name
+        self._made: Tokenizer | None = None
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return token ids (N, context)."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made(texts)
+
+    def _make(self) -> Tokenizer:
+        if self.model_name in EMBEDDED:
+            return embedded.tokenizer()
+        try:
+            with quiet():
+                return open_clip.get_tokenizer(self.model_name)
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            raise InputError(
+                f"the tokenizer of {self.model_name} cannot be had ({reason})",
+                "clip.model",
+                "a network for the first use, or the hub's cache",
+            ) from error
+
+
+def load_clip(folder: Path) -> LoadedClip:
+    """Load ``resources/clip/{id}``.
+
+    Raises:
+        InputError: if card or weights are missing, damaged, or do not belong together.
+    """
+    card = read_json(folder / "clip.json")
+    missing = {"id", "model", "tag", "image_size", "mean", "std", "embed_dim", "patch", "sha256"} - set(card)
+    if missing:
+        raise InputError(f"no {sorted(missing)[0]!r}", folder / "clip.json", "a card that fetch-clip wrote")
+    path = folder / "clip.safetensors"
+    if not path.is_file():
+        raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")
+    if sha256(path) != card["sha256"]:
+        raise InputError("weights changed since they were fetched", path, "the bytes that fetch-clip wrote")
+    model = build(card["model"], card["tag"])
+    _load_exact(model, path)
+    return LoadedClip(
+        model=model,
+        tokenizer=_LazyTokenizer(card["model"]),
+        image_size=int(card["image_size"]),
+        mean=tuple(card["mean"]),
+        std=tuple(card["std"]),
+        embed_dim=int(card["embed_dim"]),
+        patch=int(card["patch"]),
+        name=card["id"],
+    )
+
+
+def _load_exact(model: nn.Module, path: Path) -> None:
+    """Load a state dict that ``fetch_clip`` saved from this very architecture."""
+    try:
+        model.load_state_dict(load_file(path), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"weights do not load ({reason})", path, "what fetch-clip wrote") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the full digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,84 @@
+"""Text embeddings of class names: open_clip's prompt ensemble, written once and shared by every stage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clclip.clip.prompts import TEMPLATES, clean_names
+from clclip.errors import InputError
+from clclip.files import replacing
+
+if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
+    from torch import Tensor
+
+    from clclip.clip.load import LoadedClip
+
+
+def text_id(clip_id: str, names: Sequence[str]) -> str:
+    """Return the id of the embeddings of ``names`` by a CLIP: same names, order and templates, same id."""
+    content = json.dumps([clip_id, list(names), list(TEMPLATES)], separators=(",", ":"))
+    return f"{clip_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def text_embeddings(
+    clip: LoadedClip, names: Sequence[str], templates: Sequence[str] = TEMPLATES
+) -> Tensor:
+    """Return the unit-norm mean of each name's prompts, float32 (K, d)."""
+    import open_clip
+    from torch.nn import functional
+
+    if not names:
+        raise ValueError("got no names; expected at least one")
+    columns = open_clip.build_zero_shot_classifier(
+        clip.model, clip.tokenizer, clean_names(names), list(templates)
+    )
+    return functional.normalize(columns.T.float(), dim=-1)
+
+
+def embed_text(clip_dir: Path, names: list[str], out: Path) -> None:
+    """Write the embeddings of ``names`` to ``out``: {"text": (K, d)}, metadata {"names", "clip"}.
+
+    Raises:
+        InputError: if the CLIP cannot be loaded.
+    """
+    from safetensors.torch import save_file
+
+    from clclip.clip.load import load_clip
+
+    clip = load_clip(clip_dir)
+    rows = text_embeddings(clip, names)
+    with replacing(out) as temporary:
+        save_file(
+            {"text": rows.contiguous()},
+            temporary,
+            metadata={"names": json.dumps(list(names)), "clip": clip.name},
+        )
+
+
+def read_text(path: Path) -> tuple[list[str], Tensor]:
+    """Read what ``embed_text`` wrote.
+
+    Returns:
+        The names and their unit rows, float32 (K, d).
+
+    Raises:
+        InputError: if the file is missing or is something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    expected = "a file that `clclip embed-text` wrote"
+    if not path.is_file():
+        raise InputError("no such file", path, expected)
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = json.loads((file.metadata() or {})["names"])
+            rows = file.get_tensor("text")
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"not text embeddings ({error})", path, expected) from error
+    if len(names) != len(rows):
+        raise InputError(f"{len(names)} names for {len(rows)} rows", path, expected)
+    return names, rows
