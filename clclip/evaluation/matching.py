@@ -45,14 +45,32 @@ class ClassMatches:
         )
 
 
-def match(
+@dataclass(frozen=True)
+class Pairing:
+    """Detections and objects of all classes, and who found whom.
+
+    Attributes:
+        objects: annotations of the classes asked for.
+        ignored: (M,) bool, crowd or difficult objects.
+        found: detections that count, by falling score (then image, then place in the file): those
+            beyond the limit per image and class, and those on ignored objects, are left out.
+        partner: (N,) index of the object that a detection found, -1 for none.
+    """
+
+    objects: list[Mapping[str, Any]]
+    ignored: np.ndarray
+    found: list[Mapping[str, Any]]
+    partner: np.ndarray
+
+
+def pair(
     ground_truth: Mapping[str, Any],
     detections: Sequence[Mapping[str, Any]],
     classes: Mapping[str, int],
     iou: float = 0.5,
     max_detections: int = MAX_DETECTIONS,
-) -> dict[str, ClassMatches]:
-    """Match detections to objects, class by class.
+) -> Pairing:
+    """Match detections to objects of the same class.
 
     Args:
         ground_truth: a COCO data set: images, and annotations with ``bbox`` [x, y, w, h] in pixels.
@@ -65,33 +83,44 @@ def match(
     column = {category: index for index, category in enumerate(classes.values())}
     objects = [a for a in ground_truth["annotations"] if a["category_id"] in column]
     found = [d for d in detections if d["category_id"] in column]
-    pairs = _run(objects, found, place, column, iou, max_detections)
-
-    ignored = np.array(
-        [bool(a.get("ignore", 0) or a.get("iscrowd", 0)) for a in objects], dtype=bool
-    )
-    object_class = np.array([column[a["category_id"]] for a in objects], dtype=np.int64)
-    object_image = np.array([place[a["image_id"]] for a in objects], dtype=np.int64)
+    partner = np.full(len(found), -1, dtype=np.int64)
+    for detection, target in _run(objects, found, place, column, iou, max_detections):
+        partner[detection] = target
+    ignored = np.array([bool(a.get("ignore") or a.get("iscrowd")) for a in objects], dtype=bool)
     scores = np.array([d["score"] for d in found], dtype=np.float64)
     images = np.array([place[d["image_id"]] for d in found], dtype=np.int64)
     labels = np.array([column[d["category_id"]] for d in found], dtype=np.int64)
-    partner = np.full(len(found), -1, dtype=np.int64)
-    for detection, target in pairs:
-        partner[detection] = target
-    right = np.zeros(len(found), dtype=bool)
-    right[partner >= 0] = ~ignored[partner[partner >= 0]]
-    # (score falling, image, file order): lexsort is stable, and its last key is the first to sort
-    # by.
+    # Falling score, then image, then file order: lexsort is stable, its last key is the first to
+    # sort by.
     order = np.lexsort((images, -scores))
     order = order[_ranks(images, labels, order) < max_detections]
-    order = order[~((partner[order] >= 0) & ~right[order])]
-    return {
-        name: ClassMatches(
-            scores[own], right[own], images[own], object_image[(object_class == index) & ~ignored]
+    if objects:
+        order = order[~((partner[order] >= 0) & ignored[partner[order]])]
+    return Pairing(objects, ignored, [found[k] for k in order], partner[order])
+
+
+def match(
+    ground_truth: Mapping[str, Any],
+    detections: Sequence[Mapping[str, Any]],
+    classes: Mapping[str, int],
+    iou: float = 0.5,
+    max_detections: int = MAX_DETECTIONS,
+) -> dict[str, ClassMatches]:
+    """Match as ``pair`` does, and return the ranked list of each class."""
+    place = {image["id"]: index for index, image in enumerate(ground_truth["images"])}
+    pairs = pair(ground_truth, detections, classes, iou, max_detections)
+    scores = np.array([d["score"] for d in pairs.found], dtype=np.float64)
+    images = np.array([place[d["image_id"]] for d in pairs.found], dtype=np.int64)
+    labels = np.array([d["category_id"] for d in pairs.found])
+    counted = [a for a, ignored in zip(pairs.objects, pairs.ignored, strict=True) if not ignored]
+    matches = {}
+    for name, category in classes.items():
+        own = labels == category if labels.size else np.zeros(0, dtype=bool)
+        objects = [place[a["image_id"]] for a in counted if a["category_id"] == category]
+        matches[name] = ClassMatches(
+            scores[own], pairs.partner[own] >= 0, images[own], np.array(objects, dtype=np.int64)
         )
-        for index, name in enumerate(classes)
-        for own in [order[labels[order] == index]]
-    }
+    return matches
 
 
 def _ranks(images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -1,0 +1,211 @@
+"""What became of every object and every wrong box of a class between two runs, and why.
+
+Two runs over the same test images are compared object by object: *before*, the predictions of an
+earlier task, and *after*, those of a later one. Every difference between them belongs to one cause:
+
+====================
+==================================================================================== not proposed
+       an object is missed, and no proposal overlaps it any more (needs proposals) score
+            an object is missed though proposed, or found with another score: relegated
+no detection near     both of the above, where proposals are unknown and they cannot be told apart
+box                   an object is missed by a box of the right class that overlaps it too little
+new class, old class  another class took the object, or an object of another class is now called
+this one duplicate             a second box on an object that is found
+background            a box on nothing
+found anew            an object that only the later task finds (a gain, so a negative loss)
+====================
+====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from clclip.evaluation.matching import Pairing, pair
+from clclip.evaluation.overlap import iou
+
+CAUSES = (
+    "not proposed",
+    "no detection near",
+    "score",
+    "box",
+    "new class",
+    "old class",
+    "duplicate",
+    "background",
+    "found anew",
+)
+MATCH, NEAR = 0.5, 0.1
+
+Version = tuple[float, int, bool] | None
+"""(score, rank in its run, whether it is right), or None where the run has no such detection."""
+Element = tuple[str, Version, Version]
+"""(cause of the difference, version before, version after)."""
+
+
+@dataclass
+class Run:
+    """One task's predictions, matched and indexed by image.
+
+    Attributes:
+        pairs: who found whom.
+        by_image: image id -> ranks of its detections.
+        boxes: (N, 4) of the detections [x, y, w, h].
+        finder: identity of an annotation -> rank of the detection that found it. Runs that are
+            compared share one ground truth, so an object is the same dict in both.
+        objects: image id -> annotations.
+    """
+
+    pairs: Pairing
+    by_image: dict[Any, list[int]] = field(default_factory=dict)
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    finder: dict[int, int] = field(default_factory=dict)
+    objects: dict[Any, list[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+def open_run(
+    truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], ids: Mapping[str, int]
+) -> Run:
+    """Match one task's predictions."""
+    pairs = pair(truth, detections, ids, MATCH)
+    run = Run(pairs, boxes=np.array([d["bbox"] for d in pairs.found], dtype=float).reshape(-1, 4))
+    for index, detection in enumerate(pairs.found):
+        run.by_image.setdefault(detection["image_id"], []).append(index)
+        if pairs.partner[index] >= 0:
+            run.finder[id(pairs.objects[pairs.partner[index]])] = index
+    for item in pairs.objects:
+        run.objects.setdefault(item["image_id"], []).append(item)
+    return run
+
+
+def object_changes(
+    before: Run,
+    after: Run,
+    category: int,
+    later: set[int],
+    proposals: Mapping[Any, np.ndarray] | None,
+) -> list[Element]:
+    """Return one element per object of the class that at least one run finds."""
+    elements = []
+    for index, item in enumerate(after.pairs.objects):
+        if item["category_id"] != category or after.pairs.ignored[index]:
+            continue
+        old, new = _found(before, item), _found(after, item)
+        if old is None and new is None:
+            continue
+        if old is None:
+            cause = "found anew"
+        elif new is None:
+            cause = _why_missed(after, item, category, later, proposals)
+        else:
+            rival = _rival(after, item, category, later)
+            had = _rival(before, item, category, later)
+            outdone = rival and rival[0] > new[0] and not (had and had[0] > old[0])
+            cause = rival[1] if outdone else "score"
+        elements.append((cause, old, new))
+    return elements
+
+
+def _found(run: Run, item: Mapping[str, Any]) -> Version:
+    """Return the detection that found an object."""
+    rank = run.finder.get(id(item))
+    return None if rank is None else (run.pairs.found[rank]["score"], rank, True)
+
+
+def _rival(
+    run: Run, item: Mapping[str, Any], category: int, later: set[int]
+) -> tuple[float, str] | None:
+    """Return (score, cause) of the best box of another class on an object, None without one."""
+    best = None
+    for index in run.by_image.get(item["image_id"], []):
+        detection = run.pairs.found[index]
+        # A box that is right about an object of its own class is no rival for this one.
+        if detection["category_id"] == category or run.pairs.partner[index] >= 0:
+            continue
+        if iou(run.boxes[[index]], np.array([item["bbox"]]))[0, 0] >= MATCH:
+            cause = "new class" if detection["category_id"] in later else "old class"
+            if best is None or detection["score"] > best[0]:
+                best = detection["score"], cause
+    return best
+
+
+def _why_missed(
+    after: Run,
+    item: Mapping[str, Any],
+    category: int,
+    later: set[int],
+    proposals: Mapping[Any, np.ndarray] | None,
+) -> str:
+    """Return why an object is not found any more."""
+    box = np.array([item["bbox"]])
+    drifted = 0.0
+    for index in after.by_image.get(item["image_id"], []):
+        detection = after.pairs.found[index]
+        if detection["category_id"] == category and after.pairs.partner[index] < 0:
+            if iou(after.boxes[[index]], box)[0, 0] >= NEAR:
+                drifted = max(drifted, detection["score"])
+    rival = _rival(after, item, category, later)
+    if rival and rival[0] >= drifted:
+        return rival[1]
+    if drifted:
+        return "box"
+    if proposals is None:
+        return "no detection near"
+    near = proposals.get(item["image_id"], np.zeros((0, 4)))
+    return "score" if (iou(near, box) >= MATCH).any() else "not proposed"
+
+
+def wrong_changes(before: Run, after: Run, category: int, later: set[int]) -> list[Element]:
+    """Return one element per wrong detection; one both make at one place is one element."""
+    elements: list[Element] = []
+    for image in sorted(before.by_image.keys() | after.by_image.keys(), key=str):
+        here = after.objects.get(image, [])
+        old = _wrong_of(before, image, category)
+        new = _wrong_of(after, image, category)
+        taken: set[int] = set()
+        overlaps = iou(after.boxes[new], before.boxes[old])
+        for row, index in enumerate(new):
+            free = [k for k in range(len(old)) if k not in taken and overlaps[row, k] >= MATCH]
+            partner = max(free, key=lambda k: overlaps[row, k], default=None)
+            now = (after.pairs.found[index]["score"], index, False)
+            if partner is None:
+                elements.append((_why_wrong(after, index, category, later, here), None, now))
+                continue
+            taken.add(partner)
+            place = old[partner]
+            elements.append(("score", (before.pairs.found[place]["score"], place, False), now))
+        for k, index in enumerate(old):
+            if k not in taken:
+                then = (before.pairs.found[index]["score"], index, False)
+                cause = _why_wrong(before, index, category, later, here)
+                elements.append((cause, then, None))
+    return elements
+
+
+def _wrong_of(run: Run, image: Any, category: int) -> list[int]:
+    """Return the ranks of a class's wrong detections on one image."""
+    return [
+        index
+        for index in run.by_image.get(image, [])
+        if run.pairs.found[index]["category_id"] == category and run.pairs.partner[index] < 0
+    ]
+
+
+def _why_wrong(
+    run: Run, index: int, category: int, later: set[int], here: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return what a wrong detection lies on; ``here`` are the objects of its image."""
+    if not here:
+        return "background"
+    overlaps = iou(run.boxes[[index]], np.array([o["bbox"] for o in here]))[0]
+    own = np.array([o["category_id"] == category for o in here])
+    if (overlaps[own] >= MATCH).any():
+        return "duplicate"
+    if (overlaps[~own] >= MATCH).any():
+        other = here[int(np.argmax(np.where(own, -1.0, overlaps)))]
+        return "new class" if other["category_id"] in later else "old class"
+    return "box" if (overlaps[own] >= NEAR).any() else "background"
