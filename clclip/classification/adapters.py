@@ -38,14 +38,20 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(width)  # Kaiming uniform with a = sqrt(5)
-        self.down = nn.Parameter(torch.empty(hidden, width).uniform_(-bound, bound, generator=generator))
+        self.down = nn.Parameter(
+            torch.empty(hidden, width).uniform_(-bound, bound, generator=generator)
+        )
         self.up = nn.Parameter(torch.zeros(width, hidden))
         self.scale = scale
 
     def forward(self, h: Tensor, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return s * Up(Dropout(ReLU(Down h))); ``dropout`` None means evaluation."""
-        hidden = F.relu(F.linear(h, self.down))
-        return self.scale * F.linear(hidden if dropout is None else dropout(hidden), self.up)
+        rows = h.reshape(
+            -1, h.shape[-1]
+        )  # (B * L, width): one large product rather than B small ones
+        hidden = F.relu(F.linear(rows, self.down))
+        out = F.linear(hidden if dropout is None else dropout(hidden), self.up)
+        return self.scale * out.view(h.shape)
 
 
 def adapter_stack(
@@ -109,23 +115,35 @@ class VisualTower:
             self.width = visual.conv1.out_channels
             native, patch = visual.image_size[0], visual.patch_size[0]
             if visual.attn_pool is not None:
-                raise InputError("image tower with attentional pooling of open_clip", "clip.model",
-                                 "a tower that pools by CLS token or mean")
+                raise InputError(
+                    "image tower with attentional pooling of open_clip",
+                    "clip.model",
+                    "a tower that pools by CLS token or mean",
+                )
         elif hasattr(visual, "trunk") and hasattr(visual.trunk, "blocks"):
             self.timm = True
             self.blocks = list(visual.trunk.blocks)
             self.width = visual.trunk.embed_dim
             native, patch = visual.image_size[0], visual.trunk.patch_embed.patch_size[0]
             if not hasattr(self.blocks[0], "norm2") or hasattr(self.blocks[0], "norm3"):
-                raise InputError(f"blocks of type {type(self.blocks[0]).__name__}", "clip.model",
-                                 "a tower of pre-norm transformer blocks")
+                raise InputError(
+                    f"blocks of type {type(self.blocks[0]).__name__}",
+                    "clip.model",
+                    "a tower of pre-norm transformer blocks",
+                )
         else:
-            raise InputError(f"image tower {type(visual).__name__}", "clip.model",
-                             "a vision transformer (its blocks take adapters)")
+            raise InputError(
+                f"image tower {type(visual).__name__}",
+                "clip.model",
+                "a vision transformer (its blocks take adapters)",
+            )
         self.image_size = image_size or native
         if self.image_size % patch:
-            raise InputError(f"image_size {self.image_size}", "training.image_size",
-                             f"a multiple of the patch size {patch}")
+            raise InputError(
+                f"image_size {self.image_size}",
+                "training.image_size",
+                f"a multiple of the patch size {patch}",
+            )
         if self.image_size != native:
             self._resize()
 
@@ -138,7 +156,9 @@ class VisualTower:
         old = self.visual.positional_embedding.data
         side, new = math.isqrt(old.shape[0] - 1), self.image_size // patch
         grid = old[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, width, side, side)
-        grid = F.interpolate(grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
+        grid = F.interpolate(
+            grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False
+        )
         spatial = grid.permute(0, 2, 3, 1).reshape(new * new, -1)
         resized = torch.cat([old[:1], spatial])
         self.visual.positional_embedding = nn.Parameter(resized, requires_grad=False)

@@ -46,8 +46,11 @@ class PromptedText:
         self.length = length
         self.context = self.text.positional_embedding.shape[0]
         if length + 3 > self.context:
-            raise InputError(f"prompt_length {length}", "switches.prompt_length",
-                             f"at most {self.context - 3} for a context of {self.context} tokens")
+            raise InputError(
+                f"prompt_length {length}",
+                "switches.prompt_length",
+                f"at most {self.context - 3} for a context of {self.context} tokens",
+            )
         self.start = _start_tokens(tokenizer)
         names = [name.replace("_", " ") for name in names]
         self.ids = self._insert(tokenizer(names).to(self.device), names)  # (K, L)
@@ -147,7 +150,9 @@ def text_tower(model: nn.Module) -> TextTower:
     if not hasattr(owner, "token_embedding") or not hasattr(owner, "positional_embedding"):
         raise InputError(f"model {type(model).__name__} without a text tower", "clip.model", needed)
     if getattr(owner, "cls_emb", None) is not None or getattr(owner, "use_pad_mask", False):
-        raise InputError("text tower with an appended class token or padding mask", "clip.model", needed)
+        raise InputError(
+            "text tower with an appended class token or padding mask", "clip.model", needed
+        )
     if owner is model:
         return TextTower(owner, owner.text_pool_type, owner.text_eos_id)
     return TextTower(owner, owner.pool_type, owner.eos_id)

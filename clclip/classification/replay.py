@@ -49,7 +49,9 @@ class Gaussians:
 
     def mebibytes(self) -> float:
         """Return the memory that the Gaussians occupy."""
-        return sum(x.numel() * x.element_size() for x in (self.mean, self.factor, self.spread)) / 2**20
+        return (
+            sum(x.numel() * x.element_size() for x in (self.mean, self.factor, self.spread)) / 2**20
+        )
 
 
 def fit_gaussians(

@@ -26,7 +26,9 @@ class Refinement(nn.Module):
         self.norm_t, self.norm_v = nn.LayerNorm(width), nn.LayerNorm(width)
         self.norm_p = nn.LayerNorm(width)
         bound = 1 / math.sqrt(width)
-        self.h = nn.Parameter(torch.empty(width, width).uniform_(-bound, bound, generator=generator))
+        self.h = nn.Parameter(
+            torch.empty(width, width).uniform_(-bound, bound, generator=generator)
+        )
 
     def affinity(self, text: Tensor) -> Tensor:
         """Return M (K, K): row k is softmax_j(-gamma |H LN(t_k) - H LN(t_j)|^2), for texts (K, d)."""

@@ -1,0 +1,130 @@
+"""What tasks leave behind: weights.safetensors of each task, and the memory that they add up to.
+
+A record holds what its task added or changed. Prompts and text embeddings of old tasks, raw prototypes and (without
+replay) refined prototypes are never written again, so they stay byte-equal by construction.
+
+Keys: ``adapter.{block}.{down,up}`` or ``tower.{name}``; ``prompt`` (M, width); ``text`` (K, d) of this task's prompt on
+all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the new ones (``template_text`` (K_new, d)
+without learned prompts); ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with replay;
+``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are kept; ``gaussian.*``; and for the report
+``relevance`` (K_new, P) with ``relevance_tasks`` (P,), ``affinity`` (K, K).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clclip.classification.replay import Gaussians, concatenate
+from clclip.errors import InputError
+from clclip.files import replacing
+
+Record = dict[str, Tensor]
+
+
+def write_record(path: Path, record: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a record, whole."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in record.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=dict(metadata))
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        InputError: if it is missing or not a complete safetensors file.
+    """
+    expected = "the weights that `clclip train` writes (train the earlier tasks first)"
+    if not path.is_file():
+        raise InputError("no such file", path, expected)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"not readable ({error})", path, expected) from None
+
+
+def read_classes(path: Path) -> list[str]:
+    """Return the seen classes that a record was made for, in column order."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("classes", "[]"))
+
+
+@dataclass
+class Memory:
+    """The records of tasks 1..n, and what follows from them."""
+
+    records: Sequence[Record]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def part(self, prefix: str, task: int | None = None) -> Record:
+        """Return the tensors under ``prefix.`` of a task (default: the last that has them), without the prefix."""
+        records = self.records if task is None else [self.records[task - 1]]
+        for record in reversed(records):
+            found = {
+                name.removeprefix(prefix + "."): value
+                for name, value in record.items()
+                if name.startswith(prefix + ".")
+            }
+            if found:
+                return found
+        return {}
+
+    def pool(self) -> list[int]:
+        """Return the tasks whose adapter snapshots are pooled, oldest first."""
+        if not self.records or "pool" not in self.records[-1]:
+            return []
+        return self.records[-1]["pool"].tolist()
+
+    def prompts(self) -> list[Tensor]:
+        """Return the learned prompts (M, width) of tasks 1..n."""
+        return [record["prompt"] for record in self.records if "prompt" in record]
+
+    def text(self) -> Tensor:
+        """Return unit text embeddings (s, K, d) of all prompts and seen classes."""
+        if "template_text" in self.records[0]:
+            return torch.cat([record["template_text"] for record in self.records])[None]
+        rows = []
+        for i, record in enumerate(self.records):
+            later = [other["text_before"][i] for other in self.records[i + 1 :]]
+            rows.append(torch.cat([record["text"], *later]))
+        return torch.stack(rows)
+
+    def rows(self, name: str) -> Tensor | None:
+        """Return the per-class rows (K, d) called ``name``, each class's from its own task; None if there are none."""
+        parts = [record[name] for record in self.records if name in record]
+        return torch.cat(parts) if parts else None
+
+    def refined(self) -> Tensor | None:
+        """Return the refined prototypes (K, d); a record with all rows (replay) replaces the earlier ones."""
+        table: Tensor | None = None
+        seen = 0
+        for record in self.records:
+            if "refined" not in record:
+                continue
+            rows = record["refined"]
+            seen += len(record["raw"])
+            table = rows if table is None or len(rows) == seen else torch.cat([table, rows])
+        return table
+
+    def gaussians(self) -> Gaussians | None:
+        """Return the Gaussians of all seen classes, or None."""
+        parts = [r for r in self.records if "gaussian.mean" in r]
+        if not parts:
+            return None
+        return concatenate(
+            [
+                Gaussians(r["gaussian.mean"], r["gaussian.factor"], r["gaussian.spread"])
+                for r in parts
+            ]
+        )
