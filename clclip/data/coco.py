@@ -25,23 +25,28 @@ def annotation_file(spec: dict[str, Any], split: str) -> Path:
 def image_folder(spec: dict[str, Any], split: str, first: str | None) -> Path:
     """Return the image folder of ``split``: the first candidate that holds the image ``first``.
 
-    Candidates are ``spec["images"]`` (default: ``images``) and, for the official layout, the folder
-    in it that is named like the annotations (``train2017`` for ``instances_train2017.json``); then
-    the root itself.
+    Candidates are ``spec["images"]`` (default: ``images``), the folder in it that is named like the
+    annotations (official layout: ``train2017`` for ``instances_train2017.json``), the folder of the
+    annotations themselves, and, without ``spec["images"]``, the root.
 
     Raises:
         InputError: if ``spec["images"]`` is given and does not exist.
     """
-    root = Path(spec["root"])
-    images = spec.get("images")
+    root, images, path = Path(spec["root"]), spec.get("images"), annotation_file(spec, split)
     named = root / (images or "images")
     if images and not named.is_dir():
         raise InputError(f"no image folder {str(named)!r}", "data.images", "an existing folder")
-    official = Path(spec[split]).stem.removeprefix("instances_")
-    candidates = [named, named / official, root / official] + ([] if images else [root])
+    official = path.stem.removeprefix("instances_")
+    candidates = [
+        named,
+        named / official,
+        root / official,
+        path.parent,
+        *([] if images else [root]),
+    ]
     folders = [folder for folder in candidates if folder.is_dir()]
     found = (folder for folder in folders if first and os.path.lexists(folder / first))
-    return next(found, folders[0] if folders else root)
+    return next(found, folders[0])
 
 
 def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
@@ -67,7 +72,7 @@ def read_coco(path: Path, folder: Path) -> Annotated:
     Raises:
         InputError: on anything but boxes and images, which are checked once the images are open.
     """
-    data = read_json(path)
+    data = _read_document(path)
     if not isinstance(data, dict):
         raise InputError(
             f"a {type(data).__name__}", path, "a COCO object with images, annotations, categories"
@@ -88,6 +93,16 @@ def read_coco(path: Path, folder: Path) -> Annotated:
         where_image=lambda n: f"{path}: images[{n}] (id {images[n]['id']})",
         where_box=lambda n: f"{path}: annotations[{n}].bbox (id {annotations[n]['id']})",
     )
+
+
+def _read_document(path: Path) -> Any:
+    """Read the json; a number of thousands of digits is bad input too."""
+    try:
+        return read_json(path)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"not JSON ({error})", path, "a complete JSON file") from None
 
 
 def _read_categories(entries: list[Any], path: Path) -> list[dict[str, Any]]:

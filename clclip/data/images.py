@@ -101,11 +101,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise InputError(f"{problem} ({path.name!r})", path, expected)
         with Image.open(path, formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
-                what = f"image of {image.width} x {image.height} pixels"
+                what = f"image too large ({image.width} x {image.height} pixels)"
                 raise InputError(what, path, f"at most {MAX_PIXELS} pixels (shrink it)")
             yield image
     except InputError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        expected = f"at most {MAX_PIXELS} pixels (shrink it)"
+        raise InputError(f"image too large ({error})", path, expected) from None
     except Exception as error:
         # Decoders raise anything on damaged bytes (SyntaxError, struct.error, KeyError, zlib.error
         # ...).

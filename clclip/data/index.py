@@ -31,7 +31,7 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     Args:
         spec: {"format": shapes | coco | voc | folder | cifar100, "root": absolute folder, ...}, and
             "on_bad_image" (fail | skip), "on_bad_box" (fail | clip | skip). Per format:
-            coco: "train", "test" (files), "images" (folder, or one per split);
+            coco: "train", "test" (files), "images" (folder);
             voc: "year", "train", "test" (names of image lists), "download";
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
             cifar100: "download"; shapes: "world".
