@@ -1,6 +1,5 @@
 # CLIP-based continual learning as a DAG of tasks; see README.md. Start: uv run snakemake --cores all
 import os
-import shlex
 import sys
 
 from snakemake.utils import min_version

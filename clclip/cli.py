@@ -1,7 +1,8 @@
 """The command line: one sub-command per stage of the workflow, and the commands for people.
 
-Exit status 0 on success, 2 with one line ``error: WHAT, WHERE, WHAT WOULD BE RIGHT`` on bad input, 1 on a fault
-of the program. Torch and the stages are imported by the command that needs them, so that ``--help`` is quick.
+Exit status 0 on success, 2 with one line ``error: WHAT, WHERE, WHAT WOULD BE RIGHT`` on bad input,
+1 on a fault of the program. Torch and the stages are imported by the command that needs them, so
+that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def add_resolve(parser: argparse.ArgumentParser) -> None:
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``prepare``."""
-    parser.add_argument("--spec", required=True, help="the data set as JSON (see `describe --json`)")
+    parser.add_argument(
+        "--spec", required=True, help="the data set as JSON (see `describe --json`)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 
@@ -50,7 +53,7 @@ def add_pretrain_clip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="embedded", help="which embedded CLIP")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None, help="default: the shipped model's")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 
 def add_embed_text(parser: argparse.ArgumentParser) -> None:
@@ -121,14 +124,19 @@ def add_describe(parser: argparse.ArgumentParser) -> None:
 
 def add_schema(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``schema``."""
-    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="default: the screen")
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="FILE", help="default: the screen"
+    )
 
 
 def add_probe(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``probe-dense`` and ``zero-shot``."""
-    parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="indexed data set")
+    parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="default: shapes20")
     parser.add_argument("--clip", type=Path, default=None, metavar="DIR", help="default: embedded")
-    parser.add_argument("--images", type=int, default=None, help="how many (default: all of a split)")
+    parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
+    parser.add_argument(
+        "--images", type=int, default=None, help="how many (default: all of a split)"
+    )
     parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="result as JSON")
 
 
@@ -150,7 +158,7 @@ COMMANDS: dict[str, Command] = {
     "pretrain-clip": (
         "make the embedded CLIP again from captions",
         add_pretrain_clip,
-        "--seed 1 --out resources/embedded.safetensors",
+        "--seed 1 --out resources/pretrained/seed1",
     ),
     "embed-text": (
         "embed class names by the prompt ensemble",

@@ -1,4 +1,4 @@
-"""What a tower's architecture decides by default: dense mode and taps. Torch-free, open_clip is not imported."""
+"""What a tower's architecture decides by default: dense mode and taps; imports no open_clip."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def blocks(clip: Mapping[str, Any]) -> int:
 def dense_mode(clip: Mapping[str, Any]) -> str:
     """Return the dense mode that fits the way the tower pools its tokens.
 
-    ``clclip probe-dense`` measures all modes on labelled images; this is the choice without measuring.
+    ``clclip probe-dense`` measures all modes on labelled images; this is the choice without
+    measuring.
     """
     if clip["model"].startswith("embedded"):
-        return {"embedded_cls": "catseg", "embedded_map": "attnpool"}.get(clip["model"], "tokens")
+        return {"embedded_cls": "catseg", "embedded_attn": "attnpool"}.get(clip["model"], "tokens")
     vision = _vision(clip)
     if vision.get("timm_pool") == "map":
         return "attnpool"
@@ -41,9 +42,10 @@ def dense_mode(clip: Mapping[str, Any]) -> str:
 
 
 def taps(clip: Mapping[str, Any], count: int) -> list[int]:
-    """Return the 0-based blocks after which the pyramid's inputs are taken, the last always among them.
+    """Return the 0-based blocks after which the pyramid's inputs are taken, the last included.
 
-    Four of twelve are F-ViT's 3, 5, 7, 11; the embedded tower's are its last ``count``; evenly spaced elsewhere.
+    Four of twelve are F-ViT's 3, 5, 7, 11; the embedded tower's are its last ``count``; evenly
+    spaced elsewhere.
     """
     depth = blocks(clip)
     count = min(count, depth)

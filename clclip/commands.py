@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
@@ -215,11 +214,24 @@ def zero_shot(options: argparse.Namespace) -> None:
 
 
 def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
-    """Run a probe, print its result and write it if asked."""
-    text = json.dumps(run(options.data, options.clip, options.images), indent=1)
+    """Run a probe, on the embedded CLIP and world unless told otherwise, and print its result."""
+    from clclip.clip.fetch import clip_id, fetch_clip
+    from clclip.data.scenes import generate, world_spec
+
+    clip, data = options.clip, options.data
+    if clip is None:
+        clip = options.resources / "clip" / clip_id(None)
+        if not (clip / "clip.json").exists():
+            fetch_clip(None, clip)
+    if data is None:
+        data = options.resources / "data" / world_spec("shapes20")["data_id"]
+        if not (data / "index.json").exists():
+            generate("shapes20", data)
+    result = run(data, clip, **({"images": options.images} if options.images else {}))
+    text = json.dumps(result, indent=1)
     print(text)
     if options.out is not None:
-        write_text(Path(options.out), text + "\n")
+        write_text(options.out, text + "\n")
 
 
 RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -1,7 +1,7 @@
 """The typed configuration: what an experiment file and ``config/config.yaml`` may hold.
 
-Pydantic stands at this edge only; everything behind ``clclip.plan`` sees plain values. The module is
-torch-free and imports in well under 0.3 s, because the Snakefile is parsed once for every job.
+Pydantic stands at this edge only; everything behind ``clclip.plan`` sees plain values. The module
+is torch-free and imports in well under 0.3 s, because the Snakefile is parsed once for every job.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world",)),
     "coco": (("root", "images", "train", "test"), ()),
     "voc": (("root",), ("year", "train", "test")),
-    "folder": (("root",), ("train", "test", "class_names")),
+    "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
 }
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -59,9 +59,15 @@ class DataConfig(Strict):
     test: str | None = Field(
         None, description="coco: test json inside root; voc: split name; folder: sub-folder"
     )
-    year: str | None = Field(None, description="format voc: 2007 or 2012")
+    year: Literal["2007", "2012"] | None = Field(None, description="format voc: 2007 or 2012")
     class_names: str | None = Field(
         None, description="format folder: file with one line `folder name` per class, inside root"
+    )
+    test_fraction: float | None = Field(
+        None, gt=0, lt=1, description="format folder without test folder: share of test images"
+    )
+    split_seed: int | None = Field(
+        None, ge=0, description="format folder without test folder: seed of that split"
     )
     image_rule: Literal["overlap", "disjoint", "non_cooccurrence"] = Field(
         "overlap", description="which images a task may train on when they hold classes of others"
@@ -139,8 +145,8 @@ class TrainingConfig(Strict):
         None, ge=16, le=4096, description="side of the square canvas in px (null: the tower's own)"
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="precision of tower and experts")
-    cache_features: bool | None = Field(
-        None, description="compute frozen features once (null: yes for the embedded CLIP)"
+    cache_features: bool = Field(
+        True, description="compute frozen features once (never with augment: lsj, which moves them)"
     )
 
     @field_validator("milestones")

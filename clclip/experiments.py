@@ -1,4 +1,4 @@
-"""Finding and reading experiment files: by shipped name or by path, with ``base`` files merged in."""
+"""Experiment files: found by shipped name or by path, read with their bases merged in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BYTES = 4_000_000  # an experiment with 10,000 class names is far smaller
 
 
 def shipped_folder() -> Path:
-    """Return the folder of the shipped experiments: beside the package in a clone, in it in a wheel."""
+    """Return the folder of the shipped experiments: in a wheel inside the package."""
     inside = HERE / "experiments_data"
     return inside if inside.is_dir() else HERE.parent / "config" / "experiments"
 
@@ -85,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice and aliases that multiply (a "YAML bomb")."""
+    """A safe loader that refuses a key given twice and aliases that multiply."""
 
     aliases = 0
 
@@ -114,8 +114,8 @@ def read_experiment(path: Path) -> tuple[Experiment, Path]:
     """Read an experiment file with its bases.
 
     Returns:
-        The experiment, its name filled in, and the folder that relative paths start from: that of the
-        file which gives ``data``.
+        The experiment, its name filled in, and the folder that relative paths start from: that of
+        the file which gives ``data``.
 
     Raises:
         InputError: if anything in the file or its bases is wrong.

@@ -1,7 +1,7 @@
 """Fingerprints of code: they change when what a stage does may change, and not with its comments.
 
-Train, predict and score jobs carry one as a parameter, because Snakemake never looks into imported modules
-and its own ``code`` trigger would retrain everything for one space in a shell line.
+Train, predict and score jobs carry one as a parameter, because Snakemake never looks into imported
+modules and its own ``code`` trigger would retrain everything for one space in a shell line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STAGES = {
 IGNORED = frozenset(
     f"clclip.{name}"
     for name in "cli commands config describe errors experiments files fingerprint plan protocols "
-    "store validation".split()
+    "host store validation".split()
 )
 
 
@@ -50,7 +50,7 @@ def fingerprint(module: str, package: Path = PACKAGE) -> str:
 
 
 def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
-    """Return the package's modules that ``module`` reaches through imports, itself included, sorted."""
+    """Return the package's modules that ``module`` reaches through imports, with itself."""
     found: set[str] = set()
     waiting = [module]
     while waiting:
@@ -105,7 +105,7 @@ def _source_digest(path: Path | None) -> str:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             # a bare text is a docstring or, after an assignment, its description: it does nothing
-            node.body = [n for n in body if not _is_text(n)] or [ast.Pass()]  # type: ignore[attr-defined]
+            body[:] = [n for n in body if not _is_text(n)] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 

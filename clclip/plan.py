@@ -1,7 +1,8 @@
 """From the configuration to the plan: experiments x seeds x tasks, each task as one canonical JSON.
 
-Torch-free. The slice of task t holds what decides its output and nothing else: not the experiment's name, not
-later tasks nor their number, nothing of the report. So a change to task 3 leaves tasks 1 and 2 as they are.
+Torch-free. The slice of task t holds what decides its output and nothing else: not the experiment's
+name, not later tasks nor their number, nothing of the report. So a change to task 3 leaves tasks 1
+and 2 as they are.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from clclip._pending import owned
 from clclip.clip_config import dense_mode, taps
-from clclip.config import Experiment, RunConfig, TrainingConfig
+from clclip.config import KIND_TRAINING, Experiment, RunConfig, TrainingConfig
 from clclip.data_config import data_spec, declared_classes
 from clclip.errors import InputError, nearest
 from clclip.experiments import find_experiment, merged, read_experiment, shipped_folder
@@ -75,7 +75,7 @@ class ExperimentPlan:
 
     @property
     def protocol_option(self) -> str:
-        """The option that tells ``clclip aggregate`` the protocol; empty for groups of one's own."""
+        """The option that tells ``clclip aggregate`` the protocol; empty if there is none."""
         return f"--protocol {self.config.protocol}" if self.config.protocol else ""
 
     @property
@@ -101,12 +101,15 @@ class RunPlan:
         return self.experiments[experiment].tasks[int(seed), int(number)]
 
 
-def plan_run(config: Mapping[str, Any], folders: Sequence[Path] = ()) -> RunPlan:
+def plan_run(
+    config: Mapping[str, Any], folders: Sequence[Path] = (), cache: Path | None = None
+) -> RunPlan:
     """Plan a run.
 
     Args:
         config: the merged ``config/config.yaml``.
         folders: where relative experiment files and ``data_root`` are looked for, in order.
+        cache: folder for facts of large annotation files, so that they are read once.
 
     Raises:
         InputError: if anything in the configuration or the data's declaration is wrong.
@@ -125,7 +128,7 @@ def plan_run(config: Mapping[str, Any], folders: Sequence[Path] = ()) -> RunPlan
             raise InputError(what, "experiments", "each name once")
         sources[name] = path
         seeds = run.seeds if run.seeds is not None else experiment.seeds
-        add_experiment(plan, experiment, seeds, root or folder, path)
+        add_experiment(plan, experiment, seeds, root or folder, path, cache)
     return plan
 
 
@@ -146,6 +149,7 @@ def add_experiment(
     seeds: Sequence[int],
     base: Path,
     where: object,
+    cache: Path | None = None,
     present: bool = True,
 ) -> ExperimentPlan:
     """Add an experiment to the plan.
@@ -156,12 +160,14 @@ def add_experiment(
         seeds: its seeds.
         base: folder that relative data paths start from.
         where: its file, for messages.
+        cache: folder for facts of large annotation files.
         present: whether the data must be there; ``describe`` plans without.
     """
-    clip_id = owned("clclip.clip.fetch", "clip_id")
+    from clclip.clip.fetch import clip_id
 
-    spec = data_spec(experiment, base, where, present)
-    declared = declared_classes(spec, where) if present or spec["format"] == "shapes" else None
+    spec = data_spec(experiment, base, where, cache, present)
+    missing = spec["id"].endswith("-missing")
+    declared = None if missing else declared_classes(spec, where, cache)
     clip = experiment.clip.model_dump(mode="json")
     if clip["file"] is not None:
         clip["file"] = os.path.abspath(base / Path(clip["file"]).expanduser())
@@ -194,7 +200,9 @@ def _groups(
     """Return the class groups and the text names, checked against the classes that the data has."""
     if experiment.protocol is not None:
         shipped = protocol(experiment.protocol, f"{where}: protocol")
-        groups = shipped.groups(seed, declared or ())
+        # without the data (``describe``) classes that only it knows are numbered
+        stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
+        groups = shipped.groups(seed, stand_in if declared is None else declared)
         text = {**shipped.text, **experiment.text}
     else:
         groups, text = [list(group) for group in experiment.tasks or []], dict(experiment.text)
@@ -251,21 +259,12 @@ def _payload(
 
 
 def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return all training settings of a kind, as plain values.
+    """Return all training settings: the kind's defaults, the file's above them, as plain values.
 
     Raises:
         InputError: if a key is unknown or a value is wrong.
     """
-    return _dump(training_model(kind), dict(given), f"{where}: training")
-
-
-def training_model(kind: str) -> type[BaseModel]:
-    """Return the model of ``training:`` for a kind."""
-    if kind == "detection":
-        return TrainingConfig
-    from clclip.classification.switches import ClassificationTraining
-
-    return ClassificationTraining
+    return _dump(TrainingConfig, {**KIND_TRAINING[kind], **given}, f"{where}: training")
 
 
 def switch_model(kind: str) -> type[BaseModel]:
@@ -313,21 +312,19 @@ def _with_stores(
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
+    cache = payload["training"].pop("cache_features")
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload)
-    feature_id = owned("clclip.clip.features", "feature_id")
-    text_id = owned("clclip.clip.text", "text_id")
+    from clclip.clip.features import feature_id
+    from clclip.clip.text import text_id
 
     names = text_names(payload)
     text = text_id(clip["id"], names)
     plan.texts[text] = {"clip": clip["id"], "names": names}
     training, switches = payload["training"], payload["switches"]
     embedded = clip["model"].startswith("embedded")
-    cache = training.pop("cache_features")
-    if cache is None:
-        cache = embedded
-    if training["augment"] == "lsj":
-        cache = False  # every pass sees another crop: there is nothing to cache
+    # large-scale jitter shows another crop in every pass: there is nothing to cache
+    cache = cache and training["augment"] != "lsj"
     size = training["image_size"] or (EMBEDDED_SIZE if embedded else CANVAS_SIZE)
     dense = switches["dense"]
     described = {

@@ -1,9 +1,9 @@
 """Protocols: class order, task sizes and text names of a task stream, shipped as data.
 
-One YAML file per data set under ``protocols_data/``: ``classes`` (the order), ``text`` (names used as text
-where a class name is not one), and ``protocols``, which maps a short name to task sizes or to explicit
-groups. ``order: seed`` shuffles the classes by the experiment's seed, as class-incremental papers do; a file
-without ``classes`` takes them from the data.
+One YAML file per data set under ``protocols_data/``: ``classes`` (the order), ``text`` (names used
+as text where a class name is not one), and ``protocols``, which maps a short name to task sizes or
+to explicit groups. ``order: seed`` shuffles the classes by the experiment's seed, as
+class-incremental papers do; a file without ``classes`` takes them from the data.
 """
 
 from __future__ import annotations

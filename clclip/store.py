@@ -1,12 +1,13 @@
 """The store of finished tasks: equal work is done once, whichever experiment asks first.
 
 10+10, 10+5+5 and 10+2x5 begin with the same task, and an edit may be taken back. Snakemake's own
-between-workflow cache is experimental, must be asked for on the command line and hashes the shell text of all
-rules above; one owner among the experiments that share a task would change with the list of experiments and
-so cause reruns. So the DAG stays as plain as the files it makes, and the stage itself looks here first:
-``resources/tasks/{digest}/`` under the digest of everything that decides its output - the training slices of
-tasks 1..t and the fingerprint of the code. A lock per entry makes the second of two simultaneous equal jobs
-wait and copy. Deleting the folder is always safe.
+between-workflow cache is experimental, must be asked for on the command line and hashes the shell
+text of all rules above; one owner among the experiments that share a task would change with the
+list of experiments and so cause reruns. So the DAG stays as plain as the files it makes, and the
+stage itself looks here first: ``resources/tasks/{digest}/`` under the digest of everything that
+decides its output - the training slices of tasks 1..t and the fingerprint of the code. A lock per
+entry makes the second of two simultaneous equal jobs wait and copy. Deleting the folder is always
+safe.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from clclip.task_file import digest, read_task, task_folders
 logger = logging.getLogger(__name__)
 
 SAME_FIRST_TASK: dict[str, str] = {}
-"""Methods whose first task is another method's: with one group, current classes are all seen ones."""
+"""Methods whose first task is another method's by definition."""
 
 
 def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides the weights of ``task``, given the weights of the tasks before it.
 
-    The evaluation flavour does not; and where a method's first task is another's by definition, it is told as
-    that other's.
+    The evaluation flavour does not; and where a method's first task is another's by definition, it
+    is told as that other's.
     """
     kept = {key: value for key, value in task.items() if key != "evaluation"}
     if task["task"] == 1 and task["method"] in SAME_FIRST_TASK:
@@ -57,7 +58,7 @@ def stored(
     names: Sequence[str],
     work: Callable[[], None],
 ) -> bool:
-    """Make the files ``names`` beside ``task_file``: from the store if it has them, else by ``work``.
+    """Make the files ``names`` beside ``task_file``: from the store or else by ``work``.
 
     Returns:
         Whether the files came from the store.
@@ -91,7 +92,7 @@ def _fetch(entry: Path, folder: Path, names: Sequence[str]) -> bool:
 
 
 def _publish(entry: Path, folder: Path, names: Sequence[str]) -> None:
-    """Put the files of ``folder`` into the store: as hard links, which cost no space, where possible."""
+    """Put the files of ``folder`` into the store, as hard links where possible: no space lost."""
     (entry / "files.json").unlink(missing_ok=True)
     for name in names:
         (entry / name).unlink(missing_ok=True)

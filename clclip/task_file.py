@@ -1,7 +1,7 @@
 """``task.json``: the resolved plan of one task, the only configuration that later stages read.
 
-Kept apart from ``clclip.plan`` so that a stage which reads its task does not depend on how plans are made:
-the fingerprint of its code then changes with this file alone.
+Kept apart from ``clclip.plan`` so that a stage which reads its task does not depend on how plans
+are made: the fingerprint of its code then changes with this file alone.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ MAX_SEED = 2**31 - 1
 
 
 def as_list(value: Any) -> Any:
-    """Turn a number, a comma-separated text or a list into a list (the three ways Snakemake has)."""
+    """Turn a number, a comma-separated text or a list into a list: Snakemake passes all three."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):

@@ -1,28 +1,27 @@
-# The plan of the run, and functions that tell a rule its inputs and parameters. No torch here: this file is
-# read once for every job.
+# The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
 sys.path.insert(0, workflow.basedir)
 
 from pathlib import Path
 
+from clclip import host
 from clclip.errors import InputError
 from clclip.fingerprint import stage_fingerprint
 from clclip.plan import canonical, plan_run
 
-# Jobs run this interpreter and this checkout from any --directory. Bytecode is cached even on machines that
-# switch it off: start-up of torch takes three times as long without.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])
+host.prepare_environment(workflow.basedir)
+shell.prefix(
+    host.shell_prefix(
+        "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
+    )
 )
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-python = shlex.quote(sys.executable).replace("{", "{{").replace("}", "}}")
-shell.prefix("clclip() {{ " + python + ' -m clclip.cli "$@"; }}; ')
-
-# One job at a time holds the accelerator of this host; the SLURM profile sets gpu=1 by itself.
-GPU = int(Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists())
+# One job at a time holds this host's accelerator; the SLURM profile sets gpu=1 by itself.
+GPU = int(host.has_accelerator())
 
 try:
     PLAN = plan_run(
-        config, [Path.cwd(), Path(os.environ.get("PWD", ".")), Path(workflow.basedir)]
+        config,
+        host.invoking_folders(workflow.basedir),
+        cache=Path("resources/data/.facts"),
     )
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
@@ -69,7 +68,7 @@ def frozen_inputs(split):
         if task.text is not None:
             found.append(f"resources/text/{task.text}.safetensors")
         if task.features is not None:
-            found.append(f"resources/features/{task.features}/{split}/index.json")
+            found.append(f"resources/features/{task.features}/{split}/done.json")
         else:
             found.append(f"resources/data/{task.payload['data']['id']}/index.json")
         return [ancient(path) for path in found]
@@ -98,7 +97,8 @@ def seed_files(name):
     def paths(wildcards):
         tasks = range(1, PLAN.experiments[wildcards.experiment].length + 1)
         return [
-            f"results/{wildcards.experiment}/seed{wildcards.seed}/task{t}/{name}" for t in tasks
+            f"results/{wildcards.experiment}/seed{wildcards.seed}/task{t}/{name}"
+            for t in tasks
         ]
 
     return paths

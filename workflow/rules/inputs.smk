@@ -6,6 +6,8 @@ rule prepare_data:
         "resources/data/{data}/index.json",
     log:
         "resources/data/{data}/prepare.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=2000,
         runtime=120,
@@ -22,6 +24,8 @@ rule fetch_clip:
         "resources/clip/{clip}/clip.safetensors",
     log:
         "resources/clip/{clip}/fetch.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=8000,
         runtime=60,
@@ -32,19 +36,23 @@ rule fetch_clip:
         "clclip fetch-clip --clip {params.clip:q} --out {params.folder:q} --log {log:q}"
 
 
-# Not part of the main job, whose weights ship: snakemake --cores all resources/pretrained/embedded-seed1.safetensors
+# Not part of the main job, whose weights ship: snakemake --cores all resources/pretrained/seed1/embedded.safetensors
 rule pretrain_clip:
     output:
-        "resources/pretrained/{model}-seed{seed}.safetensors",
+        "resources/pretrained/seed{seed}/{model}.safetensors",
     log:
-        "resources/pretrained/{model}-seed{seed}.log",
+        "resources/pretrained/seed{seed}/{model}.log",
+    conda:
+        "../../envs/clclip.yaml"
     threads: 2
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        folder=subpath(output[0], parent=True),
     shell:
         "clclip pretrain-clip --name {wildcards.model:q}"
-        " --seed {wildcards.seed} --out {output:q} --log {log:q}"
+        " --seed {wildcards.seed} --out {params.folder:q} --log {log:q}"
 
 
 rule embed_text:
@@ -54,6 +62,8 @@ rule embed_text:
         "resources/text/{text}.safetensors",
     log:
         "resources/text/{text}.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=8000,
         runtime=30,
@@ -70,9 +80,11 @@ rule extract_features:
         data=ancient(lambda w: f"resources/data/{features_of(w)['data']}/index.json"),
         clip=ancient(lambda w: f"resources/clip/{features_of(w)['clip']}/clip.json"),
     output:
-        "resources/features/{features}/{split}/index.json",
+        "resources/features/{features}/{split}/done.json",
     log:
         "resources/features/{features}/{split}.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=16000,
         runtime=720,

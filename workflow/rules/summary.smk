@@ -9,13 +9,19 @@ rule aggregate_seed:
         "results/{experiment}/seed{seed}/summary.json",
     log:
         "results/{experiment}/seed{seed}/aggregate.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
     params:
-        folders=lambda wildcards, input: [str(Path(path).parent) for path in input.tasks],
+        folders=lambda wildcards, input: [
+            str(Path(path).parent) for path in input.tasks
+        ],
         dataset=lambda wildcards: PLAN.experiments[wildcards.experiment].dataset,
-        protocol=lambda wildcards: PLAN.experiments[wildcards.experiment].protocol_option,
+        protocol=lambda wildcards: PLAN.experiments[
+            wildcards.experiment
+        ].protocol_option,
     shell:
         "clclip aggregate --tasks {params.folders:q} --experiment {wildcards.experiment:q}"
         " --dataset {params.dataset:q} {params.protocol} --out {output:q} --log {log:q}"
@@ -28,6 +34,8 @@ rule aggregate:
         "results/{experiment}/summary.json",
     log:
         "results/{experiment}/aggregate.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -39,23 +47,25 @@ rule report:
     input:
         expand("results/{experiment}/summary.json", experiment=PLAN.experiments),
     output:
-        report(
+        page=report(
             "results/report.html",
             caption="../report/report.rst",
             category="Results",
         ),
-        report(
+        table=report(
             "results/summary.csv",
             caption="../report/summary.rst",
             category="Results",
         ),
     log:
         "results/report.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
     params:
         style=canonical(PLAN.report),
     shell:
-        "clclip report --summaries {input:q} --style {params.style:q} --out {output[0]:q}"
+        "clclip report --summaries {input:q} --style {params.style:q} --out {output.page:q}"
         " --log {log:q}"

@@ -6,6 +6,8 @@ rule resolve_task:
         "results/{experiment}/seed{seed}/task{task}/task.json",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/resolve.log",
+    conda:
+        "../../envs/clclip.yaml"
     params:
         task=task_json,
     shell:
@@ -21,6 +23,8 @@ rule split_task:
         "results/{experiment}/seed{seed}/task{task}/test.json",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/split.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -39,6 +43,8 @@ rule train_task:
         "results/{experiment}/seed{seed}/task{task}/history.csv",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/train.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
@@ -59,6 +65,8 @@ rule predict_task:
         "results/{experiment}/seed{seed}/task{task}/predictions.json",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/predict.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
@@ -78,6 +86,8 @@ rule score_task:
         "results/{experiment}/seed{seed}/task{task}/scores.json",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/score.log",
+    conda:
+        "../../envs/clclip.yaml"
     resources:
         mem_mb=8000,
         runtime=60,

@@ -1,0 +1,45 @@
+"""What the workflow must know of the machine it runs on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+def has_accelerator() -> bool:
+    """Tell whether this host has a GPU, by its device files: asking torch takes seconds."""
+    return any(Path(device).exists() for device in GPU_DEVICES)
+
+
+def shell_prefix(conda: bool) -> str:
+    """Return the shell text that defines ``clclip`` for jobs: this interpreter, whatever PATH says.
+
+    Args:
+        conda: whether jobs run in an environment of their own, whose ``python`` the shell finds.
+    """
+    python = "python" if conda else shlex.quote(sys.executable)
+    text = f'clclip() {{ {python} -m clclip.cli "$@"; }}; '
+    return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
+
+
+def prepare_environment(project: str) -> None:
+    """Let jobs find this checkout from any ``--directory`` and cache bytecode.
+
+    Some machines switch bytecode off; torch and open_clip then take three times as long to start.
+    """
+    paths = [project, os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def invoking_folders(project: str) -> list[Path]:
+    """Return where relative paths of the command line start from, in the order they are tried.
+
+    Snakemake has entered ``--directory`` by now; the shell's PWD is the folder it was typed in.
+    """
+    typed_in = os.environ.get("PWD")
+    return [Path.cwd(), *([Path(typed_in)] if typed_in else []), Path(project)]
