@@ -1,12 +1,11 @@
-"""Visual adapters, and a view of any open_clip image tower as blocks that they can be added to.
+"""Visual adapters, and an image tower cut where they act.
 
 An adapter stands parallel to the MLP of a block (SECA, section 3.1)::
 
     h   = x + Attn(LN1(x))
     out = h + MLP(LN2(h)) + s * Up(Dropout(ReLU(Down(h))))
 
-Down and Up have no bias, and Up starts at zero: a fresh adapter is exactly CLIP. The towers of open_clip write their
-blocks in several ways; `VisualTower` splits each into ``attend`` (x -> h) and ``feed`` (h -> h + MLP(LN2(h))).
+Down and Up have no bias, and Up starts at zero: a fresh adapter is exactly CLIP.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clclip.clip.trunk import OpenClipTrunk, trunk_of
 from clclip.errors import InputError
 
 
@@ -80,18 +80,16 @@ class Stem:
     Attributes:
         h: (B, L, width) after the first attention.
         fed: (B, L, width) h + MLP(LN2(h)) of the first block.
+        context: what the blocks need besides tokens (a rotary table), the same for all images.
     """
 
     h: Tensor
     fed: Tensor
+    context: Any = None
 
     def __getitem__(self, rows: Any) -> Stem:
         """Return the stem of some images."""
-        return Stem(self.h[rows], self.fed[rows])
-
-    def to(self, device: torch.device) -> Stem:
-        """Return the stem on ``device``."""
-        return Stem(self.h.to(device), self.fed.to(device))
+        return Stem(self.h[rows], self.fed[rows], self.context)
 
 
 class VisualTower:
@@ -99,112 +97,44 @@ class VisualTower:
 
     Args:
         model: an open_clip model; a ViT of open_clip or a ViT / EVA trunk of timm.
-        image_size: side in px that images will have; positions are interpolated if it is not the tower's own.
+        image_size: side in px that images will have (positions are interpolated); None: the tower's own.
 
     Raises:
-        InputError: if the tower is not a sequence of transformer blocks.
+        InputError: if the tower is not a sequence of transformer blocks, or the size is no multiple of its patch.
     """
 
     def __init__(self, model: nn.Module, image_size: int | None = None) -> None:
-        visual = model.visual
-        self.visual = visual
-        self.rope: Tensor | None = None
-        if hasattr(visual, "transformer") and hasattr(visual.transformer, "resblocks"):
-            self.timm = False
-            self.blocks = list(visual.transformer.resblocks)
-            self.width = visual.conv1.out_channels
-            native, patch = visual.image_size[0], visual.patch_size[0]
-            if visual.attn_pool is not None:
-                raise InputError(
-                    "image tower with attentional pooling of open_clip",
-                    "clip.model",
-                    "a tower that pools by CLS token or mean",
-                )
-        elif hasattr(visual, "trunk") and hasattr(visual.trunk, "blocks"):
-            self.timm = True
-            self.blocks = list(visual.trunk.blocks)
-            self.width = visual.trunk.embed_dim
-            native, patch = visual.image_size[0], visual.trunk.patch_embed.patch_size[0]
-            if not hasattr(self.blocks[0], "norm2") or hasattr(self.blocks[0], "norm3"):
-                raise InputError(
-                    f"blocks of type {type(self.blocks[0]).__name__}",
-                    "clip.model",
-                    "a tower of pre-norm transformer blocks",
-                )
-        else:
+        self.visual = model.visual
+        self.trunk = trunk_of(model.visual)
+        self.blocks = list(self.trunk.blocks)
+        if isinstance(self.trunk, OpenClipTrunk) and self.trunk.pooling not in ("tok", "avg"):
             raise InputError(
-                f"image tower {type(visual).__name__}",
+                f"image tower with pooling {self.trunk.pooling!r}",
                 "clip.model",
-                "a vision transformer (its blocks take adapters)",
+                "a tower that pools by class token or mean",
             )
-        self.image_size = image_size or native
-        if self.image_size % patch:
+        size = self.visual.image_size
+        self.image_size = image_size or (size if isinstance(size, int) else size[0])
+        if self.image_size % self.trunk.patch:
             raise InputError(
                 f"image_size {self.image_size}",
                 "training.image_size",
-                f"a multiple of the patch size {patch}",
+                f"a multiple of the patch size {self.trunk.patch}",
             )
-        if self.image_size != native:
-            self._resize()
-
-    def _resize(self) -> None:
-        """Interpolate the positional embedding to the grid of ``image_size``."""
-        if self.timm:
-            self.visual.set_input_size(self.image_size)
-            return
-        patch = self.visual.patch_size[0]
-        old = self.visual.positional_embedding.data
-        side, new = math.isqrt(old.shape[0] - 1), self.image_size // patch
-        grid = old[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, width, side, side)
-        grid = F.interpolate(
-            grid, size=(new, new), mode="bicubic", antialias=True, align_corners=False
-        )
-        spatial = grid.permute(0, 2, 3, 1).reshape(new * new, -1)
-        resized = torch.cat([old[:1], spatial])
-        self.visual.positional_embedding = nn.Parameter(resized, requires_grad=False)
-        self.visual.grid_size, self.visual.image_size = (new, new), (self.image_size,) * 2
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the tokens (B, L, width) that enter block 1, for normalised images (B, 3, H, W)."""
-        if not self.timm:
-            return self.visual._embeds(images)
-        trunk = self.visual.trunk
-        tokens = trunk._pos_embed(trunk.patch_embed(images))
-        if isinstance(tokens, tuple):  # EVA returns its rotary embedding beside the tokens
-            tokens, self.rope = tokens
-        return trunk.norm_pre(tokens)
-
-    def attend(self, index: int, x: Tensor) -> Tensor:
-        """Return h = x + Attn(LN1(x)) of block ``index``: (B, L, width)."""
-        block = self.blocks[index]
-        if self.timm:
-            rope = {} if self.rope is None else {"rope": self._rope(index)}
-            attended = block.attn(block.norm1(x), **rope)
-            if getattr(block, "gamma_1", None) is not None:
-                attended = block.gamma_1 * attended
-            return x + getattr(block, "ls1", nn.Identity())(attended)
-        if hasattr(block, "ln_attn"):
-            return x + block.ls_1(block.ln_attn(block.attn(block.ln_1(x))))
-        return x + block.ls_1(block.attention(q_x=block.ln_1(x)))
-
-    def _rope(self, index: int) -> Tensor:
-        """Return the rotary embedding of a block; "mixed" trunks have one per block."""
-        return self.rope[index] if getattr(self.visual.trunk, "rope_mixed", False) else self.rope
-
-    def feed(self, index: int, h: Tensor) -> Tensor:
-        """Return h + MLP(LN2(h)) of block ``index``: (B, L, width)."""
-        block = self.blocks[index]
-        if not self.timm:
-            return h + block.ls_2(block.mlp(block.ln_2(h)))
-        fed = block.mlp(block.norm2(h))
-        if getattr(block, "gamma_2", None) is not None:
-            fed = block.gamma_2 * fed
-        return h + getattr(block, "ls2", nn.Identity())(fed)
+        with torch.no_grad():
+            device = next(model.parameters()).device
+            probe = torch.zeros(1, 3, self.image_size, self.image_size, device=device)
+            stem = self.stem(probe)
+            pooled = self.pool(stem.fed)
+            self.width = stem.h.shape[-1]
+            self.pooled_width = pooled.shape[-1]
+            self.embed_dim = self.project(pooled).shape[-1]
 
     def stem(self, images: Tensor) -> Stem:
-        """Run everything before the first adapter acts; shared by the student and all teachers."""
-        h = self.attend(0, self.embed(images))
-        return Stem(h, self.feed(0, h))
+        """Run normalised images (B, 3, H, W) to where the first adapter acts; student and teachers share it."""
+        x, context = self.trunk.embed(images)
+        h = x + self.trunk.attention(self.blocks[0], x, context, None)
+        return Stem(h, h + self.trunk.mlp(self.blocks[0], h), context)
 
     def tokens(
         self,
@@ -214,10 +144,10 @@ class VisualTower:
     ) -> Tensor:
         """Return the last block's tokens (B, L, width); ``adapters`` None is plain CLIP."""
         h, x = stem.h, stem.fed
-        for index in range(len(self.blocks)):
+        for index, block in enumerate(self.blocks):
             if index:
-                h = self.attend(index, x)
-                x = self.feed(index, h)
+                h = x + self.trunk.attention(block, x, stem.context, None)
+                x = h + self.trunk.mlp(block, h)
             if adapters is not None:
                 x = x + adapters[index](h, dropout)
         return x
@@ -225,27 +155,31 @@ class VisualTower:
     def pool(self, tokens: Tensor) -> Tensor:
         """Return V (B, pooled width), the vector that `project` takes to the joint space.
 
-        A CLS token or a mean that is normalised afterwards is taken before its LayerNorm (the paper's V); where the
+        A class token or a mean that is normalised afterwards is taken before its LayerNorm (the paper's V); where the
         LayerNorm comes first (mean of normalised tokens) or pooling is attention, V is what pooling gives.
         ``project(pool(tokens))`` is CLIP's own feature for every tower.
         """
-        if self.timm:
-            return self.visual.trunk.pool(self.visual.trunk.norm(tokens))
-        if self.visual.pool_type == "tok":
-            return tokens[:, 0]
-        if self.visual.final_ln_after_pool:
-            return tokens[:, 1:].mean(dim=1)
-        return self.visual.ln_post(tokens)[:, 1:].mean(dim=1)
+        visual = self.visual
+        if not isinstance(self.trunk, OpenClipTrunk):
+            return visual.trunk.pool(visual.trunk.norm(tokens))
+        if self._norm_last:
+            return visual._global_pool(tokens)[0]
+        return visual._global_pool(visual.ln_post(tokens))[0]
 
     def project(self, pooled: Tensor) -> Tensor:
         """Take V (..., pooled width) through CLIP's own norm and projection: (..., embed_dim)."""
-        if self.timm:
-            trunk = self.visual.trunk
-            return self.visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(pooled))))
         visual = self.visual
-        if visual.pool_type == "tok" or visual.final_ln_after_pool:
+        if not isinstance(self.trunk, OpenClipTrunk):
+            trunk = visual.trunk
+            return visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(pooled))))
+        if self._norm_last:
             pooled = visual.ln_post(pooled)
         return pooled if visual.proj is None else pooled @ visual.proj
+
+    @property
+    def _norm_last(self) -> bool:
+        """Whether ln_post may act on the pooled vector; on one token, before and after pooling are the same."""
+        return self.trunk.pooling == "tok" or self.visual.final_ln_after_pool
 
     def feature(
         self,

@@ -74,7 +74,9 @@ def find_task(run: Path, task: int | None) -> Path:
         if path.parent.name.removeprefix("task").isdigit()
     )
     if not trained:
-        raise InputError("no trained task", run, "a folder results/EXPERIMENT/seedN of a finished run")
+        raise InputError(
+            "no trained task", run, "a folder results/EXPERIMENT/seedN of a finished run"
+        )
     if task is not None and task not in trained:
         raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, trained))}")
     return run / f"task{task or trained[-1]}" / "task.json"

@@ -59,5 +59,7 @@ def compute_frozen(
             stems.append(stem)
     kept = None
     if keep_stem:
-        kept = Stem(torch.cat([s.h for s in stems]), torch.cat([s.fed for s in stems]))
+        kept = Stem(
+            torch.cat([s.h for s in stems]), torch.cat([s.fed for s in stems]), stems[0].context
+        )
     return Frozen(kept, torch.cat(raw), torch.cat(vectors) if vectors else None)

@@ -125,12 +125,12 @@ class Learner:
             self.template = torch.cat([*before, rows])
 
     def _build_heads(self) -> None:
-        switches, d = self.switches, self.width
+        switches, d = self.switches, self.tower.embed_dim
         self.pool = self.memory.pool() if self.adapters is not None else []
         self.distilled = switches.distillation != "none" and bool(self.pool)
         if switches.distillation == "sgakt" and self.pool:
             mixer = Mixer(
-                d, self._pooled_width(), switches.relevance, generator(self.seed, "mixer")
+                d, self.tower.pooled_width, switches.relevance, generator(self.seed, "mixer")
             )
             self._restore("mixer", mixer)
             size = len(self.pool)
@@ -150,22 +150,6 @@ class Learner:
         if last:
             module.load_state_dict(last)
         self.modules[name] = module.to(self.device)
-
-    @property
-    def width(self) -> int:
-        """Width d of the joint space."""
-        with torch.no_grad():
-            return self.tower.project(
-                torch.zeros(1, self._pooled_width(), device=self.device)
-            ).shape[-1]
-
-    def _pooled_width(self) -> int:
-        side = self.tower.image_size
-        if not hasattr(self, "_pooled"):
-            with torch.no_grad():
-                stem = self.tower.stem(torch.zeros(1, 3, side, side, device=self.device))
-                self._pooled = self.tower.pool(stem.fed).shape[-1]
-        return self._pooled
 
     @property
     def is_trained(self) -> bool:
@@ -218,6 +202,7 @@ class Learner:
 
     # ---------------------------------------------------------------- losses
     def stem(self, rows: Tensor) -> Stem:
+        """Return the stem of training images (B,), kept or made now."""
         if self.frozen.stem is not None:
             return self.frozen.stem[rows.to(self.frozen.stem.h.device)]
         if self.switches.visual == "tower":
