@@ -124,13 +124,19 @@ def _draw_test(
     seed, fraction = spec.get("split_seed", 0), spec["test_fraction"]
     split: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
     for folder, names in images.items():
-        if len(names) < 2:
+        if len(names) < 3:  # two to train on, one to test
             where = Path(spec["root"]) / folder
-            raise InputError(f"one image in class {folder!r}", where, "two or more, to split them")
+            what = f"{_images(len(names))} in class {folder!r}"
+            raise InputError(what, where, "three or more, to split them")
         drawn = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-        count = min(max(round(fraction * len(names)), 1), len(names) - 1)
+        count = min(max(round(fraction * len(names)), 1), len(names) - 2)
         split["test"][folder], split["train"][folder] = sorted(drawn[:count]), sorted(drawn[count:])
     return split
+
+
+def _images(count: int) -> str:
+    """Return the count in words, for a message."""
+    return "one image" if count == 1 else f"{count} images"
 
 
 def _check_counts(

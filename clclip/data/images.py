@@ -135,9 +135,7 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Decode and convert to 8-bit RGB."""
     image.load()
-    if image.mode.startswith(
-        "I"
-    ):  # 16-bit grey, in whatever byte order; PIL's own convert would clip it
+    if image.mode.startswith("I"):  # 16-bit grey in any byte order; PIL's own convert would clip
         grey = np.clip(np.asarray(image), 0, 65535) / 257
         return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
     if image.mode == "F":  # floats: 0..1 where nothing is larger, else 0..255

@@ -87,18 +87,17 @@ def list_files(spec: dict[str, Any], split: str) -> list[Path]:
 def read_stems(spec: dict[str, Any], split: str) -> list[str]:
     """Return the image names (without suffix) of a split, in the order of its list."""
     files = list_files(spec, split)
+    per_class = files[0].stem != split_name(spec, split)
     stems: dict[str, str] = {}
     for path in files:
         for n, line in enumerate(_read_text(path).splitlines(), 1):
             stem = line.strip()
-            if (
-                len(files) > 1
-            ):  # a second column: 1, 0 = difficult only, -1 = absent; XML says the same
+            if per_class:  # drop the flag (1, 0 = difficult only, -1 = absent): XML says the same
                 stem = re.sub(r"\s+-?[01]$", "", stem)
             if not stem:
                 continue
             where = f"{path}: line {n}"
-            if stem in stems and len(files) == 1:
+            if stem in stems and not per_class:
                 raise InputError(f"image {stem!r} listed twice", where, "each image once")
             stems[check_file_name(stem, where)] = where
     if not stems:

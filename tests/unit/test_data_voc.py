@@ -1,0 +1,204 @@
+"""The VOC reader on hand-made devkits; counts made by hand."""
+
+import pytest
+from data_making import read, save_image
+
+from clclip.data.index import declared_classes, prepare
+from clclip.data.voc import VOC_CLASSES
+from clclip.errors import InputError
+
+SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
+
+
+def thing(name, corners=(1, 1, 10, 10), difficult=0):
+    tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    sides = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags)
+    part = "<part><name>head</name></part>"
+    return (
+        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        f"<bndbox>{sides}</bndbox>{part}</object>"
+    )
+
+
+def make_voc(root, files, lists, size=SIZE, suffix=".jpg"):
+    """Write XML, images and lists; ``files`` maps a name to its objects."""
+    for stem, objects in files.items():
+        save_image(root / "JPEGImages" / f"{stem}{suffix}")
+        (root / "Annotations").mkdir(exist_ok=True)
+        text = f"<annotation>{size}{''.join(objects)}</annotation>"
+        (root / "Annotations" / f"{stem}.xml").write_text(text, encoding="utf-8")
+    (root / "ImageSets/Main").mkdir(parents=True, exist_ok=True)
+    for name, text in lists.items():
+        (root / "ImageSets/Main" / f"{name}.txt").write_text(text)
+
+
+FILES = {
+    "000005": [thing("chair", (3, 4, 12, 9)), thing("person", difficult=1)],
+    "000012": [thing("dog", (1, 1, 40, 30))],
+    "000007": [thing("dog", difficult=1)],
+}
+LISTS = {"trainval": "000012\n000005\n", "test": "000007\n"}
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    make_voc(tmp_path / "VOCdevkit/VOC2007", FILES, LISTS)
+    return {"format": "voc", "root": str(tmp_path), "year": "2007"}
+
+
+def test_boxes_ids_and_difficult(tmp_path, devkit):
+    prepare(devkit, tmp_path / "out")
+    index, train = read(tmp_path / "out/index.json"), read(tmp_path / "out/train.json")
+    assert index["classes"] == VOC_CLASSES and len(VOC_CLASSES) == 20
+    assert index["root"] == str(tmp_path / "VOCdevkit/VOC2007/JPEGImages")
+    assert [(i["id"], i["file_name"]) for i in train["images"]] == [
+        (12, "000012.jpg"),
+        (5, "000005.jpg"),
+    ]
+    dog, chair, person = train["annotations"]
+    # Pixels count from 1 and the maximum belongs to the box: the whole image is [0, 0, 40, 30].
+    assert dog["bbox"] == [0, 0, 40, 30] and dog["category_id"] == VOC_CLASSES.index("dog") + 1
+    assert chair["bbox"] == [2, 3, 10, 6] and chair["area"] == 60 and "ignore" not in chair
+    assert person["ignore"] == 1 and person["difficult"] == 1
+    counts = index["counts"]["classes"]
+    assert {k: v for k, v in counts["train"].items() if v} == {"chair": 1, "dog": 1}
+    assert sum(counts["test"].values()) == 0  # its one object is difficult
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2007"])
+def test_root_may_be_the_devkit_or_above_or_below(tmp_path, devkit, below):
+    prepare({**devkit, "root": str(tmp_path / below)}, tmp_path / "out")
+    assert read(tmp_path / "out/index.json")["counts"]["train"] == 2
+
+
+def test_per_class_lists_stand_for_a_missing_list(tmp_path):
+    lists = {
+        "dog_train": "000012  1\n000005 -1\n",
+        "chair_train": "000012 -1\n000005  1\n",
+        "dog_trainval": "000007  0\n",
+        "dog_val": "000007  0\n",
+    }
+    make_voc(tmp_path, FILES, lists)
+    prepare({"format": "voc", "root": str(tmp_path), "year": "2012"}, tmp_path / "out")
+    assert [i["id"] for i in read(tmp_path / "out/train.json")["images"]] == [12, 5]
+    assert [i["id"] for i in read(tmp_path / "out/test.json")["images"]] == [7]
+
+
+def test_own_classes_names_and_suffixes(tmp_path):
+    files = {"my dog 1": [thing("räd <b>".replace("<b>", "&lt;b&gt;"))], "é": [thing("axle")]}
+    make_voc(tmp_path, files, {"train": "my dog 1\n", "val": "é\n"}, suffix=".png")
+    spec = {"format": "voc", "root": str(tmp_path)}
+    prepare(spec, tmp_path / "out")
+    index = read(tmp_path / "out/index.json")
+    assert index["classes"] == ["axle", "räd <b>"] == declared_classes(spec)
+    assert read(tmp_path / "out/train.json")["images"][0]["file_name"] == "my dog 1.png"
+
+
+def test_size_zero_means_not_recorded(tmp_path):
+    size = "<size><width>0</width><height>0</height></size>"
+    make_voc(tmp_path, FILES, LISTS, size=size)
+    prepare({"format": "voc", "root": str(tmp_path)}, tmp_path / "out")
+    image = read(tmp_path / "out/train.json")["images"][0]
+    assert (image["width"], image["height"]) == (40, 30)
+    assert "size not recorded" in " ".join(read(tmp_path / "out/index.json")["warnings"])
+
+
+def test_boxes_from_zero_are_clipped(tmp_path):
+    make_voc(tmp_path, {**FILES, "000005": [thing("cat", (0, 0, 9, 9))]}, LISTS)
+    prepare({"format": "voc", "root": str(tmp_path)}, tmp_path / "out")
+    found = [a["bbox"] for a in read(tmp_path / "out/train.json")["annotations"]]
+    assert found == [[0, 0, 40, 30], [0, 0, 9, 9]]
+
+
+def bad(objects="", **change):
+    return {"objects": objects, **change}
+
+
+CASES = {
+    "not xml": (bad(xml="<annotation><object>"), ["not XML", "000005.xml"]),
+    "not utf-8": (bad(xml=b"<annotation>\xff</annotation>"), ["not XML", "000005.xml"]),
+    "other root": (bad(xml="<svg/>"), ["root element <svg>", "<annotation>"]),
+    "entities": (
+        bad(xml='<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>'),
+        ["DOCTYPE or ENTITY", "000005.xml"],
+    ),
+    "no name": (bad("<object><bndbox/></object>"), ["class name ''", "object[0].name"]),
+    "no corner": (
+        bad("<object><name>dog</name><bndbox><xmin>1</xmin></bndbox></object>"),
+        ["nothing", "object[0].bndbox.ymin"],
+    ),
+    "corner as word": (bad(thing("dog", (1, "two", 3, 4))), ["'two'", "object[0].bndbox.ymin"]),
+    "corner NaN": (bad(thing("dog", (1, "nan", 3, 4))), ["not finite", "object[0].bndbox"]),
+    "corners exchanged": (bad(thing("dog", (9, 1, 3, 4))), ["no positive width", "object[0]"]),
+    "corners one off": (bad(thing("dog", (9, 1, 8, 4))), ["no positive width", "object[0]"]),
+    "outside": (bad(thing("dog", (9, 1, 60, 4))), ["20 px outside", "object[0].bndbox"]),
+    "difficult 2": (bad(thing("dog", difficult=2)), ["difficult '2'", "0 or 1"]),
+    "size as word": (bad(xml="<annotation><size><width>x</width></size></annotation>"), ["'x'"]),
+    "wrong size": (
+        bad(xml=f"<annotation>{SIZE.replace('40', '50')}</annotation>"),
+        ["50 x 30 recorded", "000005.xml"],
+    ),
+    "no xml": (bad(xml=None), ["no such file", "000005.xml"]),
+    "listed twice": (bad(lists={"trainval": "000005\n000005\n"}), ["listed twice", "line 2"]),
+    "empty list": (bad(lists={"trainval": "\n \n"}), ["no image", "trainval.txt"]),
+    "leaves": (bad(lists={"trainval": "../x\n"}), ["leaves the image folder", "line 1"]),
+    "unknown list": (
+        bad(spec={"train": "trainvall"}),
+        ["no image list 'trainvall' (did you mean 'trainval'?)"],
+    ),
+    "unknown year": (bad(spec={"year": 1999}), ["no VOC1999"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_voc(tmp_path, name):
+    case, parts = CASES[name]
+    files = {**FILES, "000005": [case["objects"] or thing("dog")]}
+    make_voc(tmp_path / "VOC2007", files, {**LISTS, **case.get("lists", {})})
+    if "xml" in case:
+        path, text = tmp_path / "VOC2007/Annotations/000005.xml", case["xml"]
+        path.unlink()
+        if text is not None:
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        prepare({"format": "voc", "root": str(tmp_path), **case.get("spec", {})}, tmp_path / "out")
+    message = str(caught.value)
+    assert [part for part in parts if part not in message] == [], message
+    assert "\n" not in message and not (tmp_path / "out").exists()
+
+
+def test_two_years_need_a_choice_and_two_suffixes_are_refused(tmp_path):
+    for year in (2007, 2012):
+        make_voc(tmp_path / f"VOC{year}", FILES, LISTS)
+    spec = {"format": "voc", "root": str(tmp_path)}
+    with pytest.raises(InputError, match=r"VOC2007, VOC2012.*data.year"):
+        prepare(spec, tmp_path / "out")
+    save_image(tmp_path / "VOC2012/JPEGImages/000005.png")
+    with pytest.raises(InputError, match=r"two images '000005.jpg' and '000005.png'"):
+        prepare({**spec, "year": 2012}, tmp_path / "out")
+
+
+def test_download_is_asked_of_torchvision_and_not_repeated(tmp_path, monkeypatch):
+    import torchvision.datasets
+
+    calls = []
+
+    def fake(root, year, image_set, download):
+        calls.append((year, image_set, download))
+        make_voc(tmp_path / "new/VOCdevkit/VOC2007", FILES, LISTS)
+
+    monkeypatch.setattr(torchvision.datasets, "VOCDetection", fake)
+    spec = {"format": "voc", "root": str(tmp_path / "new"), "year": "2007", "download": True}
+    for _ in range(2):
+        prepare(spec, tmp_path / "out")
+    assert calls == [("2007", "trainval", True), ("2007", "test", True)]
+    assert read(tmp_path / "out/index.json")["counts"]["train"] == 2
+
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.datasets, "VOCDetection", offline)
+    with pytest.raises(
+        InputError, match=r"could not be downloaded \(no route to host\).*a network"
+    ):
+        prepare({**spec, "root": str(tmp_path / "newer")}, tmp_path / "out")
