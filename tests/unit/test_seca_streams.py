@@ -1,0 +1,407 @@
+"""Whole streams of tiny tasks: what each loss trains, what later tasks leave alone, what predictions depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from seca_making import small_clip, tokenizer, write_stream
+
+import clclip.clip.load
+from clclip.classification import stages
+from clclip.classification.classify import classify
+from clclip.classification.pixels import Pixels
+from clclip.classification.records import Memory, read_record
+from clclip.classification.switches import METHODS, resolve_switches
+from clclip.errors import InputError
+
+GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
+
+
+@pytest.fixture(autouse=True)
+def _clip(monkeypatch):
+    """A random CLIP in place of resources/clip."""
+    loaded = {"tokenizer": tokenizer, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    monkeypatch.setattr(
+        clclip.clip.load, "load_clip", lambda folder: SimpleNamespace(model=small_clip(), **loaded)
+    )
+
+
+def run(files: list[Path]) -> list[dict]:
+    """Train and predict the tasks; return their records."""
+    resources = files[0].parents[4] / "resources"
+    for file in files:
+        stages.train(file, resources)
+        stages.predict(file, resources)
+    return [load_file(file.parent / "weights.safetensors") for file in files]
+
+
+def prepared(files: list[Path], switches: dict | None = None):
+    """Return the learner of the last task after begin_task, with the earlier tasks trained."""
+    resources = files[0].parents[4] / "resources"
+    for file in files[:-1]:
+        stages.train(file, resources)
+    task = stages.read_task(files[-1])
+    memory = Memory([read_record(f.parent / "weights.safetensors") for f in files[:-1]])
+    learner, clip = stages.build_learner(task, memory, resources)
+    split = json.loads((files[-1].parent / "train.json").read_text())
+    labels = stages.label_columns(split["images"], stages.current_classes(task), files[-1])
+    learner.begin_task(stages._pixels(split, task, resources, learner, clip), labels)
+    return learner
+
+
+# ------------------------------------------------------------------ the system
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "joint"])
+def test_every_method_runs_and_predicts(tmp_path, method):
+    files = write_stream(tmp_path, method, GROUPS[:2])
+    run(files)
+    for number, file in enumerate(files, start=1):
+        found = json.loads((file.parent / "predictions.json").read_text())
+        assert found["classes"] == [name for group in GROUPS[:number] for name in group]
+        table = torch.tensor(found["probabilities"])
+        assert table.shape == (4 * number, 2 * number)
+        torch.testing.assert_close(table.sum(dim=1), torch.ones(4 * number), atol=1e-5, rtol=0)
+        assert (file.parent / "history.csv").exists()
+        assert not (file.parent / "resume").exists()
+
+
+def test_joint_trains_all_groups_at_once(tmp_path):
+    file = write_stream(tmp_path, "joint", GROUPS)[-1]
+    folder = file.parent.parent / "task1"
+    task = json.loads(file.read_text()) | {"task": 1}
+    splits = [json.loads((file.parents[1] / f"task{k}/train.json").read_text()) for k in (1, 2, 3)]
+    images = [image for split in splits for image in split["images"]]
+    (folder / "task.json").write_text(json.dumps(task))
+    (folder / "train.json").write_text(json.dumps(splits[0] | {"images": images}))
+    record = run([folder / "task.json"])[0]
+    assert record["refined"].shape[0] == 6 and "mixer.w_s" not in record
+    found = json.loads((folder / "predictions.json").read_text())
+    assert found["classes"] == [name for group in GROUPS for name in group]
+
+
+def test_training_learns(tmp_path):
+    """The colours are separable: SECA beats the random zero-shot answers by far."""
+    accuracy = {}
+    for method in ("zeroshot", "seca"):
+        files = write_stream(tmp_path, method, GROUPS[:2], epochs=15)
+        run(files)
+        found = json.loads((files[-1].parent / "predictions.json").read_text())
+        best = torch.tensor(found["probabilities"]).argmax(dim=1)
+        right = [found["classes"][k] == y for k, y in zip(best, found["labels"], strict=True)]
+        accuracy[method] = sum(right) / len(right)
+    assert accuracy["seca"] >= 0.75 > accuracy["zeroshot"]
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"distillation": "clip"},
+        {"distillation": "previous"},
+        {"distillation": "average"},
+        {"classifier": "centroid"},
+        {"classifier": "adapted_centroid"},
+        {"classifier": "linear"},
+        {"relevance": "mean_then_softmax", "evict": "oldest", "pool": 1},
+        {"prompt": "template"},
+    ],
+    ids=lambda switches: "-".join(map(str, switches.values())),
+)
+def test_every_switch_changes_the_answers(tmp_path, switches):
+    tables = []
+    for name, values in (("plain", {}), ("switched", switches)):
+        files = write_stream(tmp_path / name, "seca", GROUPS, values)
+        run(files)
+        found = json.loads((files[-1].parent / "predictions.json").read_text())
+        tables.append(torch.tensor(found["probabilities"]))
+    assert tables[1].shape == (12, 6)
+    assert (tables[0] - tables[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal", "lowrank"])
+def test_replay_covariances_run_and_log_their_memory(tmp_path, caplog, covariance):
+    caplog.set_level("INFO")
+    switches = {"covariance": covariance, "rank": 2}
+    records = run(write_stream(tmp_path, "seca_pp", GROUPS[:2], switches))
+    assert f"covariance {covariance}" in caplog.text and "MiB" in caplog.text
+    ranks = {"full": 24, "diagonal": 0, "lowrank": 2}
+    assert records[0]["gaussian.factor"].shape == (2, 24, ranks[covariance])
+
+
+# ------------------------------------------------------------------ invariants
+def test_old_prompts_and_refined_prototypes_stay_byte_equal(tmp_path):
+    """Oracle ii: a task's record is never written again, and the memory reads old rows from it."""
+    files = write_stream(tmp_path, "seca", GROUPS)
+    resources = tmp_path / "resources"
+    stages.train(files[0], resources)
+    before = (files[0].parent / "weights.safetensors").read_bytes()
+    for file in files[1:]:
+        stages.train(file, resources)
+    assert (files[0].parent / "weights.safetensors").read_bytes() == before
+    memory = Memory([read_record(f.parent / "weights.safetensors") for f in files])
+    for number, record in enumerate(memory.records):
+        assert torch.equal(memory.prompts()[number], record["prompt"])
+        assert torch.equal(memory.refined()[2 * number : 2 * number + 2], record["refined"])
+    assert memory.refined().shape == (6, 24)
+
+
+def test_replay_refreshes_all_refined_prototypes(tmp_path):
+    records = run(write_stream(tmp_path, "seca_pp", GROUPS[:2]))
+    memory = Memory(records)
+    assert records[1]["refined"].shape == (4, 24)
+    assert not torch.equal(memory.refined()[:2], records[0]["refined"])
+
+
+def test_text_table_holds_every_prompt_on_every_class(tmp_path):
+    files = write_stream(tmp_path, "hpeft", GROUPS)
+    memory = Memory(run(files))
+    table = memory.text()
+    assert table.shape == (3, 6, 24)
+    learner, _ = stages.build_learner(
+        stages.read_task(files[-1]), Memory(memory.records[:2]), tmp_path / "resources"
+    )
+    with torch.no_grad():
+        for row, prompt in zip(table, memory.prompts(), strict=True):
+            torch.testing.assert_close(row, learner.text(prompt), atol=1e-5, rtol=1e-4)
+
+
+def test_the_same_task_again_gives_the_same_bytes(tmp_path):
+    first = write_stream(tmp_path / "a", "seca", GROUPS[:2])
+    second = write_stream(tmp_path / "b", "seca", GROUPS[:2])
+    for one, other in zip(run(first), run(second), strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_frozen_parts_are_bit_equal_after_training(tmp_path):
+    learner = prepared(write_stream(tmp_path, "seca", GROUPS[:2]))
+    before = {k: v.clone() for k, v in learner.model.state_dict().items()}
+    optimizer = torch.optim.Adam([p for p in learner.trained.values() if p.requires_grad], lr=0.1)
+    sum(learner.losses(torch.arange(4), 0).values()).backward()
+    optimizer.step()
+    assert all(torch.equal(v, before[k]) for k, v in learner.model.state_dict().items())
+
+
+def test_predictions_do_not_depend_on_the_batch(tmp_path):
+    """Oracle viii."""
+    files = write_stream(tmp_path, "seca", GROUPS[:2])
+    run(files)
+    classifier = stages.load_classifier(files[-1], tmp_path / "resources")
+    paths = sorted((tmp_path / "resources/data/noise/images").glob("test_*.png"))
+    clip = classifier.clip
+    pixels = Pixels(paths, 32, clip.mean, clip.std, torch.device("cpu"))
+    together, alone = classifier.probabilities(pixels), classifier.probabilities(pixels, batch=1)
+    backwards = Pixels(paths[::-1], 32, clip.mean, clip.std, torch.device("cpu"))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    reversed_order = classifier.probabilities(backwards).flip(0)
+    torch.testing.assert_close(together, reversed_order, atol=1e-5, rtol=0)
+    assert torch.equal(together.argmax(dim=1), alone.argmax(dim=1))
+
+
+def test_inference_needs_no_pool(tmp_path):
+    """Oracle xi: without snapshots of earlier tasks and without the mixer the answers are the same."""
+    files = write_stream(tmp_path, "seca", GROUPS)
+    run(files)
+    before = (files[-1].parent / "predictions.json").read_bytes()
+    from clclip.classification.records import write_record
+
+    for file in files:
+        path = file.parent / "weights.safetensors"
+        needless = ("mixer", "refinement", "pool", "utility", "relevance", "affinity")
+        needless += () if file == files[-1] else ("adapter",)
+        kept = {k: v for k, v in load_file(path).items() if not k.startswith(needless)}
+        write_record(path, kept, {})
+    stages.predict(files[-1], tmp_path / "resources")
+    assert (files[-1].parent / "predictions.json").read_bytes() == before
+
+
+# ------------------------------------------------------------------ losses
+def test_the_first_task_has_no_teacher(tmp_path):
+    """Oracle x."""
+    learner = prepared(write_stream(tmp_path, "seca", GROUPS[:1]))
+    assert set(learner.losses(torch.arange(4), 0)) == {"ce_text", "ce_visual"}
+
+
+GRADIENTS = {
+    "ce_text": {"adapter", "prompt"},
+    "ce_visual": {"adapter", "prompt", "refinement"},
+    "consistency": {"prompt", "refinement"},
+    "aggregation": {"mixer", "prompt"},
+    "distillation": {"adapter"},
+    "replay": {"prompt", "refinement"},
+}
+
+
+def test_gradient_map(tmp_path):
+    """Oracle ix and the whole table of the reference, section 2.5."""
+    learner = prepared(write_stream(tmp_path, "seca_pp", GROUPS))
+    losses = learner.losses(torch.arange(4), 0)
+    assert set(losses) == set(GRADIENTS)
+    names = [name for name, p in learner.trained.items() if p.requires_grad]
+    for loss, expected in GRADIENTS.items():
+        grads = torch.autograd.grad(
+            losses[loss], [learner.trained[n] for n in names], retain_graph=True, allow_unused=True
+        )
+        found = {
+            name.split(".")[0]
+            for name, grad in zip(names, grads, strict=True)
+            if grad is not None and grad.abs().sum() > 0
+        }
+        assert found == expected, loss
+
+
+def test_distillation_weight_grows_with_the_task(tmp_path):
+    """beta = beta_scale * (s - 1)."""
+    values = []
+    for scale in (1.0, 0.1):
+        files = write_stream(tmp_path / str(scale), "seca", GROUPS, {"beta_scale": scale})
+        values.append(files)
+    losses = []
+    for files in values:
+        resources = files[0].parents[4] / "resources"
+        for file in files[:2]:
+            # the same earlier tasks for both
+            source = values[0][files.index(file)].parent / "weights.safetensors"
+            if files is values[0]:
+                stages.train(file, resources)
+            else:
+                (file.parent / "weights.safetensors").write_bytes(source.read_bytes())
+        task = stages.read_task(files[-1])
+        memory = Memory([read_record(f.parent / "weights.safetensors") for f in files[:2]])
+        learner, clip = stages.build_learner(task, memory, resources)
+        split = json.loads((files[-1].parent / "train.json").read_text())
+        labels = stages.label_columns(split["images"], stages.current_classes(task), files[-1])
+        learner.begin_task(stages._pixels(split, task, resources, learner, clip), labels)
+        losses.append(learner.losses(torch.arange(4), 0)["distillation"])
+    torch.testing.assert_close(losses[0], 10 * losses[1])
+
+
+def test_pool_and_utility_of_a_stream(tmp_path):
+    """Oracle iii, and that utility is touched only while the pool is full."""
+    groups = [[f"class {k}a", f"class {k}b"] for k in range(4)]
+    records = run(write_stream(tmp_path, "seca", groups, {"pool": 2}))
+    assert [len(r["pool"]) for r in records] == [1, 2, 2, 2]
+    assert [r["pool"].tolist()[-1] for r in records] == [1, 2, 3, 4]
+    assert records[1]["utility"].tolist() == [0.5]  # pool not full yet
+    assert records[2]["utility"].sum().item() == pytest.approx(1, abs=1e-5)
+    assert records[2]["utility"].tolist() != [0.5, 0.5]
+    torch.testing.assert_close(records[3]["relevance"].sum(dim=1), torch.ones(2))
+
+
+def test_teacher_vectors_are_those_of_the_snapshots(tmp_path):
+    """The precomputed V of a pooled task is what the tower gives with that task's adapters."""
+    files = write_stream(tmp_path, "seca", GROUPS)
+    learner = prepared(files)
+    images = learner.images[range(6)]
+    for column, task in enumerate(learner.pool):
+        stack = learner.snapshot(task)
+        with torch.no_grad():
+            tower = learner.tower
+            v = tower.pool(tower.tokens(tower.stem(images), stack))
+        expected = torch.nn.functional.normalize(v, dim=-1)
+        torch.testing.assert_close(learner.frozen.vectors[:, column], expected)
+
+
+# ------------------------------------------------------------------ classify, bad input
+def test_classify_names_images(tmp_path):
+    files = write_stream(tmp_path, "seca", GROUPS[:2])
+    run(files)
+    images = sorted((tmp_path / "resources/data/noise/images").glob("test_*.png"))[:3]
+    run_folder, out = files[0].parents[1], tmp_path / "out" / "names.json"
+    classify(run_folder, images, out, tmp_path / "resources", top=3)
+    found = json.loads(out.read_text())
+    assert [Path(entry["image"]).name for entry in found] == [p.name for p in images]
+    predicted = json.loads((files[-1].parent / "predictions.json").read_text())
+    row = predicted["probabilities"][predicted["images"].index(f"test/{images[0].name}")]
+    best = found[0]["classes"]
+    assert len(best) == 3 and best[0]["probability"] == pytest.approx(max(row), abs=1e-4)
+    assert best[0]["class"] == predicted["classes"][row.index(max(row))]
+    first = classify(run_folder, images[:1], out, tmp_path / "resources", task=1)
+    assert {entry["class"] for entry in first[0]["classes"]} == set(GROUPS[0])
+    for bad, text in (({"task": 7}, "one of 1, 2"), ({"top": 0}, "from 1")):
+        with pytest.raises(InputError, match=text):
+            classify(run_folder, images, out, tmp_path / "resources", **bad)
+    with pytest.raises(InputError, match="no trained task"):
+        classify(tmp_path, images, out, tmp_path / "resources")
+    with pytest.raises(InputError, match="no such image"):
+        classify(run_folder, [tmp_path / "gone.png"], out, tmp_path / "resources")
+
+
+def test_bad_input_is_one_clear_error(tmp_path):
+    files = write_stream(tmp_path, "seca", GROUPS[:2])
+    resources = tmp_path / "resources"
+    with pytest.raises(InputError, match="train the earlier tasks first"):
+        stages.train(files[1], resources)
+    split = json.loads((files[0].parent / "train.json").read_text())
+    alone = split | {"images": split["images"][2:]}
+    (files[0].parent / "train.json").write_text(json.dumps(alone))
+    with pytest.raises(InputError, match="class 'ant' has 1 training image"):
+        stages.train(files[0], resources)
+    wrong = split | {"images": [split["images"][0] | {"label": "owl"}]}
+    (files[0].parent / "train.json").write_text(json.dumps(wrong))
+    with pytest.raises(InputError, match="label 'owl'"):
+        stages.train(files[0], resources)
+    (files[0].parent / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="not readable"):
+        stages.train(files[1], resources)
+
+
+def test_unknown_methods_and_switches_are_refused():
+    with pytest.raises(InputError, match=r"did you mean 'seca'"):
+        resolve_switches("secca", {})
+    with pytest.raises(ValueError, match="Extra inputs"):
+        resolve_switches("seca", {"poool": 3})
+    assert resolve_switches("hpeft", {}).model_copy(
+        update={"distillation": "sgakt", "classifier": "sevpr"}
+    ) == resolve_switches("seca", {})
+
+
+def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    """Killed after some steps and started again, a task gives the weights of an uninterrupted run."""
+    whole = write_stream(tmp_path / "whole", "seca_pp", GROUPS[:2], {"pool": 1}, epochs=4)
+    broken = write_stream(tmp_path / "broken", "seca_pp", GROUPS[:2], {"pool": 1}, epochs=4)
+    expected = run(whole)[-1]
+    stages.train(broken[0], tmp_path / "broken/resources")
+    monkeypatch.setenv("CLCLIP_SAVE_SECONDS", "0")
+    original, calls = stages.Learner.losses, []
+
+    def failing(self, rows, step):
+        calls.append(step)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(self, rows, step)
+
+    monkeypatch.setattr(stages.Learner, "losses", failing)
+    with pytest.raises(KeyboardInterrupt):
+        stages.train(broken[1], tmp_path / "broken/resources")
+    stages.train(broken[1], tmp_path / "broken/resources")
+    assert calls[5] == 4  # went on where it stood
+    found = load_file(broken[1].parent / "weights.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+# ------------------------------------------------------------------ real architectures
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2"])
+def test_real_architectures(tmp_path, monkeypatch, name):
+    """Adapters and prompts fit the towers of OpenAI, EVA02 and SigLIP2 (random weights, injected tokenizer)."""
+    from open_clip import create_model, get_tokenizer
+    from seca_making import bare_tokenizer
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = create_model(name, pretrained=None).eval().requires_grad_(False)
+
+    def siglip(texts):
+        return torch.nn.functional.pad(bare_tokenizer(texts), (0, 40))
+
+    chosen = siglip if "SigLIP" in name else get_tokenizer(name)
+    loaded = SimpleNamespace(model=model, tokenizer=chosen, mean=(0.5,) * 3, std=(0.5,) * 3)
+    monkeypatch.setattr(clclip.clip.load, "load_clip", lambda folder: loaded)
+    records = run(write_stream(tmp_path, "seca", GROUPS[:2], epochs=1))
+    assert records[1]["adapter.0.down"].shape == (16, 768)
+    assert records[1]["adapter.11.up"].abs().sum() > 0
+    assert records[1]["prompt"].shape[0] == 8
