@@ -7,11 +7,14 @@ are taken only if nothing else fits, and a detection on one counts neither as ri
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 MAX_DETECTIONS = 100
 
@@ -180,7 +183,7 @@ def _run(
     }
     truth.createIndex()
     results.createIndex()
-    evaluator = Evaluator(truth, results, "bbox")
+    evaluator = Evaluator(truth, results, "bbox", print_function=logger.debug)
     evaluator.params.iouThrs = np.array([iou])
     evaluator.params.maxDets = [max_detections]
     evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]

@@ -25,10 +25,10 @@ def legend_mark(setting: Setting, experiment: Experiment) -> Markup:
     """Return the line and marker of an experiment, to stand before its name."""
     shape = shape_of(setting, experiment)
     line = tag(
-        "path", d="M1 8H29", stroke=experiment.colour, stroke_width=2.2,
+        "path", d="M1 8H29", stroke=experiment.css, stroke_width=2.2,
         stroke_dasharray="1 4" if experiment.joint else DASHES[shape], fill="none",
     )  # fmt: skip
-    point = "" if experiment.joint else marker(shape, 15, 8, experiment.colour)
+    point = "" if experiment.joint else marker(shape, 15, 8, experiment.css)
     return tag(
         "svg", line, point, class_="mark", width=30, height=16, viewBox="0 0 30 16",
         aria_hidden="true", focusable="false",
@@ -45,10 +45,12 @@ def curves(setting: Setting, part: str) -> Markup:
         id(e): [(task["task"], task[part]) for task in e.summary["tasks"] if task[part] is not None]
         for e in setting.experiments
     }
-    values = [value for points in series.values() for _, value in points]
-    low, high, step = nice_bounds(values)
+    ends = [t[p] for e in setting.experiments for t in e.summary["tasks"] for p in "PCA"]
+    # One scale for P, C and A: they are read against each other.
+    low, high, step = nice_bounds([value for value in ends if value is not None])
     last = max(len(setting.groups), 1)
-    first = 2 if part == "P" and last > 1 else 1
+    start = part == "P" and last == 2
+    first = 2 if part == "P" and last > 2 else 1
 
     def x(task: float) -> float:
         span = last - first
@@ -61,7 +63,7 @@ def curves(setting: Setting, part: str) -> Markup:
     drawn = [_axes(part, setting, (low, high, step), (first, last), x, y)]
     lines, points = [], []
     for experiment in reversed(setting.experiments):
-        name, colour = experiment.label, experiment.colour
+        name, colour = experiment.label, experiment.css
         known = series[id(experiment)]
         shape = shape_of(setting, experiment)
         if experiment.joint:
@@ -76,6 +78,9 @@ def curves(setting: Setting, part: str) -> Markup:
             continue
         if part == "A":
             lines.append(_band(experiment, x, y))
+        if start and known and experiment.summary["tasks"][0]["C"] is not None:
+            # In a stream of two tasks the earlier classes have a history: their score when learned.
+            known = [(1, experiment.summary["tasks"][0]["C"]), *known]
         if len(known) > 1:
             lines.append(
                 tag("path", d=path([(x(t), y(v)) for t, v in known]), fill="none", stroke=colour,
@@ -132,21 +137,21 @@ def _band(experiment: Experiment, x, y) -> Markup:
         return Markup("")
     upper = [(x(t["task"]), y(min(100.0, t["A"] + s))) for t, s in zip(tasks, spread, strict=True)]
     lower = [(x(t["task"]), y(max(0.0, t["A"] - s))) for t, s in zip(tasks, spread, strict=True)]
-    return tag("path", d=path([*upper, *lower[::-1]]) + "Z", fill=experiment.colour, opacity=0.14)
+    return tag("path", d=path([*upper, *lower[::-1]]) + "Z", fill=experiment.css, opacity=0.14)
 
 
 def bars(
-    rows: Sequence[tuple[str, Mapping[str, float]]], causes: Mapping[str, str], unit: str
+    rows: Sequence[tuple[str, Mapping[str, float], float]], causes: Mapping[str, str], unit: str
 ) -> Markup:
     """Return stacked horizontal bars.
 
     Args:
-        rows: (label, cause -> amount) from top to bottom.
+        rows: (label, cause -> amount, net amount to write) from top to bottom.
         causes: cause -> colour, in stacking order; the caller shows the legend.
         unit: what the amounts are, for the axis and the tooltips.
     """
     width, line, left = 720, 40, 180
-    largest = max([sum(amounts.values()) for _, amounts in rows] + [1.0])
+    largest = max([sum(amounts.values()) for _, amounts, _ in rows] + [1.0])
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100) if largest / s <= 6 or s == 100)
     top = step * -(-largest // step)
     height = line * len(rows) + 44
@@ -161,7 +166,7 @@ def bars(
         value += step
     parts.append(tag("text", unit, x=left + top * scale / 2, y=height - 3, class_="label",
                      text_anchor="middle"))  # fmt: skip
-    for index, (name, amounts) in enumerate(rows):
+    for index, (name, amounts, net) in enumerate(rows):
         y = 8 + index * line
         parts.append(tag("text", name if len(name) < 26 else name[:24] + "…", x=left - 10, y=y + 17,
                          class_="name", text_anchor="end"))  # fmt: skip
@@ -176,6 +181,6 @@ def bars(
                         aria_label=text)
                 )  # fmt: skip
             at += size
-        parts.append(tag("text", f"{sum(amounts.values()):.1f}", x=at + 7, y=y + 17, class_="tick"))
+        parts.append(tag("text", f"{number(net)} net", x=at + 7, y=y + 17, class_="tick"))
     return tag("svg", *parts, class_="bars", viewBox=f"0 0 {width} {height}", role="group",
                aria_label=unit)  # fmt: skip

@@ -45,6 +45,7 @@ class Experiment:
     folder: Path
     label: str = ""
     colour: str = ""
+    css: str = ""
 
     @property
     def name(self) -> str:
@@ -95,11 +96,18 @@ class Setting:
     @property
     def title(self) -> str:
         """Data and protocol in words."""
-        protocol = self.first.get("protocol")
-        sizes = "+".join(str(len(group)) for group in self.groups)
-        return f"{self.first.get('dataset') or 'data'}, {protocol or sizes} classes".replace(
-            "_", "-"
-        )
+        return f"{self.first.get('dataset') or 'data'}, {self.sizes} classes"
+
+    @property
+    def sizes(self) -> str:
+        """Class numbers of the tasks: 10+10, or 10+5x2 (five tasks of two) where they repeat."""
+        runs: list[list[int]] = []
+        for group in self.groups:
+            if runs and runs[-1][0] == len(group):
+                runs[-1][1] += 1
+            else:
+                runs.append([len(group), 1])
+        return "+".join(f"{n}x{size}" if n > 2 else "+".join([str(size)] * n) for size, n in runs)
 
     @property
     def detection(self) -> bool:
@@ -133,7 +141,7 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
             summary.get(k) for k in ("kind", "dataset", "protocol", "groups", "metric", "images")
         ]
         found.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
-    colours = _colours(palette)
+    colours = palette_colours(palette)
     settings = [_setting(experiments, colours) for experiments in found.values()]
     return sorted(settings, key=lambda setting: not setting.detection)
 
@@ -150,11 +158,11 @@ def _setting(experiments: list[Experiment], colours: Sequence[str]) -> Setting:
     for experiment in sorted(experiments, key=lambda e: e.summary["method"] not in FIXED_COLOURS):
         wish = FIXED_COLOURS.get(experiment.summary["method"], -1)
         if experiment.joint:
-            experiment.colour = JOINT_COLOUR
+            experiment.colour, experiment.css = JOINT_COLOUR, "var(--joint)"
             continue
         place = wish if wish in free else (free[0] if free else 0)
         free = [other for other in free if other != place] or list(range(len(colours)))
-        experiment.colour = colours[place]
+        experiment.colour, experiment.css = colours[place], f"var(--m{place})"
 
     def order(experiment: Experiment) -> tuple[bool, float]:
         score = experiment.summary["final"]["A"]
@@ -166,7 +174,7 @@ def _setting(experiments: list[Experiment], colours: Sequence[str]) -> Setting:
     return Setting(experiments, baseline, experiments[0].summary["groups"])
 
 
-def _colours(palette: str | None) -> Sequence[str]:
+def palette_colours(palette: str | None) -> Sequence[str]:
     """Return hex colours of methods."""
     if palette in (None, "okabe_ito"):
         return PALETTE

@@ -35,6 +35,7 @@ class Row:
     final: dict[str, float | None]
     std: dict[str, float | None]
     forgetting: float | None
+    forgetting_std: float | None
     average: float | None
     kept: float | None
     difference: Difference | None
@@ -53,6 +54,7 @@ def rows(setting: Setting) -> list[Row]:
                 summary["final"],
                 summary["std"],
                 summary["forgetting"],
+                deviation([row["forgetting"] for row in summary.get("per_seed", [])]),
                 summary.get("average"),
                 retention(experiment),
                 difference(experiment, setting.baseline),
@@ -94,7 +96,7 @@ def text_table(settings: Sequence[Setting]) -> str:
                 str(line.rank or ""),
                 line.experiment.label + (" (upper bound)" if line.experiment.joint else ""),
                 *[number(line.final[part], line.std[part]) for part in PARTS],
-                number(line.forgetting),
+                number(line.forgetting, line.forgetting_std),
                 str(len(line.experiment.summary["seeds"])),
             ]
             for line in lines

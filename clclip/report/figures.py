@@ -1,0 +1,111 @@
+"""The charts as files, by matplotlib: for slides and papers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from clclip.files import replacing
+from clclip.report.collect import Setting
+from clclip.report.heatmap import heatmap
+from clclip.report.table import PARTS
+
+MARKERS, DASHES = "os^Dv", ("-", "--", ":", "-.", (0, (6, 2)))
+
+
+def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int) -> list[Path]:
+    """Write curves and heat map of every setting.
+
+    Args:
+        settings: what to draw.
+        folder: where; made if missing.
+        kind: ``svg`` or ``png``.
+        dpi: resolution of PNG files.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    look = {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e4e0d6",
+        "axes.axisbelow": True,
+        "svg.hashsalt": "clclip",
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+    }
+    written = []
+    with matplotlib.rc_context(look):
+        for setting in settings:
+            stem = f"{setting.first['kind']}_{setting.title}"
+            stem = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_").lower()[:80]
+            for name, figure in (("curves", _curves(setting)), ("classes", _classes(setting))):
+                path = folder / f"{stem}_{name}.{kind}"
+                extra = {"metadata": {"Date": None}} if kind == "svg" else {}
+                with replacing(path) as temporary:
+                    figure.savefig(temporary, format=kind, dpi=dpi, bbox_inches="tight", **extra)
+                written.append(path)
+    return written
+
+
+def _curves(setting: Setting):
+    """Return P, C, A after each task."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.9), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    for axis, part in zip(axes, PARTS, strict=True):
+        axis.set(title=setting.part_name(part), xlabel="after task")
+        ticks = range(1, len(setting.groups) + 1)
+        axis.set_xticks(ticks if len(ticks) <= 10 else ticks[:: -(-len(ticks) // 10)])
+        axis.set_xlim(0.7, len(setting.groups) + 0.3)
+        for place, experiment in enumerate(setting.experiments):
+            rows = [task for task in experiment.summary["tasks"] if task[part] is not None]
+            if experiment.joint:
+                for row in rows:
+                    axis.axhline(row[part], color=experiment.colour, linestyle=":",
+                                 label=experiment.label)  # fmt: skip
+                continue
+            axis.plot(
+                [row["task"] for row in rows], [row[part] for row in rows],
+                color=experiment.colour, marker=MARKERS[place % 5], linestyle=DASHES[place % 5],
+                label=experiment.label,
+            )  # fmt: skip
+    axes[0].set_ylabel(f"{setting.first.get('metric') or 'score'} (%)")
+    handles, labels = axes[-1].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _classes(setting: Setting):
+    """Return class x task scores, one panel per experiment."""
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    heat = heatmap(setting)
+    count = len(heat.lines)
+    widths = [len(tasks) for _, tasks in heat.columns]
+    width = 2.2 + sum(max(0.5 * n, 1.5) for n in widths)
+    figure = Figure(figsize=(min(width, 40), min(1.2 + 0.24 * count, 60)), layout="constrained")
+    axes = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
+    shades = LinearSegmentedColormap.from_list("lost", ["#cf5a17", "#f4efe4", "#12679f"])
+    for index, (axis, (experiment, tasks)) in enumerate(zip(axes, heat.columns, strict=True)):
+        values = np.array(
+            [
+                [np.nan if c.value is None else c.value for c in line.cells[index][0]]
+                for line in heat.lines
+            ]
+        )
+        image = axis.imshow(values, vmin=0, vmax=100, cmap=shades, aspect="auto")
+        axis.set_title(experiment.label, fontsize=8)
+        axis.set_xticks(range(len(tasks)), ["final"] if experiment.joint else tasks)
+        axis.set_xlabel("after task")
+        axis.grid(False)
+    axes[0].set_yticks(range(count), [line.name for line in heat.lines], fontsize=7)
+    figure.colorbar(image, ax=axes, label=f"{setting.first.get('metric') or 'score'} (%)")
+    return figure

@@ -1,0 +1,96 @@
+"use strict";
+(() => {
+  const all = (root, query) => Array.from(root.querySelectorAll(query));
+  const root = document.documentElement;
+
+  // Light, dark, or as the system says.
+  const theme = document.getElementById("theme");
+  const themes = ["auto", "light", "dark"];
+  theme.hidden = false;
+  theme.addEventListener("click", () => {
+    const next = themes[(themes.indexOf(root.dataset.theme || "auto") + 1) % 3];
+    if (next === "auto") delete root.dataset.theme; else root.dataset.theme = next;
+    theme.textContent = "Theme: " + next;
+  });
+
+  // Tables sorted by a click on a head; cells without a number go last either way.
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    const given = cell.dataset.value;
+    if (given === undefined) return cell.textContent.trim().toLowerCase();
+    return given === "" ? null : Number(given);
+  };
+  for (const table of all(document, "table.sortable")) {
+    const heads = all(table, "thead tr:last-child th");
+    heads.forEach((head, column) => {
+      const button = head.querySelector("button");
+      if (!button) return;
+      button.addEventListener("click", () => {
+        const up = head.dataset.first === "up"
+          ? head.getAttribute("aria-sort") !== "ascending"
+          : head.getAttribute("aria-sort") === "descending";
+        heads.forEach((other) => other.querySelector("button") && other.setAttribute("aria-sort", "none"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const body = table.tBodies[0];
+        const rows = Array.from(body.rows).map((row, place) => ({ row, place, key: key(row, column) }));
+        rows.sort((a, b) => {
+          if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
+          const order = a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
+          return (up ? order : -order) || a.place - b.place;
+        });
+        body.append(...rows.map((entry) => entry.row));
+      });
+    });
+  }
+
+  // The heat map shows the columns of one method or of all.
+  for (const select of all(document, "select.methods")) {
+    const table = document.getElementById(select.dataset.table);
+    const show = () => all(table, "[data-method]").forEach((cell) => {
+      cell.hidden = select.value !== "" && cell.dataset.method !== select.value;
+    });
+    select.addEventListener("change", show);
+    show();
+  }
+
+  // The gallery: one picture at a time, boxes above a score, of one class or all, ground truth on or off.
+  for (const gallery of all(document, ".gallery")) {
+    const find = (name) => gallery.querySelector(name);
+    const thumbs = all(gallery, ".thumbs button");
+    const pictures = all(gallery, ".picture");
+    const score = find("input[type=range]");
+    const kind = find("select.class");
+    const error = find("select.error");
+    const truth = find("input[type=checkbox]");
+    const output = find("output");
+    const show = (place) => {
+      pictures.forEach((picture, other) => { picture.hidden = other !== place; });
+      thumbs.forEach((thumb, other) => thumb.setAttribute("aria-pressed", String(other === place)));
+    };
+    const draw = () => {
+      output.textContent = Number(score.value).toFixed(2);
+      for (const box of all(gallery, ".box")) {
+        const { state, name } = box.dataset;
+        const enough = Number(box.dataset.score) >= Number(score.value);
+        let visible = kind.value === "" || kind.value === name;
+        if (state === "truth") visible = visible && truth.checked;
+        else if (state === "object") visible = visible && !enough && error.value !== "right" && error.value !== "wrong";
+        else visible = visible && enough && (error.value === "" || error.value === state);
+        box.toggleAttribute("hidden", !visible);
+        box.style.display = visible ? "" : "none";
+      }
+      thumbs.forEach((thumb, place) => {
+        thumb.hidden = kind.value !== "" && !JSON.parse(pictures[place].dataset.classes).includes(kind.value);
+      });
+      const open = thumbs.findIndex((thumb) => thumb.getAttribute("aria-pressed") === "true");
+      if (open >= 0 && thumbs[open].hidden) {
+        const other = thumbs.findIndex((thumb) => !thumb.hidden);
+        if (other >= 0) show(other);
+      }
+    };
+    thumbs.forEach((thumb, place) => thumb.addEventListener("click", () => show(place)));
+    [score, kind, error, truth].forEach((control) => control.addEventListener("input", draw));
+    show(0);
+    draw();
+  }
+})();

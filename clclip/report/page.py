@@ -1,0 +1,241 @@
+"""The report: one self-contained page, its figures as files, and the results as text and CSV."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from clclip.errors import InputError
+from clclip.evaluation.aggregate import write_summary_csv
+from clclip.files import read_json, write_text
+from clclip.report import charts, gallery, table, timing
+from clclip.report.collect import Experiment, Setting, load, palette_colours, retention
+from clclip.report.cost_maps import cost_maps
+from clclip.report.figures import write_figures
+from clclip.report.heatmap import heatmap
+from clclip.report.why import LOOKS, why
+
+logger = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+STYLE = {"title": "What was learned, what was forgotten", "examples": 8, "palette": "okabe_ito"}
+STYLE |= {"format": "svg", "dpi": 120}
+MOST_BYTES = 15 * 2**20
+ASPECTS = {"P": "earlier classes", "C": "current classes", "A": "all seen classes"}
+
+
+def report(summaries: Sequence[Path], out: Path, style: Mapping[str, Any]) -> str:
+    """Write the report and what lies beside it; return the results table as text.
+
+    Args:
+        summaries: results/EXPERIMENT/summary.json files.
+        out: the page, e.g. results/report.html. Beside it: figures/, summary.csv, table.txt. Logs
+            and predictions are looked for beside the summaries, images and features in
+            ../resources.
+        style: looks: ``title``, ``examples`` (images of the gallery), ``palette`` (``okabe_ito``
+            or a colour map of matplotlib), ``format`` (svg or png) and ``dpi`` of the figure files.
+
+    Raises:
+        InputError: if a summary is missing or broken.
+    """
+    style = STYLE | {key: value for key, value in style.items() if value is not None}
+    settings = load(summaries, style["palette"])
+    resources = summaries[0].parent.parent.parent / "resources"
+    text = table.text_table(settings)
+    write_text(out.parent / "table.txt", text)
+    write_summary_csv(summaries, out.parent / "summary.csv")
+    write_figures(settings, out.parent / "figures", style["format"], style["dpi"])
+    count = style["examples"]
+    page = render(settings, resources, style, count)
+    while len(page.encode()) > MOST_BYTES and count > 0:
+        count //= 2
+        logger.warning("the page is too large: only %d images per setting are shown", count)
+        page = render(settings, resources, style, count)
+    write_text(out, page)
+    logger.info("report written to %s", out)
+    return text
+
+
+def render(
+    settings: Sequence[Setting], resources: Path, style: Mapping[str, Any], count: int
+) -> str:
+    """Return the page; ``count`` images per setting."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "points": table.number,
+        "signed": lambda value: table.number(value, sign=True),
+        "mark": lambda experiment, setting: charts.legend_mark(setting, experiment),
+        "duration": timing.duration,
+        "spoken": spoken,
+    }
+    experiments = [e for setting in settings for e in setting.experiments]
+    results = experiments[0].folder.parent
+    stages = timing.stages(results, resources, [e.folder.name for e in experiments])
+    return environment.get_template("template.html").render(
+        title=style["title"],
+        css=Markup(colours(style["palette"]) + (HERE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        sections=[section(setting, resources, count) for setting in settings],
+        stages=stages,
+        total=sum(stage.seconds for stage in stages),
+        versions=sorted(experiments[0].summary.get("versions", {}).items()),
+        clips=clips(experiments, resources),
+        configs=configs(experiments),
+    )
+
+
+def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
+    """Return what the template shows of one setting."""
+    lines = table.rows(setting)
+    pictures, no_pictures = [], "No test image is shown: the option `examples` is 0."
+    maps, no_maps = [], "There is no feature store to read the maps from."
+    if setting.detection:
+        try:
+            pictures = gallery.pictures(setting, resources, count)
+        except (InputError, KeyError) as error:
+            no_pictures = f"The test images are not shown: {error}."
+            logger.warning("no gallery for %s: %s", setting.title, error)
+        try:
+            maps = cost_maps(setting, resources) if count else []
+        except (InputError, KeyError, ValueError, OSError) as error:
+            no_maps = f"The maps are not shown: {error}."
+            logger.warning("no cost volume for %s: %s", setting.title, error)
+    known = [line for line in lines if not line.experiment.joint]
+    best: dict[str, float | None] = {
+        part: max((x.final[part] for x in known if x.final[part] is not None), default=None)
+        for part in "PCA"
+    }
+    best["forgetting"] = min(
+        (x.forgetting for x in known if x.forgetting is not None), default=None
+    )
+    several = len(setting.groups) > 1 and any(
+        len(e.summary["tasks"]) > 1 for e in setting.experiments
+    )
+    return {
+        "setting": setting,
+        "headline": table.headline(setting),
+        "caveat": table.caveat(setting),
+        "cards": cards(setting),
+        "rows": lines,
+        "best": best,
+        "empty": sorted(
+            {n for e in setting.experiments for n in e.summary.get("empty_classes", [])}
+        ),
+        "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
+        if several
+        else [],
+        "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
+        "heat": heatmap(setting),
+        "why": why(setting),
+        "pictures": pictures,
+        "picture_classes": gallery.all_classes(pictures),
+        "no_pictures": no_pictures,
+        "maps": maps,
+        "no_maps": no_maps,
+    }
+
+
+def cards(setting: Setting) -> list[dict[str, str]]:
+    """Return the few numbers to remember: best method, baseline, upper bound."""
+    if not setting.contestants or setting.contestants[0].summary["final"]["A"] is None:
+        return []
+    best = setting.contestants[0]
+    others = setting.contestants[1:]
+    rival = setting.baseline if setting.baseline in others else next(iter(others), None)
+    unit = setting.part_name("A")
+    shown = [_card(f"{best.label}, all classes", best.summary["final"]["A"], unit, rival, _final_a)]
+    kept = retention(best)
+    if kept is not None:
+        shown.append(_card("Kept of the earlier classes", kept, "%", rival, retention))
+    forgetting = best.summary["forgetting"]
+    if forgetting is not None:
+        shown.append(_card("Forgetting", forgetting, "points", rival, _forgetting))
+    upper = _final_a(setting.upper) if setting.upper else None
+    if upper is not None:
+        gap = upper - best.summary["final"]["A"]
+        name = "Below joint training" if gap >= 0 else "Above joint training"
+        shown.append(_card(name, abs(gap), "points", None, _final_a))
+        shown[-1]["than"] = f"{setting.upper.label}: {upper:.1f}"
+    return shown
+
+
+def _final_a(experiment: Experiment) -> float | None:
+    """Return the final A."""
+    return experiment.summary["final"]["A"]
+
+
+def _forgetting(experiment: Experiment) -> float | None:
+    """Return the forgetting."""
+    return experiment.summary["forgetting"]
+
+
+def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any) -> dict[str, str]:
+    """Return one card, with the rival's number below."""
+    other = of(rival) if rival else None
+    than = f"{rival.label}: {table.number(other)}" if rival and other is not None else ""
+    return {"name": name, "value": table.number(value), "unit": unit, "than": than}
+
+
+def spoken(panel: gallery.Panel) -> str:
+    """Return a panel in words, for those who hear the page."""
+    shown = [
+        box for box in panel.boxes if box.state != "object" and box.score >= gallery.SHOWN_SCORE
+    ]
+    right = [box.name for box in shown if box.state == "right"]
+    wrong = [box.name for box in shown if box.state == "wrong"]
+    missed = [
+        box.name for box in panel.boxes if box.state == "object" and box.score < gallery.SHOWN_SCORE
+    ]
+    parts = [("right", right), ("wrong", wrong), ("missed", missed)]
+    return "; ".join(f"{word}: {', '.join(names) or 'none'}" for word, names in parts)
+
+
+def colours(palette: str) -> str:
+    """Return CSS variables of the methods' and the causes' colours, lightened for the dark look."""
+    light = {f"--m{k}": colour for k, colour in enumerate(palette_colours(palette))}
+    light |= {f"--cause{k}": colour for k, (colour, _) in enumerate(LOOKS.values())}
+
+    def write(values: Mapping[str, str]) -> str:
+        return "".join(f"{name}:{value};" for name, value in values.items())
+
+    dark = {name: f"color-mix(in oklab, {value} 72%, white)" for name, value in light.items()}
+    return (
+        f":root{{{write(light)}}}\n"
+        "@media screen and (prefers-color-scheme:dark)"
+        f'{{:root:not([data-theme="light"]){{{write(dark)}}}}}\n'
+        f'@media screen{{:root[data-theme="dark"]{{{write(dark)}}}}}\n'
+    )
+
+
+def clips(experiments: Sequence[Experiment], resources: Path) -> list[dict[str, Any]]:
+    """Return the description of every CLIP that was used."""
+    names = sorted({e.summary.get("versions", {}).get("clip") for e in experiments} - {None})
+    found = []
+    for name in names:
+        path = resources / "clip" / name / "clip.json"
+        about = read_json(path) if path.exists() else {}
+        keys = ("model", "tag", "source")
+        found.append({"id": name} | {key: about.get(key) for key in keys})
+    return found
+
+
+def configs(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
+    """Return (experiment, its last task.json, indented)."""
+    found = []
+    for experiment in experiments:
+        path = experiment.task_dir(experiment.summary["tasks"][-1]["task"]) / "task.json"
+        if path.exists():
+            found.append((experiment.name, json.dumps(read_json(path), indent=2, sort_keys=True)))
+    return found
