@@ -19,13 +19,20 @@ from clclip.errors import InputError
 
 logger = logging.getLogger("clclip")
 RESOURCES = Path("resources")
+BAD_INPUT = "bad input: "  # marks the log line of an error that a retry would meet again
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Add the options of a stage that works on one task."""
     parser.add_argument("--task", type=Path, required=True, metavar="FILE", help="its task.json")
     parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
-    parser.add_argument("--code", default="", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--attempt",
+        type=int,
+        default=1,
+        metavar="N",
+        help="from 2 on: end at once if the log says that the last attempt met bad input",
+    )
 
 
 def add_resolve(parser: argparse.ArgumentParser) -> None:
@@ -225,6 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     start = time.monotonic()
     try:
+        if options.log is not None and getattr(options, "attempt", 1) > 1:
+            _refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
         from clclip.commands import RUNNERS
 
@@ -264,6 +273,20 @@ def _start_logging(log: Path | None, debug: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def _refuse_known_bad_input(log: Path) -> None:
+    """Raise the InputError that ended the last attempt, if one did: a retry would meet it again."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, mark, text = line.partition(BAD_INPUT)
+        if mark:
+            what, _, rest = text.partition(", in ")
+            where, _, expected = rest.partition(", expected ")
+            raise InputError(what, where, expected)
+
+
 def _log_end(stage: str, seconds: float) -> None:
     """Write the line from which the report reads a stage's run time."""
     import resource
@@ -279,7 +302,8 @@ def _fail(error: BaseException, status: int, debug: bool) -> int:
         text = f"{type(error).__name__}: {text} (a fault of clclip; --debug shows where)"
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
-            logger.error("error: %s", text, exc_info=debug)
+            mark = BAD_INPUT if status == 2 else "error: "
+            logger.error("%s%s", mark, text, exc_info=debug or status == 1)
     if debug:
         import traceback
 

@@ -107,9 +107,7 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     from clclip.task_file import read_task
 
     kind = read_task(options.task)["kind"]
-    code = options.code or stage_fingerprint(stage, kind)
-    if stage == "predict":
-        code += stage_fingerprint("train", kind)
+    code = stage_fingerprint(stage, kind)
 
     def work() -> None:
         getattr(_stages(kind), stage)(options.task, options.resources)

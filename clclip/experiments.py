@@ -128,6 +128,8 @@ def read_experiment(path: Path) -> tuple[Experiment, Path]:
     shipped = shipped_folder() / f"{name}.yaml"
     if name in shipped_names() and path.resolve() != shipped.resolve():
         raise InputError(f"name {name!r} is a shipped experiment's", path, "another name")
+    if folder.resolve().is_relative_to(shipped_folder().resolve()):
+        folder = Path.cwd()  # a shipped file knows no place of the data: data_root or this folder
     return experiment.model_copy(update={"name": name}), folder
 
 

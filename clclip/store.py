@@ -4,10 +4,10 @@
 between-workflow cache is experimental, must be asked for on the command line and hashes the shell
 text of all rules above; one owner among the experiments that share a task would change with the
 list of experiments and so cause reruns. So the DAG stays as plain as the files it makes, and the
-stage itself looks here first: ``resources/tasks/{digest}/`` under the digest of everything that
-decides its output - the training slices of tasks 1..t and the fingerprint of the code. A lock per
-entry makes the second of two simultaneous equal jobs wait and copy. Deleting the folder is always
-safe.
+stage itself looks here first: ``resources/tasks/{digest}/``, under the digest of everything that
+decides its output - its task's training slice, the contents of the files it reads, and the
+fingerprint of the code. A lock per entry makes the second of two simultaneous equal jobs wait and
+copy. Deleting the folder is always safe.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.errors import InputError
 from clclip.files import read_json, replacing, write_json
 from clclip.task_file import digest, read_task, task_folders
 
@@ -44,10 +45,22 @@ def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def chain_digest(task_file: Path, stage: str, code: str) -> str:
-    """Return the digest of everything that decides what ``stage`` makes of this task."""
-    chain = [training_slice(read_task(f / "task.json")) for f in task_folders(task_file)]
-    return digest([stage, code, chain], 32)
+def work_digest(task_file: Path, stage: str, code: str) -> str:
+    """Return the digest of everything that decides what ``stage`` makes of a task.
+
+    ``train`` reads the weights of the tasks before, ``predict`` this task's too. Data set, CLIP,
+    text and features are named by their content in the task itself.
+    """
+    folders = task_folders(task_file)
+    weights = folders if stage == "predict" else folders[:-1]
+    files = [folder / "weights.safetensors" for folder in weights]
+    files.append(task_file.parent / ("test.json" if stage == "predict" else "train.json"))
+    try:
+        read = [_file_digest(path) for path in files]
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise InputError(what, error.filename, "the files of earlier stages and tasks") from None
+    return digest([stage, code, training_slice(read_task(task_file)), read], 32)
 
 
 def stored(
@@ -65,7 +78,7 @@ def stored(
     """
     from filelock import FileLock
 
-    entry = resources / "tasks" / chain_digest(task_file, stage, code)
+    entry = resources / "tasks" / work_digest(task_file, stage, code)
     entry.mkdir(parents=True, exist_ok=True)
     with FileLock(entry / "lock"):
         if _fetch(entry, task_file.parent, names):

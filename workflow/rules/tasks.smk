@@ -49,10 +49,11 @@ rule train_task:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=GPU,
+        attempt=lambda wildcards, attempt: attempt,
     params:
         code=code("train"),
     shell:
-        "clclip train --task {input.task:q} --log {log:q}"
+        "clclip train --task {input.task:q} --attempt {resources.attempt} --log {log:q}"
 
 
 rule predict_task:
@@ -71,10 +72,11 @@ rule predict_task:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
         gpu=GPU,
+        attempt=lambda wildcards, attempt: attempt,
     params:
         code=code("predict"),
     shell:
-        "clclip predict --task {input.task:q} --log {log:q}"
+        "clclip predict --task {input.task:q} --attempt {resources.attempt} --log {log:q}"
 
 
 rule score_task:

@@ -1,0 +1,170 @@
+"""Each edit reruns exactly what it must: the whole set of jobs of a dry run is compared."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_project import EXPERIMENT, make_cards
+
+MINE = "experiments=cards_3.yaml"
+SUMMARIES = {"aggregate_seed 0", "aggregate", "report"}
+
+
+def stages(*tasks: int, first: str = "resolve", seed: int = 0) -> set[str]:
+    """Return the jobs of tasks from the stage ``first`` on."""
+    order = ["resolve", "split", "train", "predict", "score"]
+    return {f"{s}_task {seed}/{t}" for s in order[order.index(first) :] for t in tasks}
+
+
+@pytest.fixture
+def edited(project):
+    """Return a function that writes the experiment with changes, and restores it afterwards."""
+
+    def write(**changes):
+        values = copy.deepcopy(EXPERIMENT)
+        values.update(changes)
+        return project.write("cards_3.yaml", values)
+
+    yield write
+    project.write("cards_3.yaml", EXPERIMENT)
+
+
+@pytest.fixture
+def restored(project):
+    """Return a function that lets a file of the project be edited, and restores it afterwards."""
+    saved: dict[Path, bytes] = {}
+
+    def edit(name: str, old: str, new: str) -> None:
+        path = project.home / name
+        saved.setdefault(path, path.read_bytes())
+        text = path.read_text()
+        assert old in text, f"{name} lacks {old!r}"
+        path.write_text(text.replace(old, new, 1))
+
+    yield edit
+    for path, content in saved.items():
+        path.write_bytes(content)
+
+
+def test_finished_run_has_nothing_to_do(project):
+    done = project.snakemake("--cores", "2", "--config", MINE)
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_plot_style_reruns_the_report_only(project):
+    config = project.write("style.yaml", {"report": {"dpi": 200, "title": "another"}})
+    assert project.planned(MINE, options=["--configfile", str(config)]) == {"report"}
+
+
+def test_learning_rate_of_task_3(project, edited):
+    edited(per_task={3: {"training": {"lr": 0.005}}})
+    assert project.planned(MINE) == stages(3) | SUMMARIES
+
+
+def test_learning_rate_of_task_2_reruns_later_tasks_from_training_on(project, edited):
+    edited(per_task={2: {"training": {"lr": 0.005}}})
+    assert project.planned(MINE) == stages(2) | stages(3, first="train") | SUMMARIES
+
+
+def test_classes_of_a_middle_task(project, edited):
+    edited(tasks=[["ace", "jack"], ["queen"], ["nine"]])
+    assert project.planned(MINE) == stages(2, 3) | SUMMARIES | {"embed_text"}
+
+
+def test_appended_task_runs_alone(project, edited):
+    edited(tasks=[*EXPERIMENT["tasks"], ["ten"]])
+    assert project.planned(MINE) == stages(4) | SUMMARIES | {"embed_text"}
+
+
+def test_new_seed_runs_alone(project):
+    expected = stages(1, 2, 3, seed=1) | {"aggregate_seed 1", "aggregate", "report"}
+    assert project.planned(MINE, "seeds=0,1") == expected
+
+
+def test_new_method_runs_alone(project):
+    project.write("cards_fvit.yaml", {**EXPERIMENT, "method": "fvit"})
+    assert (
+        project.planned("experiments=cards_3.yaml,cards_fvit.yaml") == stages(1, 2, 3) | SUMMARIES
+    )
+
+
+def test_key_order_and_equal_numbers_change_nothing(project):
+    text = yaml.safe_dump(dict(reversed(EXPERIMENT.items())), sort_keys=False)
+    text = text.replace("lr: 0.01", "lr: 1e-2").replace("weight_decay: 0.1", "weight_decay: 0.10")
+    assert "1e-2" in text and "0.10" in text
+    project.write("cards_3.yaml", text)
+    try:
+        assert project.planned(MINE) == set()
+    finally:
+        project.write("cards_3.yaml", EXPERIMENT)
+
+
+def test_swapped_values_are_noticed(project, edited):
+    edited(training={"epochs": 1, "lr": 0.1, "weight_decay": 0.01})
+    assert project.planned(MINE) == stages(1, 2, 3) | SUMMARIES
+
+
+def test_threads_memory_and_retries_change_nothing(project):
+    options = [
+        "--set-threads",
+        "train_task=2",
+        "--set-resources",
+        "train_task:mem_mb=99",
+        "--retries=3",
+    ]
+    assert project.planned(MINE, options=options) == set()
+
+
+def test_touched_and_recopied_data_change_nothing(project, tmp_path):
+    cards = project.work / "cards"
+    for path in cards.rglob("*.*"):
+        os.utime(path)
+    assert project.planned(MINE) == set()
+    shutil.copytree(cards, tmp_path / "cards")
+    shutil.rmtree(cards)
+    shutil.copytree(tmp_path / "cards", cards, copy_function=shutil.copyfile)
+    assert project.planned(MINE) == set()
+
+
+def test_one_edited_label_reruns_the_chain_of_its_data(project):
+    path = project.work / "cards" / "train.json"
+    before = path.read_text()
+    content = json.loads(before)
+    content["annotations"][0]["bbox"][2] += 1
+    path.write_text(json.dumps(content))
+    try:
+        stores = {"prepare_data", "extract_features train", "extract_features test"}
+        assert project.planned(MINE) == stages(1, 2, 3) | SUMMARIES | stores
+    finally:
+        path.write_text(before)
+
+
+def test_moved_data_is_indexed_again_and_nothing_else(project, tmp_path):
+    make_cards(tmp_path / "cards")
+    assert project.planned(MINE, f"data_root={tmp_path}") == {"prepare_data"}
+
+
+def test_docstring_and_comment_of_a_training_module_change_nothing(project, restored):
+    restored("clclip/detection/stages.py", '"""', '"""Another text. ')
+    restored("clclip/detection/stages.py", "def train(", "# a comment\ndef train(")
+    assert project.planned(MINE) == set()
+
+
+def test_statement_of_a_training_module(project, restored):
+    restored("clclip/training/fit.py", "\ndef fit(", "\nANOTHER = 1\n\n\ndef fit(")
+    assert project.planned(MINE) == stages(1, 2, 3, first="train") | SUMMARIES
+
+
+def test_statement_of_the_scoring_module(project, restored):
+    restored("clclip/evaluation/ap.py", "\nMETRIC_NAMES", "\nANOTHER = 1\nMETRIC_NAMES")
+    assert project.planned(MINE) == stages(1, 2, 3, first="score") | SUMMARIES
+
+
+def test_space_in_a_shell_line_changes_nothing(project, restored):
+    restored("workflow/rules/tasks.smk", '"clclip train ', '"clclip  train ')
+    assert project.planned(MINE) == set()
