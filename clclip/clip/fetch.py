@@ -17,7 +17,7 @@ from clclip.files import replacing, write_json
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
-EMBEDDED = ("embedded", "embedded_cls", "embedded_attn")  # architectures that ship with the package
+EMBEDDED = ("embedded", "embedded_cls", "embedded_map")  # architectures that ship with the package
 _SAMPLES = 64  # places at which a large weights file is read for its id
 _SAMPLE_BYTES = 1 << 16
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")

@@ -16,11 +16,12 @@ from clclip.data.shapes import COLOURS, SHAPES, background, coverage, paste
 SIDE = 128
 TOKENS = 16  # tokens along a side: patches of 8 px
 PATCH = SIDE // TOKENS
-# Ways to cut a side, in tokens; repeated entries are drawn more often.
+# Ways to cut a side of the image, and a side of a window of 8 tokens; repeated entries are drawn more often.
 _CUTS: tuple[tuple[int, ...], ...] = (
-    (4, 4, 4, 4), (3, 5, 4, 4), (4, 4, 3, 5), (5, 3, 5, 3), (5, 6, 5), (6, 5, 5), (5, 5, 6), (7, 5, 4), (8, 8), (7, 9),
-    (6, 10), (10, 6), (16,),
+    (4, 4, 4, 4), (3, 5, 4, 4), (4, 4, 3, 5), (5, 3, 5, 3), (4, 3, 4, 5), (3, 4, 5, 4), (4, 4, 4, 4),
+    (5, 6, 5), (6, 5, 5), (5, 5, 6), (7, 5, 4), (8, 8), (7, 9), (10, 6), (16,),
 )  # fmt: skip
+_HALF_CUTS: tuple[tuple[int, ...], ...] = ((4, 4), (4, 4), (3, 5), (5, 3), (8,))
 _POOL = 256
 _ANGLES = range(-25, 26, 5)
 BACKGROUND = len(SHAPES) * len(COLOURS)  # caption index of an empty tile
@@ -40,8 +41,10 @@ class Mosaics:
         draws = Draws("pretrain", seed, "backgrounds")
         self._pool = [background(SIDE, SIDE, draws) for _ in range(_POOL)]
 
-    def batch(self, number: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw a batch.
+    def batch(
+        self, number: int, size: int, window: int = TOKENS
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw a batch whose tiles lie within windows of ``window`` tokens (4, 8 or 16).
 
         Returns:
             images uint8 (size, 128, 128, 3); tiles int64 (size, 16, 16), the tile of every token, counted over
@@ -52,14 +55,16 @@ class Mosaics:
         tiles = np.empty((size, TOKENS, TOKENS), dtype=np.int64)
         captions: list[int] = []
         for k in range(size):
-            images[k] = self._mosaic(draws, tiles[k], captions)
+            images[k] = self._mosaic(draws, window, tiles[k], captions)
         return images, tiles, np.array(captions, dtype=np.int64)
 
-    def _mosaic(self, draws: Draws, tiles: np.ndarray, captions: list[int]) -> np.ndarray:
+    def _mosaic(
+        self, draws: Draws, window: int, tiles: np.ndarray, captions: list[int]
+    ) -> np.ndarray:
         """Draw one image, number its tiles in ``tiles`` and append their captions."""
         image = self._ground(draws).copy()
         patchwork = draws.integer(0, 2) == 0  # a ground of its own for every tile
-        columns, rows = draws.choice(_CUTS), draws.choice(_CUTS)
+        columns, rows = _cuts(window, draws), _cuts(window, draws)
         empty = draws.choice((5, 15, 40))  # percent of tiles without an object
         y = 0
         for height in rows:
@@ -88,7 +93,7 @@ class Mosaics:
         shape, colour = int(values[1] % len(SHAPES)), int(values[2] % len(COLOURS))
         left, top, width, height = box
         side = min(width, height)
-        least = max(16, side * 45 // 100)
+        least = max(16, side * 60 // 100)
         size = least + int(values[3]) % (side - least + 1)
         cells = _cells(SHAPES[shape], size, int(_ANGLES[values[4] % len(_ANGLES)]))
         x = left + int(values[5]) % (width - cells.shape[1] + 1)
@@ -97,3 +102,12 @@ class Mosaics:
         jitter = values[7] % 61 - 30 + values[8:11] % 37 - 18
         paste(image, cells, np.clip(base + jitter, 0, 255), x, y)
         return shape * len(COLOURS) + colour
+
+
+def _cuts(window: int, draws: Draws) -> tuple[int, ...]:
+    """Return how a side of the image is cut, in tokens."""
+    if window == TOKENS:
+        return draws.choice(_CUTS)
+    if window == 8:
+        return draws.choice(_HALF_CUTS) + draws.choice(_HALF_CUTS)
+    return (window,) * (TOKENS // window)

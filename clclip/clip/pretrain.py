@@ -18,17 +18,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.clip.embedded import MEAN, STD, register, tokenizer
-from clclip.clip.mosaic import BACKGROUND, Mosaics
+from clclip.clip.mosaic import BACKGROUND, TOKENS, Mosaics
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
+from clclip.clip.trunk import OpenClipTrunk
 from clclip.data.draws import Draws
 from clclip.data.shapes import class_names
 from clclip.files import replacing
 
 logger = logging.getLogger(__name__)
 
-STEPS = 1700
-BATCH = 32
-LEARNING_RATE = 2e-3
+STEPS = 3000
+BATCH = 16
+LEARNING_RATE = 1e-3
+WINDOWS = ((0.4, 4), (0.7, 8), (1.0, TOKENS))  # (until this share of the steps, window in tokens)
 WARM_UP = 100
 MAX_SCALE = math.log(50.0)
 
@@ -39,13 +41,29 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def token_embeddings(model: open_clip.CLIP, images: Tensor) -> Tensor:
-    """Return the projected tokens (B, h*w, d) whose mean is the image embedding; not normalised."""
-    last = len(model.visual.transformer.resblocks) - 1
-    out = model.visual.forward_intermediates(
-        images, indices=[last], normalize_intermediates=True, output_fmt="NLC", intermediates_only=True
-    )
-    return out["image_intermediates"][0] @ model.visual.proj
+def token_embeddings(model: open_clip.CLIP, images: Tensor, window: int = TOKENS) -> Tensor:
+    """Return the projected tokens (B, 256, d) whose mean is the image embedding; not normalised.
+
+    Attention stays within windows of ``window`` x ``window`` tokens: whole images in miniature. It costs less, and
+    what an object looks like is learned several times faster before attention has to find it in a crowd.
+    """
+    trunk = OpenClipTrunk(model.visual)
+    x, _ = trunk.embed(images)  # (B, 1 + 256, C)
+    token, x = x[:, :1], x[:, 1:]
+    batch, count, across = len(x), (TOKENS // window) ** 2, TOKENS // window
+    x = x.reshape(batch, across, window, across, window, -1).transpose(2, 3)
+    x = x.reshape(batch * count, window * window, -1)  # (B * windows, window^2, C)
+    x = torch.cat([token.repeat_interleave(count, dim=0), x], dim=1)
+    for block in trunk.blocks:
+        x = block(x)
+    x = trunk.head(x[:, 1:]).reshape(batch, across, across, window, window, -1)
+    return x.transpose(2, 3).reshape(batch, TOKENS * TOKENS, -1)
+
+
+def window_of(step: int, steps: int) -> int:
+    """Return the attention window of a step, in tokens: tiles first, then quarters, then whole images."""
+    progress = step / steps
+    return next(window for end, window in WINDOWS if progress < end)
 
 
 def captions_of(step_draws: Draws, classes: list[int]) -> list[str]:
@@ -105,11 +123,12 @@ def train_steps(model: open_clip.CLIP, seed: int, steps: int, batch: int = BATCH
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
-        images, tiles, captions = (torch.from_numpy(a) for a in source.batch(step, batch))
+        window = window_of(step, steps)
+        images, tiles, captions = (torch.from_numpy(a) for a in source.batch(step, batch, window))
         distinct, target = captions.unique(return_inverse=True)
         texts = encode(captions_of(Draws("pretrain", seed, "captions", step), distinct.tolist()))
         with torch.autocast("cpu", torch.bfloat16):
-            tokens = token_embeddings(model, normalised(images))
+            tokens = token_embeddings(model, normalised(images), window)
             embedded = model.encode_text(texts)
         scale = model.logit_scale.clamp(max=MAX_SCALE).exp()
         loss = tile_loss(tokens.float(), tiles.flatten(1), embedded.float(), target, scale)
@@ -120,10 +139,14 @@ def train_steps(model: open_clip.CLIP, seed: int, steps: int, batch: int = BATCH
         if step % 25 == 24 or step == steps - 1:
             seconds = time.monotonic() - start
             left = seconds / (step + 1) * (steps - step - 1)
-            logger.info("step %d/%d loss %.3f, %.0f s left", step + 1, steps, loss.item(), left)
+            logger.info(
+                "step %d/%d window %d loss %.3f, %.0f s left", step + 1, steps, window, loss.item(), left
+            )
 
 
-def pretrain(out: Path, seed: int = 0, steps: int = STEPS, name: str = "embedded") -> Path:
+def pretrain_clip(
+    out: Path, seed: int = 0, steps: int = STEPS, name: str = "embedded"
+) -> Path:
     """Pre-train a small CLIP and write its weights, float16, to ``out/{name}.safetensors``.
 
     Args:

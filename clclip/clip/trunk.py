@@ -6,7 +6,8 @@ text. Everything that differs between CLIPs lives here; ``dense.py`` and ``tower
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -87,7 +88,9 @@ class TimmTrunk:
 
     def embed(self, images: Tensor) -> tuple[Tensor, Any]:
         """Return the tokens (B, prefix + h*w, C) and the rotary table, or None."""
-        x = self.trunk._pos_embed(self.trunk.patch_embed(images))
+        x = self.trunk.patch_embed(images)  # (B, h, w, C)
+        with _rotary_table_of(getattr(self.trunk, "rope", None), tuple(x.shape[1:3])):
+            x = self.trunk._pos_embed(x)
         x, rope = x if isinstance(x, tuple) else (x, None)
         return self.trunk.norm_pre(x), rope
 
@@ -140,7 +143,7 @@ def trunk_of(visual: nn.Module, name: object = "clip.model") -> Trunk:
         trunk = visual.trunk
         blocks = getattr(trunk, "blocks", None)
         parts = ("norm1", "attn", "norm2", "mlp")
-        known = isinstance(blocks, nn.ModuleList) and all(hasattr(blocks[-1], p) for p in parts)
+        known = isinstance(blocks, nn.ModuleList | nn.Sequential) and all(hasattr(blocks[-1], p) for p in parts)
         if known and hasattr(trunk, "_pos_embed") and hasattr(trunk, "fc_norm"):
             return TimmTrunk(visual)
         raise InputError(f"image tower {type(trunk).__name__} has no patch tokens", name, expected)
@@ -155,6 +158,20 @@ def resized_position(position: Tensor, old: tuple[int, int], new: tuple[int, int
     grid = functional.interpolate(grid, size=new, mode="bicubic", align_corners=False, antialias=True)
     grid = grid.permute(0, 2, 3, 1).reshape(new[0] * new[1], -1)
     return torch.cat([position[:1], grid.to(position.dtype)])
+
+
+@contextlib.contextmanager
+def _rotary_table_of(rope: nn.Module | None, grid: tuple[int, int]) -> Iterator[None]:
+    """Rebuild a cached rotary table for ``grid``, and put the old one back for open_clip's own use."""
+    old = getattr(rope, "feat_shape", None)
+    if old is None or tuple(old) == grid:
+        yield
+        return
+    rope.update_feat_shape(list(grid))
+    try:
+        yield
+    finally:
+        rope.update_feat_shape(old)
 
 
 def _accept_any_size(trunk: nn.Module) -> None:
