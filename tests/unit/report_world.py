@@ -38,7 +38,9 @@ def draw_images(root, names, count, size=128, seed=0):
             x, y = (int(v) * 64 + int(rng.integers(0, 64 - side)) for v in divmod(int(quarter), 2))
             shape = [draw.ellipse, draw.rectangle][k // len(COLOURS) % 2]
             shape((x, y, x + side, y + side), fill=COLOURS[k % len(COLOURS)])
-            annotations.append({"image_id": 10 + i, "category_id": 5 + k, "bbox": [x, y, side, side]})
+            annotations.append(
+                {"image_id": 10 + i, "category_id": 5 + k, "bbox": [x, y, side, side]}
+            )
         image.save(folder / "images" / f"{i:04d}.png")
         images.append({"id": 10 + i, "file_name": f"{i:04d}.png", "width": size, "height": size})
     write(folder / "index.json", {"id": "zoo-1", "root": "images", "classes": names})
@@ -77,12 +79,16 @@ def predict(truth, groups, method, task, rng):
                 category = ids[str(rng.choice(groups[task - 1]))]
             if kind == 3:
                 high *= 0.2
-        rows.append({"image_id": item["image_id"], "category_id": category, "bbox": box, "score": high})
+        rows.append(
+            {"image_id": item["image_id"], "category_id": category, "bbox": box, "score": high}
+        )
     for image in truth["images"]:
         if rng.random() < 0.5:
             box = [*rng.integers(0, 80, 2).tolist(), *rng.integers(20, 48, 2).tolist()]
             category, low = ids[str(rng.choice(seen))], float(rng.beta(2, 6))
-            rows.append({"image_id": image["id"], "category_id": category, "bbox": box, "score": low})
+            rows.append(
+                {"image_id": image["id"], "category_id": category, "bbox": box, "score": low}
+            )
     return rows
 
 
@@ -103,7 +109,9 @@ def run(root, name, method, groups, truth, seeds=(0,), protocol=None):
             for stage, seconds in (("train", 41.5 + 9 * step), ("predict", 3.2), ("score", 0.6)):
                 log = here / "logs" / f"{stage}.log"
                 log.parent.mkdir(exist_ok=True)
-                log.write_text(f"noise\nx INFO clclip.cli: done stage={stage} seconds={seconds} peak_mib=812\n")
+                log.write_text(
+                    f"noise\nx INFO clclip.cli: done stage={stage} seconds={seconds} peak_mib=812\n"
+                )
             dirs.append(here)
         aggregate_seed(dirs, folder / f"seed{seed}" / "summary.json", name, "zoo", protocol)
         summaries.append(folder / f"seed{seed}" / "summary.json")

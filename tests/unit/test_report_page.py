@@ -1,0 +1,374 @@
+"""The report of made-up runs: what it says, what it holds, what it survives."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import report_world as world
+from PIL import Image
+
+from clclip.errors import InputError
+from clclip.report import cost_maps, gallery, page, table, timing
+from clclip.report.collect import load, retention
+from clclip.report.heatmap import heatmap
+from clclip.report.why import why
+
+NAMES = ["red <b>disc</b> & co", "blue disc", 'green "disc"', "gold disc", "plum disc", "teal disc"]
+GROUPS = [NAMES[:3], NAMES[3:]]
+METHODS = ("fvit", "fvit_current", "clclip", "joint")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Four detection and two classification experiments, and their report."""
+    root = tmp_path_factory.mktemp("made")
+    truth = world.draw_images(root, NAMES, 30)
+    paths = [world.run(root, f"zoo_{m}", m, GROUPS, truth, (0, 1), "3_3") for m in METHODS]
+    for name, method, keep in (("cil_hpeft", "hpeft", 0.8), ("cil_seca", "seca", 0.99)):
+        paths.append(world.classify(root, name, method, [["a", "b"], ["c"], ["d"]], keep))
+    world.store_features(root, truth, NAMES)
+    out = root / "results" / "report.html"
+    text = page.report(paths, out, {"title": "Of <mice> & men", "examples": 4})
+    return {"root": root, "paths": paths, "out": out, "text": text, "html": out.read_text()}
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A copy of the made-up runs that a test may break."""
+    shutil.copytree(made["root"], tmp_path / "copy")
+    paths = [tmp_path / "copy" / path.relative_to(made["root"]) for path in made["paths"]]
+    return tmp_path / "copy", paths
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Leave the figure files out, which take most of the time."""
+    monkeypatch.setattr(page, "write_figures", lambda *args: [])
+
+
+class Tags(HTMLParser):
+    """Checks that tags close in order, and keeps addresses and ids."""
+
+    VOID = frozenset(("meta", "link", "input", "img", "br"))
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.addresses += [values[key] for key in ("href", "src", "xlink:href") if key in values]
+        self.ids += [values["id"]] if "id" in values else []
+        if tag == "img":
+            assert values.get("alt"), "an image without a text"
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_and_needs_no_network(made):
+    tags = Tags()
+    tags.feed(made["html"])
+    assert tags.open == []
+    assert len(tags.ids) == len(set(tags.ids))
+    inner = {address[1:] for address in tags.addresses if address.startswith("#")}
+    assert inner <= set(tags.ids)
+    assert all(a.startswith(("#", "data:")) for a in tags.addresses)
+    assert not re.search(r"https?://|@import|url\(", made["html"])
+    assert "default-src 'none'" in made["html"]
+    assert len(made["html"]) < 15 * 2**20
+
+
+def test_names_are_escaped(made):
+    assert "<b>disc</b>" not in made["html"]
+    assert "red &lt;b&gt;disc&lt;/b&gt; &amp; co" in made["html"]
+    assert "<title>Of &lt;mice&gt; &amp; men</title>" in made["html"]
+
+
+def test_sections_come_in_the_order_of_questions(made):
+    words = ["Who wins", "How it evolves", "Which classes suffered", "Why", "Look", "frozen CLIP"]
+    places = [made["html"].index(f">{word}" if word != words[-1] else word) for word in words]
+    places.append(made["html"].index('<section id="run"'))
+    assert places == sorted(places)
+
+
+def test_what_was_run_is_told(made):
+    run = made["html"][made["html"].index('<section id="run"') :]
+    assert "embedded-1</code> (small), shipped with the package" in run
+    assert "812 MiB" in run and "train" in run
+    # (50.5 + 59.5) s for each of two seeds of a stream of two tasks
+    assert "3 min 40 s" in run
+    assert "&#34;epochs&#34;: 8" in run
+    assert "faster-coco-eval" in run
+
+
+def test_best_first_joint_last(made):
+    detection, classification = load(made["paths"])
+    assert [e.summary["method"] for e in detection.experiments][0] == "clclip"
+    assert detection.experiments[-1].joint
+    rows = table.rows(detection)
+    assert [row.rank for row in rows] == [1, 2, 3, None]
+    assert rows[0].difference.paired and rows[0].difference.std is not None
+    per_seed = [e.per_seed() for e in (rows[0].experiment, detection.baseline)]
+    gaps = [per_seed[0][seed] - per_seed[1][seed] for seed in (0, 1)]
+    assert rows[0].difference.value == pytest.approx(np.mean(gaps))
+    assert detection.baseline.summary["method"] == "fvit"
+    assert classification.baseline.summary["method"] == "hpeft"
+    assert detection.sizes == "3+3" and classification.sizes == "2+1+1"
+
+
+def test_different_settings_are_not_compared(copy):
+    _, paths = copy
+    summary = json.loads(paths[0].read_text())
+    paths[0].write_text(json.dumps(summary | {"metric": "AP[.50:.95]"}))
+    assert len(load(paths)) == 3
+
+
+def test_headline_says_what_the_numbers_say(made):
+    setting = load(made["paths"])[0]
+    best, rival = setting.contestants[0], setting.baseline
+    text = table.headline(setting)
+    assert text.startswith(f"CL-CLIP keeps {retention(best):.0f} % of what it knew")
+    assert f"F-ViT keeps {retention(rival):.0f} %" in text
+    assert f"{best.summary['final']['A']:.1f} mAP@A over all 6 classes" in text
+    assert "below joint training" in text or "above joint training" in text
+    assert table.caveat(setting) == "Mean ± standard deviation over 2 seeds."
+    assert "One seed" in table.caveat(load(made["paths"])[1])
+
+
+def test_headline_does_not_praise_a_loser(copy):
+    _, paths = copy
+    summary = json.loads(paths[2].read_text())  # CL-CLIP
+    summary["final"]["A"] = 1.0
+    paths[2].write_text(json.dumps(summary))
+    setting = load(paths)[0]
+    assert not table.headline(setting).startswith("CL-CLIP")
+    assert setting.contestants[-1].summary["method"] == "clclip"
+
+
+def test_text_table(made):
+    lines = made["text"].splitlines()
+    assert (made["out"].parent / "table.txt").read_text() == made["text"]
+    first = next(line for line in lines if line.startswith("1"))
+    assert "CL-CLIP" in first and "±" in first
+    assert any("Joint training (upper bound)" in line for line in lines)
+    assert "mAP@P" in made["text"] and "Accuracy A" in made["text"]
+
+
+@pytest.mark.parametrize(
+    ("value", "std", "text"),
+    [(None, None, "–"), (12.34, None, "12.3"), (-1.26, None, "−1.3"), (50, 1.25, "50.0 ± 1.2")],
+)
+def test_numbers(value, std, text):
+    assert table.number(value, std) == text
+    assert table.number(3.0, sign=True) == "+3.0"
+    assert table.number(-0.01) == "0.0"
+
+
+def test_heat_map_holds_every_score(made):
+    setting = load(made["paths"])[0]
+    heat = heatmap(setting)
+    assert [line.name for line in heat.lines] == NAMES
+    best = setting.experiments[0]
+    cells, lost = heat.lines[0].cells[0]
+    scores = [task["per_class"][NAMES[0]] for task in best.summary["tasks"]]
+    assert [cell.value for cell in cells] == scores
+    assert lost == pytest.approx(scores[0] - scores[1])
+    assert cells[0].new and not cells[1].new
+    assert not heat.lines[-1].cells[0][0][0].seen
+    assert heat.lines[-1].cells[0][1] is None
+
+
+def test_causes_sum_to_the_loss(made):
+    found = why(load(made["paths"])[0])
+    assert [e.label for e, _, _ in found.tables] == ["CL-CLIP", "F-ViT, current columns", "F-ViT"]
+    for _, _, classes in found.tables:
+        for _, row in classes:
+            assert sum(row["causes"].values()) == pytest.approx(row["before"] - row["after"])
+    ElementTree.fromstring(found.bars)
+
+
+def test_written_diagnosis_is_used(copy):
+    root, paths = copy
+    row = {"before": 90.0, "after": 20.0, "lost": 70.0, "causes": {"box": 70.0}}
+    task = root / "results" / "zoo_clclip" / "seed0" / "task2"
+    world.write(task / "diagnosis.json", {"classes": {"blue disc": row}})
+    tables = {e.name: classes for e, _, classes in why(load(paths)[0]).tables}
+    assert tables["zoo_clclip"] == [("blue disc", row)]
+
+
+def test_gallery_shows_right_wrong_and_missed(made):
+    setting = load(made["paths"])[0]
+    shown = gallery.pictures(setting, made["root"] / "resources", 5)
+    assert len(shown) == 5 == len({p.title for p in shown})
+    for picture in shown:
+        assert [len(row) for row in picture.rows] == [4, 4]
+        assert picture.rows[0][3] is None and picture.rows[1][3].experiment.joint
+        for panel in [panel for row in picture.rows for panel in row if panel]:
+            states = {box.state for box in panel.boxes}
+            assert states <= {"right", "wrong", "object"}
+            objects = [box for box in panel.boxes if box.state == "object"]
+            # Objects of classes that are not seen yet are no misses.
+            seen = {n for group in GROUPS[: panel.task] for n in group}
+            if not panel.experiment.joint:
+                assert {box.name for box in objects} <= seen
+            hits = [box.score for box in objects if box.score > 0]
+            right = [box.score for box in panel.boxes if box.state == "right"]
+            assert sorted(right) == sorted(s for s in hits if s >= gallery.LEAST_SCORE)
+        assert Image.open(made["root"] / "resources/data/zoo-1/images" / picture.title)
+
+
+def test_gallery_of_a_long_stream_shows_four_tasks(made):
+    setting = load(made["paths"])[1]
+    experiment = setting.experiments[0]
+    experiment.summary["tasks"] = [{"task": t} for t in range(1, 11)]
+    assert gallery.steps(experiment) == [1, 4, 7, 10]
+
+
+def test_missing_images_leave_a_sentence(copy, no_figures):
+    root, paths = copy
+    shutil.rmtree(root / "resources" / "data")
+    page.report(paths, root / "results" / "report.html", {"examples": 2})
+    html = (root / "results" / "report.html").read_text()
+    assert "The test images are not shown: no such" in html
+    assert "Who wins" in html
+
+
+def test_missing_predictions_and_features_leave_sentences(copy, no_figures):
+    root, paths = copy
+    for path in (root / "results").rglob("predictions.json"):
+        path.unlink()
+    shutil.rmtree(root / "resources" / "features")
+    page.report(paths, root / "results" / "report.html", {})
+    html = (root / "results" / "report.html").read_text()
+    assert "There is no feature store" in html
+    assert ">Why<" not in html
+
+
+def test_cost_maps_show_where_a_class_is(made):
+    setting = load(made["paths"])[0]
+    shown = cost_maps.cost_maps(setting, made["root"] / "resources")
+    assert len(shown) == cost_maps.IMAGES
+    assert shown[0].low == pytest.approx(0.02, abs=1e-3)
+    assert shown[0].high == pytest.approx(0.4, abs=1e-3)
+    present = [name for name, _, inside in shown[0].maps if inside]
+    absent = [uri for _, uri, inside in shown[0].maps if not inside]
+    assert present and len(shown[0].maps) == cost_maps.CLASSES
+    flat = cost_maps.picture(np.zeros((16, 16)))
+    assert all(uri == flat for uri in absent)
+    assert all(uri != flat for _, uri, inside in shown[0].maps if inside)
+
+
+@pytest.mark.parametrize(
+    ("size", "cells"), [((128, 128), (16, 16)), ((200, 100), (16, 8)), ((50, 100), (8, 16))]
+)
+def test_padding_is_cut_from_the_maps(size, cells):
+    assert cost_maps.visible(*size, 128, 8) == cells
+
+
+def test_figures_lie_beside(made):
+    names = sorted(path.name for path in (made["out"].parent / "figures").iterdir())
+    assert len(names) == 4
+    for path in (made["out"].parent / "figures").iterdir():
+        ElementTree.parse(path)
+    assert "detection_zoo_3_3_classes_curves.svg" in names
+
+
+def test_png_figures(made, tmp_path):
+    from clclip.report.figures import write_figures
+
+    written = write_figures(load(made["paths"])[:1], tmp_path / "figures", "png", 60)
+    assert [Image.open(path).format for path in written] == ["PNG", "PNG"]
+
+
+def test_report_is_the_same_every_time(made, tmp_path):
+    page.report(
+        made["paths"], tmp_path / "report.html", {"title": "Of <mice> & men", "examples": 4}
+    )
+    assert (tmp_path / "report.html").read_text() == made["html"]
+    for path in (made["out"].parent / "figures").iterdir():
+        assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_too_large_a_page_drops_images(made, no_figures, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(page, "render", lambda *args: "x" * 2**20 * (1 + args[-1]))
+    page.report(made["paths"], tmp_path / "report.html", {"examples": 40})
+    # 41, 21 and 11 MiB for 40, 20 and 10 images
+    assert (tmp_path / "report.html").stat().st_size == 11 * 2**20
+    assert caplog.text.count("too large") == 2
+
+
+def test_last_line_of_a_log_counts(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("done stage=train seconds=1.0 peak_mib=2\n" + "x" * 5000 + "\ndone stage=train "
+                   "seconds=3.5 peak_mib=812\n")  # fmt: skip
+    assert timing.last_done(log) == ("train", 3.5, 812.0)
+    log.write_bytes(b"\xff\xfe killed")
+    assert timing.last_done(log) is None
+    log.write_text("done stage=train seconds=. peak_mib=2\n")
+    assert timing.last_done(log) is None
+    assert timing.last_done(tmp_path) is None
+
+
+def test_durations():
+    said = [timing.duration(seconds) for seconds in (0.94, 59.94, 60, 3599, 7260)]
+    assert said == ["0.9 s", "59.9 s", "1 min 0 s", "59 min 59 s", "2 h 1 min"]
+
+
+def test_bad_summaries_are_refused(tmp_path, no_figures):
+    with pytest.raises(InputError, match="no summary"):
+        page.report([], tmp_path / "report.html", {})
+    (tmp_path / "summary.json").write_text('{"experiment": "x"}')
+    with pytest.raises(InputError, match="no key 'kind'"):
+        page.report([tmp_path / "summary.json"], tmp_path / "report.html", {})
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_unknown_palette_is_refused(made, tmp_path):
+    with pytest.raises(InputError, match="palette 'mauve'"):
+        page.report(made["paths"], tmp_path / "report.html", {"palette": "mauve"})
+    assert len(load(made["paths"], "tab10")) == 2
+
+
+def test_one_experiment_of_one_task(tmp_path, no_figures):
+    truth = world.draw_images(tmp_path, NAMES, 4)
+    path = world.run(tmp_path, "lonely", "joint", GROUPS, truth)
+    page.report([path], tmp_path / "results" / "report.html", {})
+    html = (tmp_path / "results" / "report.html").read_text()
+    assert "Only the upper bound was run" in html
+    assert "How it evolves" not in html
+
+
+def test_class_without_instances(tmp_path, no_figures):
+    truth = world.draw_images(tmp_path, NAMES, 12)
+    truth["annotations"] = [a for a in truth["annotations"] if a["category_id"] != 5]
+    path = world.run(tmp_path, "zoo_clclip", "clclip", GROUPS, truth)
+    page.report([path], tmp_path / "results" / "report.html", {})
+    html = (tmp_path / "results" / "report.html").read_text()
+    assert "left out of every mean: red &lt;b&gt;disc" in html
+
+
+def test_report_needs_no_torch(made, tmp_path):
+    code = (
+        "import sys, json; from pathlib import Path; from clclip.report.page import report\n"
+        "report([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), {})\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "report.html", *made["paths"]], check=True
+    )
