@@ -73,7 +73,8 @@ def load_state(
     except (SafetensorError, OSError) as error:
         logger.warning("the resume state %s cannot be read (%s): starting afresh", path, error)
         return 0, []
-    if metadata.get("digest") != digest:
+    names = {f"parameter/{name}" for name in parameters}
+    if metadata.get("digest") != digest or not names <= set(tensors):
         logger.warning("the resume state %s belongs to other settings: starting afresh", path)
         return 0, []
     _restore(tensors, parameters, optimizer)

@@ -1,0 +1,30 @@
+"""One batch of images as the detectors see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frozen features of B images on one canvas size, and in training their labels.
+
+    Attributes:
+        taps: per level (B, C, h, w), the outputs of some blocks of the tower.
+        dense: (B, d, h, w) dense tokens, unit norm.
+        canvas: canvas size and the extent of each image's content.
+        targets: per image "boxes" (G, 4) xyxy on the canvas, "labels" (G,) index of the CURRENT class, "ignore" (I, 4);
+            empty at inference.
+        generators: one per image, for every random draw about that image.
+    """
+
+    taps: Sequence[Tensor]
+    dense: Tensor
+    canvas: ImageList
+    targets: list[dict[str, Tensor]] = field(default_factory=list)
+    generators: Sequence[torch.Generator] = ()

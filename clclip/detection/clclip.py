@@ -1,0 +1,308 @@
+"""CL-CLIP: cost-volume decoupling into class pathways and a multi-expert RoI head."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clclip.clip.cost_volume import cost_volume
+from clclip.detection.adapter import ResidualPath
+from clclip.detection.batch import Batch
+from clclip.detection.experts import ExpertBank
+from clclip.detection.gate import Gate, pool_maps
+from clclip.detection.objective import (
+    drift_loss,
+    expert_box_loss,
+    map_orthogonality,
+    score_loss,
+)
+from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
+from clclip.detection.pairs import routed_pairs, training_pairs
+from clclip.detection.path import SharedPath
+from clclip.detection.regions import (
+    SampledRegions,
+    box_loss,
+    refine,
+    sample_regions,
+    select_detections,
+)
+from clclip.detection.switches import DetectionSwitches
+
+PAIR_CHUNK = 2048  # pairs per expert call; fixed, so that results do not depend on the class count
+
+
+class ClClip(nn.Module):
+    """CL-CLIP over the class groups of tasks 1..t.
+
+    Task i's experts (``banks[i - 1]``) read the features of one path. With ``shared: adapters`` every task has a path of
+    its own, otherwise all banks read ``paths[0]``.
+
+    Args:
+        width: channels of the taps.
+        stride: pixels per token.
+        switches: the switches.
+        groups: class groups of tasks 1..t.
+        text: (K, d) unit text embeddings of the seen classes, in the order of the groups.
+        background: (N, d) text embeddings of the fixed background prompts.
+        seed: experiment seed.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        stride: float,
+        switches: DetectionSwitches,
+        groups: list[list[str]],
+        text: Tensor,
+        background: Tensor,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.switches, self.stride, self.groups = switches, stride, groups
+        self.register_buffer("text", text, persistent=False)
+        self.register_buffer("background", background, persistent=False)
+        self.gate = Gate(switches.gate, switches.refiner)
+        self.paths = nn.ModuleList([SharedPath(width, stride, switches)])
+        if switches.shared == "adapters":
+            kind = ResidualPath if switches.adapter == "residual" else SharedPath
+            self.paths.extend(kind(width, stride, switches) for _ in groups[1:])
+        self.banks = nn.ModuleList(
+            ExpertBank(
+                names if switches.experts else ["every class"],
+                switches.channels,
+                switches.expert_width,
+                switches.expert_depth,
+                box=switches.expert_box,
+                seed=seed,
+            )
+            for names in (groups if switches.experts else groups[: len(self.paths)])
+        )
+        self.reference: SharedPath | None = None  # the path before this task, for the drift term
+
+    # ---- life cycle -------------------------------------------------------------------------
+
+    def begin_task(self) -> None:
+        """Freeze what earlier tasks own and prepare what this task trains; call after loading."""
+        shared, first = self.switches.shared, len(self.groups) == 1
+        self.requires_grad_(False)
+        self.banks[-1].requires_grad_(True)
+        self.gate.requires_grad_(first)
+        if first or shared != "frozen":
+            self.paths[-1].requires_grad_(True)
+        if shared == "adapters" and not first:
+            self.paths[-1].start_from(self.paths[0])
+        if shared == "drift" and not first:
+            self.reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that the current task trains."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+    def classes_of(self, task: int) -> slice:
+        """Return the columns, among the seen classes, of the classes of 0-based ``task``."""
+        start = sum(map(len, self.groups[:task]))
+        return slice(start, start + len(self.groups[task]))
+
+    # ---- pathways ---------------------------------------------------------------------------
+
+    def gates(self, dense: Tensor, classes: slice) -> tuple[Tensor, Tensor]:
+        """Return cost volume and gate, each (B, K, h, w), of some seen classes."""
+        cost = cost_volume(dense, self.text[classes])
+        background = cost_volume(dense, self.background) if self.gate.kind == "softmax" else None
+        return cost, self.gate(cost, background)
+
+    def pathways(
+        self, dense: Tensor, classes: slice, boxes: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gate in each region (R, K, 7, 7) and the prior (R, K), the mean cost in it."""
+        cost, gate = self.gates(dense, classes)
+        prior = pool_maps(cost, boxes, self.stride).mean((2, 3))
+        return pool_maps(gate, boxes, self.stride), prior
+
+    def decouple(self, regions: Tensor, gates: Tensor, region: Tensor, column: Tensor) -> Tensor:
+        """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
+        return regions[region] * (self.switches.gate_floor + gates[region, column].unsqueeze(1))
+
+    def apply_experts(
+        self, bank: ExpertBank, features: Tensor, column: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits, last activations and box deltas of pairs (see ``ExpertBank.forward``)."""
+        if not self.switches.experts:
+            column = torch.zeros_like(column)  # one expert serves every class
+        return bank(features, column, prior)
+
+    # ---- training ---------------------------------------------------------------------------
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the named, weighted losses of a batch (item 7)."""
+        s, path, task = self.switches, self.paths[-1], len(self.groups) - 1
+        levels = path.levels(batch.taps, self._base_levels(batch.taps))
+        proposals, losses = path.propose(levels, batch.canvas, batch.targets, batch.generators)
+        sampled = sample_regions(
+            proposals, batch.targets, batch.generators, s.roi_batch, s.roi_positive
+        )
+        regions = path.regions(levels, sampled.boxes, batch.canvas)
+        losses["box"] = box_loss(path.box(path.vectors(regions)), sampled)
+        gates, prior = self.pathways(batch.dense, self.classes_of(task), sampled.boxes)
+        region, column, target = training_pairs(
+            sampled.labels, sampled.image, prior, batch.generators, s.negatives
+        )
+        logits, activations, deltas = self.apply_experts(
+            self.banks[-1],
+            self.decouple(regions, gates, region, column),
+            column,
+            prior[region, column],
+        )
+        losses["score"] = score_loss(logits, target, s.score_loss)
+        if deltas is not None:
+            losses["expert_box"] = expert_box_loss(deltas, sampled, region, target)
+        if s.orthogonality == "regions" and s.orthogonality_weight:
+            own, other = region_response_pairs(activations.mean(1), region, target)
+            before = self._previous_responses(batch, regions, sampled)
+            losses["orthogonality"] = s.orthogonality_weight * self._region_orthogonality(
+                activations, region, target, own, other, before
+            )
+        elif s.orthogonality == "maps" and s.orthogonality_weight:
+            _, gate = self.gates(batch.dense, slice(0, len(self.text)))
+            labels = [t["labels"] for t in batch.targets]
+            losses["orthogonality"] = s.orthogonality_weight * map_orthogonality(
+                levels["0"], gate, labels, self.classes_of(task).start
+            )
+        if self.reference is not None:
+            losses["drift"] = s.drift_weight * drift_loss(
+                path, self.reference, levels, batch.taps, s.drift
+            )
+        return losses
+
+    def _base_levels(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor] | None:
+        """Return task 1's levels where residual adapters build on them."""
+        if len(self.paths) == 1 or self.switches.adapter != "residual":
+            return None
+        with torch.no_grad():
+            return self.paths[0].levels(taps)
+
+    @torch.no_grad()
+    def _previous_responses(
+        self, batch: Batch, regions: Tensor, sampled: SampledRegions
+    ) -> Tensor | None:
+        """Return, per positive region, the response of the previous class of the highest prior.
+
+        Only where earlier experts read the same features: with a path per task they do not.
+        """
+        start = self.classes_of(len(self.groups) - 1).start
+        if not start or len(self.paths) > 1 or not self.switches.experts:
+            return None
+        positive = torch.where(sampled.labels >= 0)[0]
+        gates, prior = self.pathways(batch.dense, slice(0, start), sampled.boxes)
+        best = prior[positive].argmax(1)
+        responses = regions.new_zeros(len(positive), *regions.shape[-2:])
+        for task, bank in enumerate(self.banks[:-1]):
+            classes = self.classes_of(task)
+            members = torch.where((best >= classes.start) & (best < classes.stop))[0]
+            members = members[torch.argsort(best[members], stable=True)]
+            region, column = positive[members], best[members]
+            features = self.decouple(regions, gates, region, column)
+            _, activation, _ = bank(features, column - classes.start, prior[region, column])
+            responses[members] = activation.mean(1)
+        return responses
+
+    def _region_orthogonality(
+        self,
+        activations: Tensor,
+        region: Tensor,
+        target: Tensor,
+        own: Tensor,
+        other: Tensor,
+        before: Tensor | None,
+    ) -> Tensor:
+        if before is not None:
+            positive = torch.where(target > 0)[0]
+            positive = positive[torch.argsort(region[positive])]  # one positive pair per region
+            own = torch.cat([own, activations[positive].mean(1)])
+            other = torch.cat([other, before])
+        return orthogonality_loss(own, other)
+
+    @torch.no_grad()
+    def region_priors(self, batch: Batch) -> list[Tensor]:
+        """Return per current class the mean cost in each of its ground-truth boxes."""
+        classes = self.classes_of(len(self.groups) - 1)
+        boxes = [target["boxes"] for target in batch.targets]
+        labels = torch.cat([target["labels"] for target in batch.targets])
+        cost = cost_volume(batch.dense, self.text[classes])
+        prior = pool_maps(cost, boxes, self.stride).mean((2, 3))
+        return [
+            prior[labels == k, k] for k in range(classes.stop - classes.start)
+        ]
+
+    # ---- inference --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """Return detections per image (boxes on the canvas, labels = columns of the seen classes)."""
+        candidates = []
+        base = None
+        for index, path in enumerate(self.paths):
+            levels = path.levels(batch.taps, base)
+            base = base or levels
+            proposals, _ = path.propose(levels, batch.canvas)
+            regions = path.regions(levels, proposals, batch.canvas)
+            deltas = path.box(path.vectors(regions))
+            alone = len(self.paths) == 1
+            for task in range(len(self.groups)) if alone else [index]:
+                candidates.append(self._score_task(batch, task, proposals, regions, deltas))
+        s = self.switches
+        results = []
+        for n in range(len(batch.canvas.image_sizes)):
+            boxes, scores, columns = (
+                torch.cat([part[n] for part in parts])
+                for parts in zip(*candidates, strict=True)
+            )
+            results.append(
+                select_detections(
+                    boxes,
+                    scores,
+                    columns,
+                    threshold=s.score_threshold,
+                    nms=s.nms,
+                    limit=s.detections,
+                )
+            )
+        return results
+
+    def _score_task(
+        self, batch: Batch, task: int, proposals: list[Tensor], regions: Tensor, deltas: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Return boxes, scores and columns, per image, of one task's classes."""
+        classes = self.classes_of(task)
+        bank = self.banks[task if self.switches.experts else min(task, len(self.banks) - 1)]
+        gates, prior = self.pathways(batch.dense, classes, proposals)
+        threshold = bank.threshold if self.switches.experts else bank.threshold.expand(prior.shape[1])
+        region, column = routed_pairs(
+            prior, threshold, self.switches.route, self.switches.route_cap
+        )
+        logits, refined = [], []
+        for r, c in zip(region.split(PAIR_CHUNK), column.split(PAIR_CHUNK), strict=True):
+            features = self.decouple(regions, gates, r, c)
+            logit, _, own = self.apply_experts(bank, features, c, prior[r, c])
+            logits.append(logit)
+            refined.append(deltas[r] if own is None else own)
+        score = torch.cat(logits).sigmoid() if logits else prior.new_zeros(0)
+        if self.switches.fusion:
+            a = self.switches.fusion
+            score = score.pow(1 - a) * self.gate.score(prior[region, column]).pow(a)
+        boxes = torch.cat(proposals)[region]
+        delta = torch.cat(refined) if refined else deltas[:0]
+        counts = [len(boxes) for boxes in proposals]
+        owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        image = owner.to(region.device)[region]
+        members = [torch.where(image == n)[0] for n in range(len(counts))]
+        extents = batch.canvas.image_sizes
+        return (
+            [refine(boxes[m], delta[m], extents[n]) for n, m in enumerate(members)],
+            [score[m] for m in members],
+            [column[m] + classes.start for m in members],
+        )

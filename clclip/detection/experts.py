@@ -1,0 +1,125 @@
+"""The expert bank: one small convolutional network per class, stacked, over (region, class) pairs.
+
+Work is a list of pairs sorted by class. Each class present takes one slice of the stacked weights, so time and memory
+follow the pairs, not the number of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from clclip.detection.path import REGION
+from clclip.training.seeds import generator
+
+
+class ExpertBank(nn.Module):
+    """Experts E_c of some classes: 3x3 convolutions, then a linear score (CL-CLIP, item 4).
+
+    Args:
+        names: class names; expert k belongs to names[k] and is initialised from the seed and the NAME, so that it does
+            not depend on which other classes exist.
+        channels: channels of the region features.
+        width: channels inside an expert.
+        depth: number of 3x3 convolutions.
+        box: experts also regress a refinement of the box.
+        seed: experiment seed.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        channels: int,
+        width: int,
+        depth: int,
+        *,
+        box: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.has_box = box
+        count = len(self.names)
+        inputs = [channels] + [width] * (depth - 1)
+        self.convs = nn.ParameterList(
+            nn.Parameter(torch.empty(count, width, size, 3, 3)) for size in inputs
+        )
+        self.conv_bias = nn.ParameterList(
+            nn.Parameter(torch.zeros(count, width)) for _ in range(depth)
+        )
+        self.score = nn.Parameter(torch.empty(count, width * REGION * REGION))
+        self.bias = nn.Parameter(torch.full((count,), -2.0))
+        self.beta = nn.Parameter(torch.zeros(count))
+        self.box = nn.Parameter(torch.zeros(count, 4, width * REGION * REGION)) if box else None
+        # smallest prior at which a region is scored by the class's expert; set when its task ends
+        self.register_buffer("threshold", torch.full((count,), -1.0))
+        self._initialise(seed)
+
+    @torch.no_grad()
+    def _initialise(self, seed: int) -> None:
+        for k, name in enumerate(self.names):
+            draws = generator(seed, "expert", name)
+            for conv in self.convs:
+                fan_in = conv.shape[2] * 9
+                conv[k] = torch.randn(conv[k].shape, generator=draws) * (2.0 / fan_in) ** 0.5
+            self.score[k] = torch.randn(self.score[k].shape, generator=draws) * 0.01
+
+    def forward(
+        self, features: Tensor, columns: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Score pairs.
+
+        Args:
+            features: (N, channels, 7, 7) gated features F_{r,c} of the pairs.
+            columns: (N,) index into ``names``, ascending.
+            prior: (N,) mean of S_c in r.
+
+        Returns:
+            logits (N,), the last activations (N, width, 7, 7), box deltas (N, 4) or None.
+        """
+        counts = torch.bincount(columns, minlength=len(self.names)).tolist()
+        # unbind once: its backward stacks the slices, where indexing would fill a full-size zero
+        # gradient per class
+        convs = [conv.unbind() for conv in self.convs]
+        biases = [bias.unbind() for bias in self.conv_bias]
+        logits, activations, deltas = [], [], []
+        scores, boxes = self.score.unbind(), None if self.box is None else self.box.unbind()
+        for k, x in enumerate(features.split(counts)):
+            if not counts[k]:
+                continue
+            for conv, bias in zip(convs, biases, strict=True):
+                x = functional.relu(functional.conv2d(x, conv[k], bias[k], padding=1))
+            activations.append(x)
+            flat = x.flatten(1)
+            logits.append(flat @ scores[k])
+            if boxes is not None:
+                deltas.append(flat @ boxes[k].T)
+        if not logits:
+            return (
+                features.new_zeros(0),
+                features.new_zeros(0, self.convs[-1].shape[1], REGION, REGION),
+                features.new_zeros(0, 4) if self.has_box else None,
+            )
+        logit = torch.cat(logits).float() + self.beta[columns] * prior + self.bias[columns]
+        return logit, torch.cat(activations), torch.cat(deltas) if deltas else None
+
+    @torch.no_grad()
+    def set_thresholds(self, priors: Sequence[Tensor], recall: float) -> None:
+        """Fix each class's routing threshold from the priors of its own training regions.
+
+        Args:
+            priors: per class (n_k,) mean cost in its ground-truth boxes.
+            recall: share of them that must pass.
+        """
+        for k, values in enumerate(priors):
+            if len(values):
+                self.threshold[k] = torch.quantile(values.float(), 1 - recall) - 1e-6
+
+
+def sort_pairs(region: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pairs (region, column) ordered by column, then region."""
+    order = torch.argsort(column, stable=True)
+    return region[order], column[order]

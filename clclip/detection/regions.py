@@ -1,0 +1,122 @@
+"""Which regions are trained on, and the box arithmetic around them (all of it torchvision's)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+
+from clclip.detection.proposals import SeededSampler
+
+BACKGROUND = -1
+CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
+MATCHER = Matcher(0.5, 0.5, allow_low_quality_matches=False)
+
+
+@dataclass(frozen=True)
+class SampledRegions:
+    """Regions sampled for the RoI losses; R = regions of all images, in image order."""
+
+    boxes: list[Tensor]  # per image (R_i, 4) xyxy
+    labels: Tensor  # (R,) index of the current class, or BACKGROUND
+    matched: Tensor  # (R, 4) the ground-truth box of a positive region
+    image: Tensor  # (R,) index of the image in the batch
+
+
+@torch.no_grad()
+def sample_regions(
+    proposals: list[Tensor],
+    targets: list[dict[str, Tensor]],
+    generators: Sequence[torch.Generator],
+    size: int,
+    positive: float,
+) -> SampledRegions:
+    """Sample regions around the ground truth, which joins the proposals.
+
+    Args:
+        proposals: (N_i, 4) xyxy per image.
+        targets: per image "boxes" (G, 4), "labels" (G,) index of the current class, "ignore" (I, 4).
+        generators: one per image.
+        size: regions per image.
+        positive: largest share of positives.
+    """
+    candidates, labels, matched = [], [], []
+    for boxes, target in zip(proposals, targets, strict=True):
+        boxes = torch.cat([boxes, target["boxes"]])
+        index, label = _match(boxes, target)
+        candidates.append(boxes)
+        labels.append(label)
+        empty = len(target["boxes"]) == 0
+        matched.append(torch.zeros_like(boxes) if empty else target["boxes"][index.clamp(min=0)])
+    sampler = SeededSampler(size, positive)
+    sampler.generators = generators
+    # the sampler counts labels >= 1 as positive, 0 as negative and the rest as unused
+    masks = [p | n for p, n in zip(*sampler([label + 1 for label in labels]), strict=True)]
+    picked = [torch.where(mask)[0] for mask in masks]
+    device = proposals[0].device
+    return SampledRegions(
+        boxes=[box[i] for box, i in zip(candidates, picked, strict=True)],
+        labels=torch.cat([label[i] for label, i in zip(labels, picked, strict=True)]),
+        matched=torch.cat([box[i] for box, i in zip(matched, picked, strict=True)]),
+        image=torch.cat(
+            [torch.full((len(i),), n, device=device) for n, i in enumerate(picked)]
+        ).long(),
+    )
+
+
+def _match(boxes: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the matched ground-truth index and the label (class, BACKGROUND or -2: unused)."""
+    label = torch.full((len(boxes),), BACKGROUND, dtype=torch.int64, device=boxes.device)
+    index = label.clone()
+    if len(target["boxes"]):
+        index = MATCHER(box_iou(target["boxes"], boxes))
+        found = index >= 0
+        label[found] = target["labels"][index[found]]
+    if len(target["ignore"]):
+        near = box_iou(boxes, target["ignore"]).amax(1) >= 0.5
+        label[near & (label == BACKGROUND)] = -2
+    return index, label
+
+
+def box_loss(deltas: Tensor, sampled: SampledRegions) -> Tensor:
+    """Return the smooth-L1 loss of the positive regions' deltas (R, 4), per sampled region."""
+    positive = sampled.labels >= 0
+    boxes = torch.cat(sampled.boxes)
+    wanted = CODER.encode_single(sampled.matched[positive], boxes[positive])
+    loss = functional.smooth_l1_loss(
+        deltas[positive].float(), wanted, beta=1 / 9, reduction="sum"
+    )
+    return loss / max(len(boxes), 1)
+
+
+def refine(boxes: Tensor, deltas: Tensor, extent: tuple[int, int]) -> Tensor:
+    """Apply deltas (N, 4) to boxes (N, 4) and clip to ``extent`` (height, width)."""
+    return clip_boxes_to_image(CODER.decode_single(deltas.float(), boxes), extent)
+
+
+def select_detections(
+    boxes: Tensor, scores: Tensor, columns: Tensor, *, threshold: float, nms: float, limit: int
+) -> dict[str, Tensor]:
+    """Per-class suppression and the final cut.
+
+    Args:
+        boxes: (M, 4) candidate boxes.
+        scores: (M,) their scores.
+        columns: (M,) their class columns.
+        threshold: smallest score.
+        nms: IoU of the per-class suppression.
+        limit: detections kept.
+
+    Returns:
+        {"boxes": (n, 4), "scores": (n,), "labels": (n,)} by falling score.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    keep = torch.where((scores > threshold) & (sides >= 1e-2).all(1))[0]
+    boxes, scores, columns = boxes[keep], scores[keep], columns[keep]
+    keep = batched_nms(boxes, scores, columns, nms)[:limit]
+    return {"boxes": boxes[keep], "scores": scores[keep], "labels": columns[keep]}

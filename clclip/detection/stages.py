@@ -1,0 +1,169 @@
+"""The stages ``train`` and ``predict`` of a detection task."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clclip.clip.features import FeatureStore
+from clclip.detection.build import build_detector
+from clclip.detection.clclip import ClClip
+from clclip.detection.dataset import FeatureBatches, read_labels
+from clclip.detection.fvit import FViT
+from clclip.detection.weights import file_digest, load_chain, save_weights
+from clclip.files import read_json, write_json
+from clclip.task_file import (
+    current_classes,
+    features_dir,
+    read_task,
+    seen_classes,
+    task_folders,
+)
+from clclip.training.fit import FitSettings, fit
+from clclip.training.resume import remove_state
+
+logger = logging.getLogger(__name__)
+
+PREDICT_BATCH = 16
+
+
+def train(task_file: Path, resources: Path) -> None:
+    """Train one task; write weights.safetensors and history.csv beside its task file.
+
+    Raises:
+        InputError: if an input is missing or does not fit.
+    """
+    task, folder = read_task(task_file), task_file.parent
+    previous = [path / "weights.safetensors" for path in task_folders(task_file)[:-1]]
+    digest = file_digest(task_file, folder / "train.json", *previous)
+    store = FeatureStore(features_dir(task, "train", resources))
+    images = read_labels(folder / "train.json", current_classes(task))
+    training = task["training"]
+    batches = FeatureBatches(
+        images, store, (task["seed"], task["task"]), flip=training["augment"] == "flip"
+    )
+    model = build_detector(task, resources, store.width, store.stride)
+    if previous:
+        load_chain(model, previous, may_lack=_new_names(model, task["task"]))
+    model.begin_task()
+    if isinstance(model, ClClip) and not previous:
+        _calibrate_gate(model, batches)
+    parameters = model.trained()
+    counts = sum(value.numel() for value in parameters.values())
+    total = sum(value.numel() for value in model.parameters())
+    logger.info("task %d: %d of %d parameters are trained", task["task"], counts, total)
+    steps = math.ceil(len(images) / training["batch_size"])
+
+    def losses_at(step: int) -> dict[str, Tensor]:
+        epoch, place = divmod(step, steps)
+        size = training["batch_size"]
+        members = batches.order(epoch)[place * size : (place + 1) * size]
+        return model.losses(batches.training(epoch, members))
+
+    history = fit(
+        parameters,
+        losses_at,
+        fit_settings(training, steps),
+        label=f"task {task['task']}",
+        resume=folder / "resume",
+        digest=digest,
+    )
+    tensors: dict[str, Tensor] = dict(parameters)
+    if isinstance(model, ClClip):
+        _set_thresholds(model, batches)
+        name = f"banks.{len(model.banks) - 1}.threshold"
+        tensors[name] = model.banks[-1].threshold
+    history.write(folder / "history.csv")
+    save_weights(folder / "weights.safetensors", tensors, {"digest": digest})
+    remove_state(folder / "resume")
+
+
+def fit_settings(training: Mapping[str, Any], steps_per_epoch: int) -> FitSettings:
+    """Return the numbers of the optimization from a task's training section."""
+    steps = training["epochs"] * steps_per_epoch
+    return FitSettings(
+        steps=steps,
+        lr=training["lr"],
+        batch_size=training["batch_size"],
+        optimizer=training["optimizer"],
+        weight_decay=training["weight_decay"],
+        warmup_steps=min(training["warmup_steps"], steps // 4),
+        schedule=training["schedule"],
+        milestones=tuple(round(part * steps) for part in training["milestones"]),
+        grad_clip=training["grad_clip"] or 0.0,
+    )
+
+
+def _new_names(model: FViT | ClClip, task: int) -> list[str]:
+    """Return the names of tensors that no earlier task can have stored."""
+    new = (f"paths.{task - 1}.", f"banks.{task - 1}.")
+    return [name for name in model.state_dict() if name.startswith(new)]
+
+
+def _calibrate_gate(model: ClClip, batches: FeatureBatches) -> None:
+    """Start the gate's affine from the cost volume of the first training images."""
+    members = list(range(min(64, len(batches.images))))
+    cost, _ = model.gates(batches.plain(members).dense, model.classes_of(0))
+    model.gate.calibrate(cost)
+
+
+def _set_thresholds(model: ClClip, batches: FeatureBatches) -> None:
+    """Fix the routing thresholds of this task's classes from its own labelled boxes."""
+    if not model.switches.experts:
+        return
+    collected: list[list[Tensor]] = []
+    for start in range(0, len(batches.images), PREDICT_BATCH):
+        members = range(start, min(start + PREDICT_BATCH, len(batches.images)))
+        collected.append(model.region_priors(batches.plain(list(members))))
+    priors = [torch.cat(values) for values in zip(*collected, strict=True)]
+    model.banks[-1].set_thresholds(priors, model.switches.route_recall)
+
+
+def load_detector(task_file: Path, resources: Path, store: FeatureStore) -> FViT | ClClip:
+    """Return the detector after a finished task, in eval mode, frozen."""
+    model = build_detector(read_task(task_file), resources, store.width, store.stride)
+    load_chain(model, [path / "weights.safetensors" for path in task_folders(task_file)])
+    return model.eval().requires_grad_(False)
+
+
+def predict(task_file: Path, resources: Path) -> None:
+    """Detect on all test images of a task; write predictions.json beside its task file."""
+    task, folder = read_task(task_file), task_file.parent
+    store = FeatureStore(features_dir(task, "test", resources))
+    model = load_detector(task_file, resources, store)
+    images = read_labels(folder / "test.json", [])
+    categories = {c["name"]: c["id"] for c in read_json(folder / "test.json")["categories"]}
+    ids = [categories[name] for name in seen_classes(task)]
+    batches = FeatureBatches(images, store)
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(images), PREDICT_BATCH):
+        members = list(range(start, min(start + PREDICT_BATCH, len(images))))
+        for i, found in zip(members, model.detect(batches.plain(members)), strict=True):
+            results += coco_results(images[i].image_id, found, ids, batches.scale(images[i]))
+        logger.info("predicted %d of %d images", members[-1] + 1, len(images))
+    write_json(folder / "predictions.json", results)
+
+
+def coco_results(
+    image_id: int, found: Mapping[str, Tensor], ids: list[int], scale: float
+) -> list[dict[str, Any]]:
+    """Return one image's detections as COCO results in its own pixels and original category ids."""
+    boxes = found["boxes"] / scale
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        {
+            "image_id": image_id,
+            "category_id": ids[label],
+            "bbox": [round(value, 3) for value in box],
+            "score": round(score, 6),
+        }
+        for box, score, label in zip(
+            boxes.tolist(), found["scores"].tolist(), found["labels"].tolist(), strict=True
+        )
+    ]

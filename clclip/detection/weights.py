@@ -1,0 +1,93 @@
+"""Weight files of detection tasks: each holds only what its task adds or changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import clclip
+from clclip.errors import InputError
+from clclip.files import replacing
+
+
+def file_digest(*paths: Path) -> str:
+    """Return one SHA-256 over the bytes of several files.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as handle:
+                total.update(hashlib.file_digest(handle, "sha256").digest())
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"cannot be read ({reason})", path, "the output of an earlier stage")
+    return total.hexdigest()
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, whole, with versions and the given metadata."""
+    stored = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+    versions = {"clclip": clclip.__version__, "torch": torch.__version__}
+    with replacing(path) as temporary:
+        save_file(stored, temporary, metadata={**versions, **metadata})
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata of a weights file.
+
+    Raises:
+        InputError: if the file is missing, truncated or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, dict(stored.metadata() or {})
+    except FileNotFoundError:
+        raise InputError("no such file", path, "the weights of a finished task") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            f"not a whole safetensors file ({error})", path, "the weights of a finished task"
+        ) from None
+
+
+def load_chain(model: nn.Module, paths: Iterable[Path], *, may_lack: Iterable[str] = ()) -> None:
+    """Load the weights of tasks in order, later files over earlier ones.
+
+    Args:
+        model: built for the class groups of those tasks (and perhaps of the next).
+        paths: weights files of tasks 1, 2, ...
+        may_lack: names that no file needs to hold: what the next task is about to make.
+
+    Raises:
+        InputError: if a tensor is missing, unknown or of another shape: weights of another configuration.
+    """
+    wanted = model.state_dict()
+    found: dict[str, Tensor] = {}
+    last = None
+    for path in paths:
+        tensors, _ = read_weights(path)
+        last = path
+        for name, value in tensors.items():
+            if name not in wanted or wanted[name].shape != value.shape:
+                shape = tuple(value.shape)
+                raise InputError(
+                    f"tensor {name!r} of shape {shape} does not fit",
+                    path,
+                    "weights made with this task's switches and CLIP",
+                )
+        found.update(tensors)
+    lacking = sorted(set(wanted) - set(found) - set(may_lack))
+    if lacking and last is not None:
+        raise InputError(
+            f"tensor {lacking[0]!r} is missing", last, "weights made with this task's switches"
+        )
+    model.load_state_dict(found, strict=False)
