@@ -1,4 +1,4 @@
-"""Finished runs made up for the tests of the report: files as the stages leave them, no training."""
+"""Finished runs made up for the tests of the report: files as the stages leave them."""
 
 from __future__ import annotations
 

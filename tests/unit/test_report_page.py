@@ -119,7 +119,7 @@ def test_what_was_run_is_told(made):
 
 def test_best_first_joint_last(made):
     detection, classification = load(made["paths"])
-    assert [e.summary["method"] for e in detection.experiments][0] == "clclip"
+    assert detection.experiments[0].summary["method"] == "clclip"
     assert detection.experiments[-1].joint
     rows = table.rows(detection)
     assert [row.rank for row in rows] == [1, 2, 3, None]

@@ -1,0 +1,119 @@
+"""Paired comparison of two experiments."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import report_world as world
+
+from clclip.errors import InputError
+from clclip.evaluation.compare import as_text, compare
+
+NAMES = ["red disc", "blue disc", "green disc", "gold disc"]
+GROUPS = [NAMES[:2], NAMES[2:]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("compare")
+    truth = world.draw_images(root, NAMES, 40, seed=3)
+    for method in ("fvit", "clclip", "joint"):
+        world.run(root, f"zoo_{method}", method, GROUPS, truth, (0, 1))
+    world.classify(root, "cil_hpeft", "hpeft", [["a", "b"], ["c"], ["d"]], 0.7)
+    world.classify(root, "cil_seca", "seca", [["a", "b"], ["c"], ["d"]], 0.99)
+    return root / "results"
+
+
+def test_difference_is_that_of_the_summaries(made):
+    found = compare(made / "zoo_clclip", made / "zoo_fvit", samples=100)
+    finals = [
+        json.loads((made / name / "summary.json").read_text())
+        for name in ("zoo_clclip", "zoo_fvit")
+    ]
+    for part in "PCA":
+        ends = [final["final"][part] for final in finals]
+        assert (found.parts[part].a, found.parts[part].b) == pytest.approx(tuple(ends))
+        assert found.parts[part].difference == pytest.approx(ends[0] - ends[1])
+    assert found.seeds == [0, 1] and found.images == 40
+    lost = found.parts["P"]
+    assert 0 < lost.low < lost.difference < lost.high
+    assert list(found.classes) == NAMES
+    for name in NAMES:
+        ends = [final["tasks"][-1]["per_class"][name] for final in finals]
+        assert found.classes[name].difference == pytest.approx(ends[0] - ends[1])
+    gaps = [
+        a["final"]["A"] - b["final"]["A"]
+        for a, b in zip(*(f["per_seed"] for f in finals), strict=True)
+    ]
+    assert found.seed_std == pytest.approx(abs(gaps[0] - gaps[1]) / 2**0.5)
+
+
+def test_joint_can_be_compared(made):
+    assert compare(made / "zoo_joint", made / "zoo_fvit", samples=20).parts["A"].difference > 0
+
+
+def test_an_experiment_equals_itself(made):
+    found = compare(made / "zoo_fvit", made / "zoo_fvit", samples=50)
+    for row in found.parts.values():
+        assert (row.difference, row.low, row.high) == (0, 0, 0)
+    assert "*" not in as_text(found).split("interval leaves")[0].replace("* the ", "")
+
+
+def test_order_turns_the_sign(made):
+    one = compare(made / "zoo_clclip", made / "zoo_fvit", samples=50).parts["A"]
+    two = compare(made / "zoo_fvit", made / "zoo_clclip", samples=50).parts["A"]
+    assert (one.difference, one.low, one.high) == pytest.approx(
+        (-two.difference, -two.high, -two.low)
+    )
+
+
+def test_more_images_narrow_the_interval(tmp_path):
+    widths = []
+    for count in (20, 160):
+        root = tmp_path / str(count)
+        truth = world.draw_images(root, NAMES, count, size=128, seed=1)
+        for method in ("fvit", "clclip"):
+            world.run(root, f"zoo_{method}", method, GROUPS, truth)
+        found = compare(*(root / "results" / f"zoo_{m}" for m in ("clclip", "fvit")), samples=150)
+        widths.append(found.parts["P"].high - found.parts["P"].low)
+    assert widths[1] < 0.7 * widths[0]
+
+
+def test_classification(made):
+    found = compare(made / "cil_seca", made / "cil_hpeft", samples=100)
+    ends = [
+        json.loads((made / name / "summary.json").read_text())["final"]["A"]
+        for name in ("cil_seca", "cil_hpeft")
+    ]
+    row = found.parts["A"]
+    assert (row.a, row.b) == pytest.approx(tuple(ends))
+    assert row.low <= row.difference <= row.high and row.high > row.low
+    assert found.seed_std is None
+
+
+def test_text(made):
+    text = as_text(compare(made / "zoo_clclip", made / "zoo_fvit", samples=50))
+    assert text.startswith("A = zoo_clclip, B = zoo_fvit: AP50 (area) in percent, seeds 0, 1")
+    assert all(f"  {name}" in text for name in NAMES)
+    assert "standard deviation" in text and "[+" in text
+
+
+def test_what_cannot_be_compared_is_refused(made, tmp_path):
+    with pytest.raises(InputError, match="different kind"):
+        compare(made / "zoo_fvit", made / "cil_seca")
+    with pytest.raises(InputError, match="no such file"):
+        compare(made / "zoo_fvit", made / "nothing")
+    other = tmp_path / "other"
+    shutil.copytree(made / "zoo_fvit", other)
+    summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps(summary | {"seeds": [7]}))
+    with pytest.raises(InputError, match=r"seeds \[7\]"):
+        compare(made / "zoo_fvit", other)
+    (other / "summary.json").write_text(json.dumps(summary))
+    test = json.loads((other / "seed0" / "task2" / "test.json").read_text())
+    test["images"] = test["images"][::-1]
+    (other / "seed0" / "task2" / "test.json").write_text(json.dumps(test))
+    with pytest.raises(InputError, match="other test images"):
+        compare(made / "zoo_clclip", other)
