@@ -44,7 +44,7 @@ def data_spec(
         from clclip.data.scenes import world_spec
 
         world = data.world or DEFAULT_WORLD[experiment.kind]
-        known = world_spec(world)
+        known = _told_of(where, lambda: world_spec(world))
         if known["kind"] != experiment.kind:
             what = f"world {world!r} is for {known['kind']}"
             raise InputError(what, f"{where}: data.world", f"a world for {experiment.kind}")

@@ -1,0 +1,166 @@
+"""The command line: help, exit status, one line per error, the log."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from clclip.cli import COMMANDS, main
+from clclip.commands import RUNNERS
+from clclip.experiments import find_experiment, read_experiment
+from clclip.plan import RunPlan, add_experiment
+
+
+@pytest.fixture
+def task_json():
+    """A valid task as JSON text."""
+    path = find_experiment("smoke_fvit")
+    experiment, folder = read_experiment(path)
+    return add_experiment(RunPlan(), experiment, [0], folder, path).tasks[0, 2].json
+
+
+def test_every_command_has_a_runner_and_an_example_that_parses():
+    assert set(COMMANDS) == set(RUNNERS)
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"example: clclip {command}" in capsys.readouterr().out
+
+
+def test_help_is_quick():
+    code = "import time; t = time.time(); from clclip.cli import main\n"
+    code += "try: main(['train', '--help'])\nexcept SystemExit: print(time.time() - t)"
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    assert min(float(run.stdout.splitlines()[-1]) for run in runs) < 0.3
+
+
+def test_resolve_writes_the_canonical_plan(task_json, tmp_path):
+    spaced = json.dumps(json.loads(task_json), indent=2)
+    out, log = tmp_path / "a" / "task.json", tmp_path / "logs" / "resolve.log"
+    assert main(["resolve", "--json", spaced, "--out", str(out), "--log", str(log)]) == 0
+    assert out.read_text() == task_json + "\n"
+    last = log.read_text().splitlines()[-1]
+    assert re.search(r"done stage=resolve seconds=\d+\.\d peak_mib=\d+$", last)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resolve", "--json", "{", "--out", "x"], "not JSON"),
+        (["resolve", "--json", "[]", "--out", "x"], "a JSON dict"),
+        (["resolve", "--json", "{}", "--out", "x"], "missing key"),
+        (["score", "--task", "no/task.json"], "no such file"),
+        (["train", "--task", "no/task.json"], "no such file"),
+        (["describe", "shapes_10_10_clclpi"], "did you mean 'shapes_10_10_clclip'"),
+        (["describe", "shapes_10_10_clclip", "--seeds", "one"], "--seeds"),
+        (["aggregate", "--out", "x"], "got both or neither"),
+        (["report", "--summaries", "x", "--style", "1", "--out", "y"], "a JSON dict"),
+        (
+            "features --data d --clip c --split train --size 8 --dense x --taps a --out o".split(),
+            "--taps",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0] and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_unknown_command_or_option_is_status_2():
+    for arguments in (["trian"], ["train"], ["score", "--tusk", "x"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+
+
+def test_fault_of_the_program_is_status_1_and_its_trace_is_in_the_log(
+    monkeypatch, capsys, tmp_path
+):
+    def broken(options):
+        raise KeyError("surprise")
+
+    monkeypatch.setitem(RUNNERS, "score", broken)
+    log = tmp_path / "score.log"
+    assert main(["score", "--task", "t", "--log", str(log)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: KeyError: 'surprise'") and "Traceback" not in error
+    assert "Traceback" in log.read_text()
+    assert main(["score", "--task", "t", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_retry_does_not_repeat_bad_input(monkeypatch, capsys, tmp_path):
+    log = tmp_path / "train.log"
+    task = tmp_path / "task.json"
+    task.write_text("[]")
+    arguments = ["train", "--task", str(task), "--log", str(log)]
+    assert main(arguments) == 2
+    first = capsys.readouterr().err
+    monkeypatch.setitem(RUNNERS, "train", lambda options: pytest.fail("ran again"))
+    assert main([*arguments, "--attempt", "2"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == first.splitlines()[-1]
+    monkeypatch.setitem(RUNNERS, "train", lambda options: None)
+    assert main([*arguments, "--attempt", "1"]) == 0
+    assert main([*arguments, "--attempt", "2"]) == 0  # the log tells of no bad input now
+
+
+def test_log_that_cannot_be_written(tmp_path, capsys):
+    assert main(["schema", "--log", str(tmp_path)]) == 2
+    assert "--log" in capsys.readouterr().err
+
+
+def test_describe_tells_tasks_data_and_clip(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["describe", "shapes_10_5_5_clclip", "--json", "--seeds", "0,1"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert [len(task["classes"]) for task in described["tasks"]] == [10, 5, 5]
+    assert (
+        described["seeds"] == [0, 1] and described["data"]["there"] and described["clip"]["there"]
+    )
+    assert described["estimate"]["minutes"] > 0
+    assert main(["describe", "voc_15_5_fvit"]) == 0
+    text = capsys.readouterr().out
+    assert "MISSING" in text and str(tmp_path / "VOCdevkit") in text and "15 classes" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_describe_counts_the_images_of_a_users_data(capsys, tmp_path):
+    (tmp_path / "images").mkdir()
+    from PIL import Image
+
+    for split in ("train", "test"):
+        images = [
+            {"id": k, "file_name": f"{split}{k}.png", "width": 8, "height": 8} for k in (1, 2)
+        ]
+        for image in images:
+            Image.new("RGB", (8, 8)).save(tmp_path / "images" / image["file_name"])
+        boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "area": 16}]
+        names = [{"id": 1, "name": "ace"}, {"id": 2, "name": "ten"}]
+        content = {"images": images, "annotations": boxes, "categories": names}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    text = "kind: detection\nmethod: clclip\ntasks: [[ace]]\n"
+    text += "data: {format: coco, root: ., images: images, train: train.json, test: test.json}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    assert main(["describe", str(tmp_path / "mine.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"][0]["images"] == 1
+    (tmp_path / "mine.yaml").write_text(text.replace("[[ace]]", "[[ace], [ten]]"))
+    assert main(["describe", str(tmp_path / "mine.yaml")]) == 2
+    assert "task 2 has no training image" in capsys.readouterr().err
+
+
+def test_schema_is_printed(capsys):
+    assert main(["schema"]) == 0
+    assert "Experiment" in json.loads(capsys.readouterr().out)["$defs"]

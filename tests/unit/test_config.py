@@ -1,0 +1,293 @@
+"""Configuration files: what is accepted, and one line for everything that is not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from clclip.config import RunConfig, TrainingConfig
+from clclip.errors import InputError
+from clclip.experiments import find_experiment, read_experiment, read_yaml, shipped_names
+from clclip.plan import RunPlan, add_experiment, plan_run
+from clclip.validation import open_clip_models, parse
+
+GOOD = {
+    "kind": "detection",
+    "method": "clclip",
+    "tasks": [["red circle"], ["green circle"]],
+}
+
+
+def write(folder, values, name="mine.yaml"):
+    import yaml
+
+    path = folder / name
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return path
+
+
+def planned(path):
+    experiment, folder = read_experiment(path)
+    return add_experiment(RunPlan(), experiment, experiment.seeds, folder, path)
+
+
+def test_import_is_torch_free_and_quick():
+    code = (
+        "import sys, time; t = time.time(); import clclip.config, clclip.plan, clclip.cli; "
+        "print(time.time() - t); assert not {'torch', 'open_clip', 'numpy'} & set(sys.modules)"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    assert min(float(run.stdout) for run in runs) < 0.3
+
+
+def test_minimal_file_gets_its_name_from_its_stem(tmp_path):
+    experiment, folder = read_experiment(write(tmp_path, GOOD))
+    assert experiment.name == "mine" and folder == tmp_path and experiment.seeds == [0]
+
+
+WRONG = {
+    "misspelt key": ({"metod": "clclip"}, r"unknown key 'metod' \(did you mean 'method'\?\)"),
+    "misspelt nested": ({"data": {"fromat": "coco"}}, r"'fromat' \(did you mean 'format'"),
+    "misspelt training": ({"training": {"epoch": 3}}, r"'epoch' \(did you mean 'epochs'"),
+    "misspelt switch": ({"switches": {"shard": "free"}}, r"'shard' \(did you mean 'shared'"),
+    "unknown kind": ({"kind": "segmentation"}, "'detection' or 'classification'"),
+    "unknown method": ({"method": "clcip"}, r"'clcip'.*did you mean 'clclip'"),
+    "method of the other kind": ({"method": "seca"}, "unknown method 'seca' for kind 'detection'"),
+    "no tasks": ({"tasks": []}, "no task given"),
+    "empty task": ({"tasks": [["red circle"], []]}, "task 2 has no classes"),
+    "class in two tasks": (
+        {"tasks": [["red circle"], ["red circle"]]},
+        "class 'red circle' is in task 1 and in task 2",
+    ),
+    "class twice in a task": (
+        {"tasks": [["red circle", "red circle"]]},
+        "is in task 1 and in task 1",
+    ),
+    "blank class": ({"tasks": [[" "]]}, "blank"),
+    "control character": ({"tasks": [["red\ncircle"]]}, "control characters"),
+    "class is a number": ({"tasks": [[3]]}, "valid string"),
+    "tasks and protocol": ({"protocol": "shapes_10_10"}, "either tasks or protocol"),
+    "neither": ({"tasks": None}, "either tasks or protocol"),
+    "unknown class": ({"tasks": [["red circel"]]}, r"not in the data \(did you mean 'red circle'"),
+    "unknown world": ({"data": {"world": "shapes21"}}, r"unknown world 'shapes21'"),
+    "world of other kind": ({"data": {"world": "shapes_cil"}}, "a world for detection"),
+    "unknown format": ({"data": {"format": "yolo"}}, "'shapes', 'coco', 'voc'"),
+    "folder for detection": ({"data": {"format": "folder", "root": "x"}}, "has no boxes"),
+    "key of another format": ({"data": {"year": "2007"}}, "'year' has no meaning for format"),
+    "coco without images": ({"data": {"format": "coco", "root": "x"}}, "needs the key"),
+    "missing root": (
+        {"data": {"format": "coco", "root": "x", "images": ".", "train": "a", "test": "b"}},
+        "data.root",
+    ),
+    "negative seed": ({"seeds": [-1]}, "seed -1 is outside"),
+    "seed twice": ({"seeds": [1, 1]}, "seed 1 is given twice"),
+    "no seed": ({"seeds": []}, "no seed"),
+    "huge seed": ({"seeds": [2**31]}, "outside"),
+    "seed is text": ({"seeds": ["one"]}, "valid integer"),
+    "negative lr": ({"training": {"lr": -1}}, "greater than 0"),
+    "nan lr": ({"training": {"lr": float("nan")}}, "finite"),
+    "infinite lr": ({"training": {"lr": "inf"}}, "finite|less than"),
+    "lr is text": ({"training": {"lr": "fast"}}, "valid number"),
+    "no batch": ({"training": {"batch_size": 0}}, "greater than or equal to 1"),
+    "half an epoch": ({"training": {"epochs": 1.5}}, "integer"),
+    "falling milestones": ({"training": {"milestones": [0.9, 0.5]}}, "rise strictly"),
+    "per_task beyond": ({"per_task": {3: {"training": {"lr": 0.1}}}}, r"got task 3.*tasks 1\.\.2"),
+    "per_task zero": ({"per_task": {0: {"training": {"lr": 0.1}}}}, "got task 0"),
+    "per_task wrong key": ({"per_task": {2: {"traning": {}}}}, "did you mean 'training'"),
+    "per_task wrong value": ({"per_task": {2: {"training": {"lr": 0}}}}, r"per_task\.2"),
+    "unknown clip": ({"clip": {"model": "ViT-B-61"}}, r"unknown CLIP model 'ViT-B-61' \(did you"),
+    "clip without tag": ({"clip": {"model": "ViT-B-16"}}, "clip.tag is missing"),
+    "missing weights": (
+        {"clip": {"model": "ViT-B-16", "tag": "openai", "file": "no.safetensors"}},
+        "no.safetensors",
+    ),
+    "bad name": ({"name": "../up"}, "must be letters"),
+    "shipped name": ({"name": "shapes_10_10_clclip"}, "is a shipped experiment's"),
+    "text for no class": ({"text": {"red circl": "x"}}, "did you mean 'red circle'"),
+    "unknown evaluation": ({"evaluation": {"ap": "voc12"}}, "voc_area"),
+    "tasks is a mapping": ({"tasks": {"a": 1}}, "valid list"),
+    "training is a list": ({"training": []}, "valid dictionary"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_experiments_are_told_in_one_line(case, tmp_path):
+    changes, message = WRONG[case]
+    path = write(tmp_path, {**GOOD, **changes})
+    with pytest.raises(InputError, match=message) as caught:
+        planned(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value) or case == "missing weights"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: [", "not plain YAML"),
+        ("!!python/object/apply:os.system ['true']", "not plain YAML"),
+        ("kind: !secret x", "not plain YAML"),
+        ("", "an empty file"),
+        ("- a\n- b", "a list"),
+        ("kind: detection\nkind: detection", "given twice"),
+        ("1: detection", "keys that are text"),
+        ("a: &a [1]\n" + "b: [" + ", ".join(["*a"] * 200) + "]", "aliases"),
+        ("x: " + "[" * 5000, "not plain YAML"),
+    ],
+)
+def test_files_that_are_not_plain_yaml(text, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        read_yaml(write(tmp_path, text))
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="directory"):
+        read_yaml(tmp_path)
+    with pytest.raises(InputError, match="No such file"):
+        read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes("kind: é".encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_yaml(tmp_path / "latin.yaml")
+    (tmp_path / "big.yaml").write_bytes(b"#" * 5_000_000)
+    with pytest.raises(InputError, match="at most"):
+        read_yaml(tmp_path / "big.yaml")
+
+
+def test_numbers_may_be_written_as_yaml_writes_them(tmp_path):
+    text = "kind: detection\nmethod: fvit\ntasks: [[red circle]]\ntraining: {lr: 1e-4, epochs: '3'}"
+    training = planned(write(tmp_path, text)).tasks[0, 1].payload["training"]
+    assert training["lr"] == 0.0001 and training["epochs"] == 3
+
+
+def test_base_gives_what_the_file_leaves_out(tmp_path):
+    write(tmp_path, {**GOOD, "name": "one", "training": {"lr": 0.1, "epochs": 2}}, "one.yaml")
+    path = write(
+        tmp_path, {"base": "one.yaml", "training": {"lr": 0.2}, "method": "fvit"}, "two.yaml"
+    )
+    plan = planned(path)
+    payload = plan.tasks[0, 2].payload
+    assert plan.name == "two" and payload["method"] == "fvit"
+    assert payload["training"]["lr"] == 0.2 and payload["training"]["epochs"] == 2
+    path = write(tmp_path, {"base": "shapes_10_10_fvit", "tasks": [["red star"]]}, "three.yaml")
+    assert planned(path).tasks[0, 1].payload["groups"] == [["red star"]]
+
+
+def test_bases_in_a_circle(tmp_path):
+    write(tmp_path, {"base": "b.yaml"}, "a.yaml")
+    with pytest.raises(InputError, match="name each other"):
+        read_experiment(write(tmp_path, {"base": "a.yaml"}, "b.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(3, [3]), ("0,1,2", [0, 1, 2]), ([4, 5], [4, 5]), ("7", [7])]
+)
+def test_seeds_as_snakemake_passes_them(given, expected):
+    run = parse(RunConfig, {"experiments": "a,b", "seeds": given}, "config")
+    assert run.seeds == expected and run.experiments == ["a", "b"]
+
+
+def test_yaml_off_is_off():
+    assert parse(RunConfig, {"experiments": ["a"], "wandb": False}, "config").wandb == "off"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"experiments": []}, "at least 1"),
+        ({"experiments": None}, "valid list"),
+        ({"experiments": "a", "seeds": "x"}, "valid integer"),
+        ({"experiments": "a", "seeds": True}, "valid list"),
+        ({"experiments": "a", "report": {"tittle": "x"}}, "did you mean 'title'"),
+        ({"experiments": "a", "wandb": "on"}, "'offline'"),
+        ({"experiment": "a"}, "did you mean 'experiments'"),
+    ],
+)
+def test_wrong_run_configs(values, message):
+    with pytest.raises(InputError, match=message):
+        parse(RunConfig, values, "config")
+
+
+def test_experiments_are_found_by_name_or_path(tmp_path):
+    path = write(tmp_path, GOOD)
+    assert find_experiment("mine.yaml", [tmp_path / "no", tmp_path]) == path
+    assert find_experiment("shapes_10_10_clclip").stem == "shapes_10_10_clclip"
+    with pytest.raises(InputError, match="no such experiment file"):
+        find_experiment("other.yaml", [tmp_path])
+
+
+def test_a_name_given_twice(tmp_path):
+    write(tmp_path, GOOD, "a.yaml")
+    write(tmp_path, {**GOOD, "name": "a"}, "b.yaml")
+    with pytest.raises(InputError, match="'a' is given twice"):
+        plan_run({"experiments": "a.yaml,b.yaml"}, [tmp_path])
+
+
+def test_every_shipped_experiment_plans_and_is_consistent():
+    for name in shipped_names():
+        experiment, folder = read_experiment(find_experiment(name))
+        plan = add_experiment(RunPlan(), experiment, experiment.seeds, folder, name, present=False)
+        assert name.endswith(experiment.method) or name.endswith("_clclip_paper")
+        if experiment.protocol and not name.startswith(("smoke", "shapes_cil")):
+            assert name.startswith(experiment.protocol)
+        assert plan.length == 1 if experiment.method == "joint" else plan.length > 1
+
+
+def test_families_share_their_common_settings():
+    """A row of a table may differ from the others by method and switches only."""
+    seen = {}
+    for name in shipped_names():
+        experiment, _ = read_experiment(find_experiment(name))
+        family = experiment.protocol if not name.startswith("smoke") else name
+        common = experiment.model_dump(
+            include={"kind", "data", "clip", "training", "evaluation", "seeds", "per_task"}
+        )
+        assert seen.setdefault(family, common) == common, name
+
+
+def test_all_names_of_the_design_are_shipped():
+    expected = set()
+    methods = (
+        "fvit fvit_current fvit_mma fvit_pseudo fvit_replay fvit_ior clclip joint clclip_paper"
+    )
+    for steps in "10_10 15_5 19_1 10_5_5 5_5_5_5 10_2x5 15_1x5".split():
+        expected |= {f"shapes_{steps}_{method}" for method in methods.split()}
+    for steps in "10_10 15_5 19_1 5_15 10_5_5 5_5_5_5 10_2x5 15_1x5 10_1x10".split():
+        expected |= {f"voc_{steps}_{method}" for method in ("fvit", "clclip", "clclip_paper")}
+    for steps in "4task_a 4task_b 40_40 70_10 40_20_20 40_10x4".split():
+        expected |= {f"coco_{steps}_{method}" for method in ("fvit", "clclip", "clclip_paper")}
+    expected |= {f"shapes80_4task_{method}" for method in methods.split()}
+    cil = "zeroshot finetune hpeft hpeft_sgakt hpeft_sevpr seca seca_pp joint"
+    expected |= {f"shapes_cil_{method}" for method in cil.split()}
+    expected |= {"cifar100_10x10_seca", "cifar100_20x5_seca"}
+    expected |= {f"imagenet_{v}_{s}_seca" for v in "ra" for s in ("10x20", "20x10")}
+    assert expected <= set(shipped_names())
+
+
+def test_every_key_is_described():
+    for model in (RunConfig, TrainingConfig):
+        assert all(field.description for field in model.model_fields.values())
+
+
+def test_schema_is_in_step(root):
+    from clclip.schema import schema_text
+
+    path = root / "config" / "schema.json"
+    assert path.read_text() == schema_text(), "run: clclip schema --out config/schema.json"
+
+
+def test_schema_accepts_what_ships_and_refuses_a_misspelt_key(root):
+    import json
+
+    import yaml
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(json.loads((root / "config" / "schema.json").read_text()))
+    for path in (root / "config").glob("**/*.yaml"):
+        validator.validate(yaml.safe_load(path.read_text()))
+    assert not validator.is_valid({"kind": "detection", "metod": "clclip"})
+
+
+def test_open_clip_models_match_open_clip_itself():
+    assert {"ViT-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2", "ViT-L-14"} <= open_clip_models()

@@ -1,0 +1,236 @@
+"""The plan: slices of tasks, canonical JSON, content-addressed stores."""
+
+import json
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clclip.clip_config import blocks, dense_mode, taps
+from clclip.config import Experiment
+from clclip.errors import InputError
+from clclip.plan import RunPlan, add_experiment, plan_run, resolve_training
+from clclip.store import training_slice
+from clclip.task_file import (
+    canonical,
+    check_task,
+    current_classes,
+    features_dir,
+    previous_classes,
+    read_task,
+    seen_classes,
+    task_folders,
+    text_names,
+)
+
+CLASSES = ["red circle", "green circle", "blue circle", "yellow circle", "red star"]
+
+
+def plan(tmp_path, seeds=(0,), **changes):
+    values = {"kind": "detection", "method": "clclip", "tasks": [[c] for c in CLASSES[:3]]}
+    experiment = Experiment.model_validate(values | {"name": "mine"} | changes)
+    run = RunPlan()
+    return add_experiment(run, experiment, list(seeds), tmp_path, "mine.yaml"), run
+
+
+def test_slice_of_a_task_holds_nothing_of_later_tasks_or_of_names(tmp_path):
+    short, _ = plan(tmp_path, name="short", tasks=[[c] for c in CLASSES[:2]])
+    long, _ = plan(tmp_path, name="long", tasks=[[c] for c in CLASSES])
+    for number in (1, 2):
+        assert short.tasks[0, number].json == long.tasks[0, number].json
+    text = long.tasks[0, 2].json
+    assert "blue circle" not in text and "long" not in text
+    assert short.tasks[0, 1].json != short.tasks[0, 2].json
+
+
+def test_columns_follow_the_groups(tmp_path):
+    planned, _ = plan(tmp_path, tasks=[CLASSES[:2], CLASSES[2:3], CLASSES[3:]])
+    task = planned.tasks[0, 3].payload
+    assert previous_classes(task) == CLASSES[:3]
+    assert current_classes(task) == CLASSES[3:]
+    assert seen_classes(task) == CLASSES
+
+
+def test_joint_is_one_task_over_all_groups(tmp_path):
+    planned, _ = plan(tmp_path, method="joint")
+    assert planned.length == 1
+    task = planned.tasks[0, 1].payload
+    assert task["groups"] == [[c] for c in CLASSES[:3]]
+    assert previous_classes(task) == [] and current_classes(task) == CLASSES[:3]
+
+
+def test_per_task_settings_reach_their_task_alone(tmp_path):
+    changed = {2: {"training": {"lr": 0.5}, "switches": {"expert_width": 8}}}
+    planned, _ = plan(tmp_path, per_task=changed, training={"lr": 0.1})
+    rates = [planned.tasks[0, t].payload["training"]["lr"] for t in (1, 2, 3)]
+    widths = [planned.tasks[0, t].payload["switches"]["expert_width"] for t in (1, 2, 3)]
+    assert rates == [0.1, 0.5, 0.1] and widths[1] == 8 and widths[0] == widths[2] != 8
+
+
+def test_text_names_only_where_they_differ_and_only_of_seen_classes(tmp_path):
+    text = {
+        "red circle": "scarlet disc",
+        "blue circle": "azure disc",
+        "green circle": "green circle",
+    }
+    planned, run = plan(tmp_path, text=text)
+    assert planned.tasks[0, 1].payload["text"] == {"red circle": "scarlet disc"}
+    assert text_names(planned.tasks[0, 3].payload) == ["scarlet disc", "green circle", "azure disc"]
+    names = run.texts[planned.tasks[0, 3].text]["names"]
+    assert names == text_names(planned.tasks[0, 3].payload)
+
+
+def test_kinds_have_their_own_training_defaults():
+    detection = resolve_training("detection", {}, "x")
+    classification = resolve_training("classification", {}, "x")
+    assert (detection["epochs"], detection["batch_size"], detection["lr"]) == (8, 8, 0.001)
+    assert (classification["epochs"], classification["batch_size"]) == (10, 64)
+    assert resolve_training("classification", {"epochs": 2}, "x")["epochs"] == 2
+
+
+def test_stores_are_shared_and_named_by_content(tmp_path):
+    planned, run = plan(tmp_path, seeds=(0, 1))
+    assert len(run.data) == len(run.clips) == len(run.features) == 1
+    assert len(run.texts) == 3  # one per task: seen classes grow
+    other, more = plan(tmp_path, training={"image_size": 256})
+    assert set(more.features) != set(run.features) and set(more.data) == set(run.data)
+    task = planned.tasks[0, 1].payload
+    assert task["features"]["size"] == 128 and other.tasks[0, 1].payload["features"]["size"] == 256
+    assert task["data"] == {"format": "shapes", "id": "shapes20-v1", "image_rule": "overlap"}
+
+
+def test_jitter_has_no_feature_store(tmp_path):
+    planned, run = plan(tmp_path, training={"augment": "lsj"})
+    assert not run.features and planned.tasks[0, 1].features is None
+    assert features_dir(planned.tasks[0, 1].payload, "train", tmp_path) is None
+
+
+def test_default_run_and_smoke_run_plan(root):
+    import yaml
+
+    for name in ("config", "smoke", "embedded_seeds"):
+        values = yaml.safe_load((root / "config" / f"{name}.yaml").read_text())
+        run = plan_run(values)
+        assert list(run.experiments) == values["experiments"]
+        for experiment in run.experiments.values():
+            for task in experiment.tasks.values():
+                check_task(json.loads(task.json), "plan")
+
+
+def test_seeds_of_the_run_replace_those_of_the_file(tmp_path):
+    run = plan_run({"experiments": "shapes_10_10_fvit", "seeds": "4,5"})
+    assert run.experiments["shapes_10_10_fvit"].seeds == (4, 5)
+    assert run.task("shapes_10_10_fvit", "5", "2").folder.endswith("seed5/task2")
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.text(string.printable, max_size=5)
+scalars |= st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def shuffled(value, order):
+    """Return ``value`` with the keys of all mappings in another order."""
+    if isinstance(value, dict):
+        items = [(k, shuffled(v, order)) for k, v in value.items()]
+        order.shuffle(items)
+        return dict(items)
+    return [shuffled(v, order) for v in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=60)
+@given(values, st.randoms(use_true_random=False))
+def test_canonical_json_is_one_text_per_value(value, order):
+    text = canonical(value)
+    assert canonical(shuffled(value, order)) == text
+    assert json.loads(text) == value and canonical(json.loads(text)) == text
+    assert "\n" not in text and text.isascii()
+
+
+def test_canonical_json_refuses_nan():
+    with pytest.raises(ValueError):
+        canonical(float("nan"))
+
+
+@settings(max_examples=30)
+@given(st.floats(1e-6, 1, allow_subnormal=False))
+def test_equal_numbers_written_differently_are_one_plan(rate):
+    texts = {
+        canonical(resolve_training("detection", {"lr": given}, "x"))
+        for given in (rate, repr(rate), f"{rate:.17e}")
+    }
+    assert len(texts) == 1
+
+
+names = st.text(max_size=6) | st.sampled_from(CLASSES)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(names, max_size=3), max_size=4))
+def test_any_groups_give_a_plan_or_one_clear_error(tmp_path_factory, groups):
+    from clclip.validation import parse
+
+    raw = {"name": "any", "kind": "detection", "method": "fvit", "tasks": groups}
+    try:
+        experiment = parse(Experiment, raw, "any.yaml")
+        planned = add_experiment(RunPlan(), experiment, [0], tmp_path_factory.getbasetemp(), "any")
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert [task.payload["groups"][-1] for task in planned.tasks.values()] == groups
+
+
+def test_task_files_are_checked(tmp_path):
+    path = tmp_path / "task1" / "task.json"
+    path.parent.mkdir()
+    good = plan(tmp_path)[0].tasks[0, 2].payload
+    path.write_text(canonical(good))
+    assert read_task(path) == good
+    assert [p.name for p in task_folders(path)] == ["task1", "task2"]
+    for change, message in [
+        ({"groups": []}, "non-empty lists"),
+        ({"groups": [[]]}, "non-empty lists"),
+        ({"task": 0}, "a number from 1"),
+        ({"task": "one"}, "a number from 1"),
+    ]:
+        path.write_text(json.dumps(good | change))
+        with pytest.raises(InputError, match=message):
+            read_task(path)
+    path.write_text(json.dumps({k: v for k, v in good.items() if k != "seed"}))
+    with pytest.raises(InputError, match="missing key 'seed'"):
+        read_task(path)
+    path.write_text("[]")
+    with pytest.raises(InputError, match="JSON object"):
+        read_task(path)
+
+
+def test_training_slice_leaves_out_the_evaluation(tmp_path):
+    task = plan(tmp_path)[0].tasks[0, 1].payload
+    other = plan(tmp_path, evaluation={"ap": "coco"})[0].tasks[0, 1].payload
+    assert canonical(task) != canonical(other)
+    assert training_slice(task) == training_slice(other)
+
+
+@pytest.mark.parametrize(
+    ("model", "depth", "mode"),
+    [
+        ("embedded", 4, "tokens"),
+        ("ViT-B-16", 12, "catseg"),
+        ("ViT-L-14", 24, "catseg"),
+        ("EVA02-B-16", 12, "maskclip"),
+        ("ViT-B-16-SigLIP2", 12, "attnpool"),
+    ],
+)
+def test_towers_have_their_depth_and_dense_mode(model, depth, mode):
+    clip = {"model": model}
+    assert blocks(clip) == depth and dense_mode(clip) == mode
+    for count in (1, 3, 4):
+        found = taps(clip, count)
+        assert len(found) == count and found == sorted(set(found)) and found[-1] == depth - 1
+    assert taps({"model": "ViT-B-16"}, 4) == [3, 5, 7, 11]
