@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clclip.classification.pixels import Pixels
-from clclip.classification.stages import load_classifier
+from clclip.classification.judging import load_classifier
 from clclip.errors import InputError
 from clclip.files import write_json
 from clclip.task_file import read_task
@@ -44,9 +43,7 @@ def classify(
     if read_task(task_file)["kind"] != "classification":
         raise InputError("a detection run", run, "a classification run (use `clclip detect`)")
     classifier = load_classifier(task_file, resources)
-    clip, learner = classifier.clip, classifier.learner
-    pixels = Pixels(list(images), learner.tower.image_size, clip.mean, clip.std, learner.device)
-    table = classifier.probabilities(pixels)  # (N, K)
+    table = classifier.probabilities(classifier.pixels(images))  # (N, K)
     values, columns = table.topk(min(top, len(classifier.classes)), dim=1)
     answers = [
         {

@@ -4,8 +4,7 @@ A record holds what its task added or changed. Prompts and text embeddings of ol
 replay) refined prototypes are never written again, so they stay byte-equal by construction.
 
 Keys: ``adapter.{block}.{down,up}`` or ``tower.{name}``; ``prompt`` (M, width); ``text`` (K, d) of this task's prompt on
-all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the new ones (``template_text`` (K_new, d)
-without learned prompts); ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with replay;
+all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the new ones; ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with replay;
 ``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are kept; ``gaussian.*``; and for the report
 ``relevance`` (K_new, P) with ``relevance_tasks`` (P,), ``affinity`` (K, K).
 """
@@ -47,7 +46,7 @@ def read_record(path: Path) -> Record:
         raise InputError("no such file", path, expected)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"not readable ({error})", path, expected) from None
 
@@ -92,8 +91,6 @@ class Memory:
 
     def text(self) -> Tensor:
         """Return unit text embeddings (s, K, d) of all prompts and seen classes."""
-        if "template_text" in self.records[0]:
-            return torch.cat([record["template_text"] for record in self.records])[None]
         rows = []
         for i, record in enumerate(self.records):
             later = [other["text_before"][i] for other in self.records[i + 1 :]]

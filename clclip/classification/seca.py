@@ -119,10 +119,7 @@ class Learner:
             self.trained["prompt"] = self.prompt
             self.template = None
         else:
-            new = self.names[self.old :]
-            rows = template_text(self.model, self.tokenizer, new, switches.template)
-            before = [record["template_text"].to(self.device) for record in self.memory.records]
-            self.template = torch.cat([*before, rows])
+            self.template = template_text(self.model, self.tokenizer, self.names, switches.template)
 
     def _build_heads(self) -> None:
         switches, d = self.switches, self.tower.embed_dim

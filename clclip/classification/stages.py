@@ -1,235 +1,74 @@
-"""The stages ``train`` and ``predict`` of a classification task, and loading a trained task for ``classify``."""
+"""The stages ``train`` and ``predict`` of a classification task.
+
+This module imports no torch: a method that trains nothing (zero-shot) leaves an empty record within a second.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from clclip.classification.baselines import prototypes
-from clclip.classification.inference import hybrid_probabilities
-from clclip.classification.pixels import Pixels, label_columns, over_batches
-from clclip.classification.records import Memory, read_record, write_record
-from clclip.classification.seca import Learner
 from clclip.classification.switches import resolve_switches
-from clclip.errors import InputError
-from clclip.files import read_json, write_json
-from clclip.task_file import (
-    clip_dir,
-    current_classes,
-    data_dir,
-    digest,
-    previous_classes,
-    read_task,
-    seen_classes,
-    task_folders,
-    text_names,
-)
-from clclip.training.fit import FitSettings, fit, remove_state
-from clclip.training.history import History
-from clclip.training.seeds import generator
+from clclip.files import read_json, replacing, write_json, write_text
+from clclip.task_file import digest, read_task, seen_classes
 
 logger = logging.getLogger(__name__)
 
-EVAL_BATCH = 64
+UNTRAINED_HISTORY = "step,loss,lr,images_per_s,peak_mib\n"
 
 
-def train(task_file: Path, resources: Path) -> None:
-    """Train one task and write weights.safetensors and history.csv beside ``task_file``."""
+def train(task_file: Path, resources: Path, and_predict: bool = False) -> None:
+    """Train one task and write weights.safetensors and history.csv beside ``task_file``.
+
+    Args:
+        task_file: task.json; train.json and the weights of all earlier tasks lie where it says.
+        resources: folder of data sets and CLIPs.
+        and_predict: write predictions.json too, which saves the start of a process and loading the CLIP.
+    """
     task = read_task(task_file)
     folder = task_file.parent
-    memory = Memory([read_record(f / "weights.safetensors") for f in task_folders(task_file)[:-1]])
-    learner, clip = build_learner(task, memory, resources)
-    if learner.is_trained:
-        split = read_json(folder / "train.json")
-        labels = label_columns(split["images"], current_classes(task), folder / "train.json")
-        _check_counts(labels, current_classes(task), folder / "train.json")
-        learner.begin_task(_pixels(split, task, resources, learner, clip), labels)
-    history = _fit(learner, task, folder)
-    metadata = {"classes": json.dumps(seen_classes(task)), "digest": digest(task), **_versions()}
-    write_record(folder / "weights.safetensors", learner.end_task(), metadata)
-    history.write(folder / "history.csv")
-    remove_state(folder / "resume")
+    if not resolve_switches(task["method"], task["switches"]).trains:
+        _write_untrained(task, folder)
+    else:
+        from clclip.classification.learning import train_task
+
+        train_task(task, task_file, resources, record_metadata(task))
+    if and_predict:
+        predict(task_file, resources)
 
 
 def predict(task_file: Path, resources: Path) -> None:
     """Write predictions.json: probabilities of all seen classes for the images of test.json."""
+    from clclip.classification.judging import load_classifier
+
     task = read_task(task_file)
     folder = task_file.parent
     split = read_json(folder / "test.json")
     classifier = load_classifier(task_file, resources)
-    pixels = _pixels(split, task, resources, classifier.learner, classifier.clip)
-    table = classifier.probabilities(pixels)
-    rows = [[round(p, 7) for p in row] for row in table.tolist()]
+    table = classifier.probabilities(classifier.pixels_of(split, task, resources))
     predictions = {
         "classes": classifier.classes,
         "images": [image["id"] for image in split["images"]],
         "labels": [image["label"] for image in split["images"]],
-        "probabilities": rows,
+        "probabilities": [[round(p, 7) for p in row] for row in table.tolist()],
     }
     write_json(folder / "predictions.json", predictions)
 
 
-@dataclass
-class Classifier:
-    """A trained task, ready to judge images: one tower pass an image, all texts computed beforehand."""
+def _write_untrained(task: dict[str, Any], folder: Path) -> None:
+    """Write the record of a task that trains nothing: no tensors, and a history without rows."""
+    from safetensors.numpy import save_file
 
-    learner: Learner
-    clip: Any
-    classes: list[str]
-    text: Tensor
-    prototypes: Tensor | None
-
-    def probabilities(self, pixels: Pixels, batch: int = EVAL_BATCH) -> Tensor:
-        """Return class probabilities (N, K)."""
-        if not len(pixels):
-            return torch.zeros(0, len(self.classes))
-        return over_batches(len(pixels), batch, lambda rows: self.judge(pixels[rows]).cpu())
-
-    @torch.no_grad()
-    def judge(self, images: Tensor) -> Tensor:
-        """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
-        learner = self.learner
-        tower = learner.tower
-        features = F.normalize(tower.feature(tower.stem(images), learner.adapters), dim=-1)
-        switches = learner.switches
-        return hybrid_probabilities(
-            features, self.text, self.prototypes, switches.inference_scale, switches.text_weight
-        )
+    with replacing(folder / "weights.safetensors") as temporary:
+        save_file({}, temporary, metadata=record_metadata(task))
+    write_text(folder / "history.csv", UNTRAINED_HISTORY)
 
 
-def load_classifier(task_file: Path, resources: Path) -> Classifier:
-    """Load the classifier as it stood after a task."""
-    task = read_task(task_file)
-    memory = Memory([read_record(f / "weights.safetensors") for f in task_folders(task_file)])
-    learner, clip = build_learner(task, memory, resources, for_training=False)
-    device = learner.device
-    rows = prototypes(learner.switches.classifier, memory)
-    return Classifier(
-        learner,
-        clip,
-        seen_classes(task),
-        memory.text().to(device),
-        None if rows is None else rows.to(device),
-    )
-
-
-def build_learner(
-    task: dict[str, Any], memory: Memory, resources: Path, for_training: bool = True
-) -> tuple[Learner, Any]:
-    """Return the learner of a task on this machine's device, and its CLIP."""
-    from clclip.clip.load import load_clip
-
-    clip = load_clip(clip_dir(task, resources))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learner = Learner(
-        clip.model.to(device),
-        clip.tokenizer,
-        text_names(task),
-        len(previous_classes(task)),
-        resolve_switches(task["method"], task["switches"]),
-        memory,
-        task["seed"],
-        task["training"].get("image_size"),
-        for_training=for_training,
-    )
-    return learner, clip
-
-
-def _pixels(
-    split: dict[str, Any], task: dict[str, Any], resources: Path, learner: Learner, clip: Any
-) -> Pixels:
-    """Return the images of a split; their paths start at the data set's root."""
-    root = image_root(split, task, resources)
-    paths = [root / image["file_name"] for image in split["images"]]
-    return Pixels(paths, learner.tower.image_size, clip.mean, clip.std, learner.device)
-
-
-def image_root(split: dict[str, Any], task: dict[str, Any], resources: Path) -> Path:
-    """Return the folder that file names start from: the index's root, relative to the index if not absolute."""
-    folder = data_dir(task, resources)
-    root = split.get("info", {}).get("root") or read_json(folder / "index.json")["root"]
-    return folder / root
-
-
-def _check_counts(labels: Tensor, classes: list[str], where: Path) -> None:
-    """Raise InputError if a class has fewer than two training images."""
-    for name, count in zip(classes, torch.bincount(labels, minlength=len(classes)), strict=True):
-        if count < 2:
-            raise InputError(
-                f"class {name!r} has {int(count)} training image(s)",
-                where,
-                "at least 2 images a class (or leave the class out of tasks)",
-            )
-
-
-def _fit(learner: Learner, task: dict[str, Any], folder: Path) -> History:
-    """Optimise the learner's parameters; every draw follows from (seed, task, purpose, step)."""
-    training = task["training"]
-    trained = learner.trained
-    if not learner.is_trained or not training["epochs"]:
-        return History(f"task {task['task']}", 0, training["batch_size"])
-    count, size = len(learner.images), training["batch_size"]
-    per_epoch = math.ceil(count / size)
-    steps = per_epoch * training["epochs"]
-    settings = FitSettings(
-        steps=steps,
-        lr=training["lr"],
-        batch_size=size,
-        optimizer=training["optimizer"],
-        weight_decay=training["weight_decay"],
-        warmup_steps=training["warmup_steps"],
-        schedule=training["schedule"],
-        milestones=tuple(round(part * steps) for part in training["milestones"]),
-        grad_clip=training["grad_clip"] or 0.0,
-    )
-    orders: dict[int, Tensor] = {}
-
-    def losses_at(step: int) -> dict[str, Tensor]:
-        epoch, place = divmod(step, per_epoch)
-        if epoch not in orders:
-            orders.clear()
-            draw = generator(task["seed"], task["task"], "order", epoch)
-            orders[epoch] = torch.randperm(count, generator=draw)
-        return learner.losses(orders[epoch][place * size : (place + 1) * size], step)
-
-    logger.info(
-        "task %d: %d images, %d steps, %d trained parameters",
-        task["task"],
-        count,
-        steps,
-        sum(p.numel() for p in trained.values() if p.requires_grad),
-    )
-    return fit(
-        trained,
-        losses_at,
-        settings,
-        label=f"task {task['task']}",
-        resume=folder / "resume",
-        digest=_run_digest(task, folder),
-        lr_scale={"prompt": learner.switches.prompt_lr},
-    )
-
-
-def _run_digest(task: dict[str, Any], folder: Path) -> str:
-    """Return a digest of what decides the run: the task, its images, the weights before it."""
-    before = []
-    for number in range(1, task["task"]):
-        stat = os.stat(folder.parent / f"task{number}" / "weights.safetensors")
-        before.append([stat.st_size, stat.st_mtime_ns])
-    return digest([task, read_json(folder / "train.json"), before])
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions that a record was made with."""
+def record_metadata(task: dict[str, Any]) -> dict[str, str]:
+    """Return what a record says about itself."""
     from clclip import __version__
 
-    return {"clclip": __version__, "torch": torch.__version__}
+    classes = json.dumps(seen_classes(task))
+    return {"classes": classes, "digest": digest(task), "clclip": __version__}

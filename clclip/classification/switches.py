@@ -56,6 +56,12 @@ class ClassificationSwitches(BaseModel):
     covariance: Literal["full", "diagonal", "lowrank"] = "full"
     rank: int = Field(16, ge=1, description="directions kept by covariance: lowrank")
 
+    @property
+    def trains(self) -> bool:
+        """Whether a task leaves anything behind at all; zero-shot does not."""
+        used = (self.visual, self.prompt, self.classifier)
+        return used != ("frozen", "template", "text")
+
 
 METHODS: dict[str, dict[str, Any]] = {
     "zeroshot": {

@@ -25,8 +25,6 @@ def task_record(learner: Learner) -> Record:
     for name, module in learner.modules.items():
         record |= {f"{name}.{key}": value for key, value in module.named_parameters()}
     text = _text(learner, record)
-    if learner.frozen is None:  # nothing was trained
-        return record
     record["raw"] = learner.raw_new
     if "refinement" in learner.modules:
         refinement = learner.modules["refinement"]
@@ -44,7 +42,6 @@ def task_record(learner: Learner) -> Record:
 def _text(learner: Learner, record: Record) -> Tensor:
     """Store the text side; return the embeddings (K, d) of all seen classes under the current prompt."""
     if learner.template is not None:
-        record["template_text"] = learner.template[learner.old :]
         return learner.template
     text = learner.text(learner.prompt)
     record["prompt"], record["text"] = learner.prompt, text

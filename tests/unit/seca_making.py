@@ -13,6 +13,8 @@ from torch import Tensor
 
 from clclip.classification.switches import resolve_switches
 
+torch.set_num_threads(1)  # the nets are tiny; threads would only wait for each other
+
 CONTEXT, VOCABULARY = 24, 300
 
 

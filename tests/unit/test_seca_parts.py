@@ -231,7 +231,9 @@ def test_refinement_follows_the_equation():
     e = [refinement.h @ refinement.norm_t(t) for t in text]
     rows = []
     for k in range(4):
-        weights = torch.stack([torch.exp(-(e[k] - e[j]).square().sum() / (2 * 6**0.5)) for j in range(4)])
+        weights = torch.stack(
+            [torch.exp(-(e[k] - e[j]).square().sum() / (2 * 6**0.5)) for j in range(4)]
+        )
         weights = weights / weights.sum()
         torch.testing.assert_close(refinement.affinity(text)[k], weights)
         mixed = sum(w * refinement.norm_v(c) for w, c in zip(weights, raw))
@@ -292,7 +294,11 @@ def test_gaussians_match_mean_and_covariance():
     torch.testing.assert_close(low.covariance()[0].diagonal(), expected.diagonal())
     whole = fit_gaussians(features, labels, 1, "lowrank", 4)
     torch.testing.assert_close(whole.covariance()[0], expected, atol=1e-4, rtol=1e-4)
-    assert diagonal.mebibytes() < low.mebibytes() < fit_gaussians(draw(9, 64), torch.zeros(9, dtype=torch.long), 1, "full", 2).mebibytes()
+    assert (
+        diagonal.mebibytes()
+        < low.mebibytes()
+        < fit_gaussians(draw(9, 64), torch.zeros(9, dtype=torch.long), 1, "full", 2).mebibytes()
+    )
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "lowrank"])
@@ -303,7 +309,9 @@ def test_pseudo_features_have_the_fitted_moments(covariance):
     x, y = fitted.sample(20_000, torch.Generator().manual_seed(0))
     for k in range(2):
         torch.testing.assert_close(x[y == k].mean(dim=0), fitted.mean[k], atol=0.08, rtol=0)
-        torch.testing.assert_close(torch.cov(x[y == k].T), fitted.covariance()[k], atol=0.2, rtol=0.1)
+        torch.testing.assert_close(
+            torch.cov(x[y == k].T), fitted.covariance()[k], atol=0.2, rtol=0.1
+        )
 
 
 def test_one_image_leaves_the_ridge_alone():

@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from seca_making import small_clip, tokenizer, write_stream
 
 import clclip.clip.load
-from clclip.classification import stages
+from clclip.classification import learning, stages
 from clclip.classification.classify import classify
-from clclip.classification.pixels import Pixels
+from clclip.classification.judging import load_classifier
+from clclip.classification.pixels import Pixels, label_columns
 from clclip.classification.records import Memory, read_record
 from clclip.classification.switches import METHODS, resolve_switches
 from clclip.errors import InputError
+from clclip.task_file import current_classes, read_task
 
 GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
 
@@ -45,12 +47,12 @@ def prepared(files: list[Path], switches: dict | None = None):
     resources = files[0].parents[4] / "resources"
     for file in files[:-1]:
         stages.train(file, resources)
-    task = stages.read_task(files[-1])
+    task = read_task(files[-1])
     memory = Memory([read_record(f.parent / "weights.safetensors") for f in files[:-1]])
-    learner, clip = stages.build_learner(task, memory, resources)
+    learner, clip = learning.build_learner(task, memory, resources)
     split = json.loads((files[-1].parent / "train.json").read_text())
-    labels = stages.label_columns(split["images"], stages.current_classes(task), files[-1])
-    learner.begin_task(stages._pixels(split, task, resources, learner, clip), labels)
+    labels = label_columns(split["images"], current_classes(task), files[-1])
+    learner.begin_task(learning.pixels_of(split, task, resources, learner, clip), labels)
     return learner
 
 
@@ -160,8 +162,8 @@ def test_text_table_holds_every_prompt_on_every_class(tmp_path):
     memory = Memory(run(files))
     table = memory.text()
     assert table.shape == (3, 6, 24)
-    learner, _ = stages.build_learner(
-        stages.read_task(files[-1]), Memory(memory.records[:2]), tmp_path / "resources"
+    learner, _ = learning.build_learner(
+        read_task(files[-1]), Memory(memory.records[:2]), tmp_path / "resources"
     )
     with torch.no_grad():
         for row, prompt in zip(table, memory.prompts(), strict=True):
@@ -189,7 +191,7 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
     """Oracle viii."""
     files = write_stream(tmp_path, "seca", GROUPS[:2])
     run(files)
-    classifier = stages.load_classifier(files[-1], tmp_path / "resources")
+    classifier = load_classifier(files[-1], tmp_path / "resources")
     paths = sorted((tmp_path / "resources/data/noise/images").glob("test_*.png"))
     clip = classifier.clip
     pixels = Pixels(paths, 32, clip.mean, clip.std, torch.device("cpu"))
@@ -269,12 +271,12 @@ def test_distillation_weight_grows_with_the_task(tmp_path):
                 stages.train(file, resources)
             else:
                 (file.parent / "weights.safetensors").write_bytes(source.read_bytes())
-        task = stages.read_task(files[-1])
+        task = read_task(files[-1])
         memory = Memory([read_record(f.parent / "weights.safetensors") for f in files[:2]])
-        learner, clip = stages.build_learner(task, memory, resources)
+        learner, clip = learning.build_learner(task, memory, resources)
         split = json.loads((files[-1].parent / "train.json").read_text())
-        labels = stages.label_columns(split["images"], stages.current_classes(task), files[-1])
-        learner.begin_task(stages._pixels(split, task, resources, learner, clip), labels)
+        labels = label_columns(split["images"], current_classes(task), files[-1])
+        learner.begin_task(learning.pixels_of(split, task, resources, learner, clip), labels)
         losses.append(learner.losses(torch.arange(4), 0)["distillation"])
     torch.testing.assert_close(losses[0], 10 * losses[1])
 
@@ -366,7 +368,7 @@ def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):
     expected = run(whole)[-1]
     stages.train(broken[0], tmp_path / "broken/resources")
     monkeypatch.setenv("CLCLIP_SAVE_SECONDS", "0")
-    original, calls = stages.Learner.losses, []
+    original, calls = learning.Learner.losses, []
 
     def failing(self, rows, step):
         calls.append(step)
@@ -374,7 +376,7 @@ def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(self, rows, step)
 
-    monkeypatch.setattr(stages.Learner, "losses", failing)
+    monkeypatch.setattr(learning.Learner, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
         stages.train(broken[1], tmp_path / "broken/resources")
     stages.train(broken[1], tmp_path / "broken/resources")

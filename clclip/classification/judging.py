@@ -1,0 +1,82 @@
+"""A trained task as a classifier: one tower pass an image, everything else computed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clclip.classification.baselines import prototypes
+from clclip.classification.inference import hybrid_probabilities
+from clclip.classification.learning import build_learner, pixels_of
+from clclip.classification.pixels import Pixels, over_batches
+from clclip.classification.prompts import template_text
+from clclip.classification.records import Memory, read_record
+from clclip.classification.seca import Learner
+from clclip.task_file import read_task, seen_classes, task_folders, text_names
+
+EVAL_BATCH = 64
+
+
+@dataclass
+class Classifier:
+    """A trained task, ready to judge images: one tower pass an image, all texts computed beforehand."""
+
+    learner: Learner
+    clip: Any
+    classes: list[str]
+    text: Tensor
+    prototypes: Tensor | None
+
+    def pixels_of(self, split: dict[str, Any], task: dict[str, Any], resources: Path) -> Pixels:
+        """Return the images of a split of the data set."""
+        return pixels_of(split, task, resources, self.learner, self.clip)
+
+    def pixels(self, paths: Sequence[Path]) -> Pixels:
+        """Return images of any files."""
+        size, device = self.learner.tower.image_size, self.learner.device
+        return Pixels(list(paths), size, self.clip.mean, self.clip.std, device)
+
+    def probabilities(self, pixels: Pixels, batch: int = EVAL_BATCH) -> Tensor:
+        """Return class probabilities (N, K)."""
+        if not len(pixels):
+            return torch.zeros(0, len(self.classes))
+        return over_batches(len(pixels), batch, lambda rows: self.judge(pixels[rows]).cpu())
+
+    @torch.no_grad()
+    def judge(self, images: Tensor) -> Tensor:
+        """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
+        learner = self.learner
+        tower = learner.tower
+        features = F.normalize(tower.feature(tower.stem(images), learner.adapters), dim=-1)
+        switches = learner.switches
+        return hybrid_probabilities(
+            features, self.text, self.prototypes, switches.inference_scale, switches.text_weight
+        )
+
+
+def load_classifier(task_file: Path, resources: Path) -> Classifier:
+    """Load the classifier as it stood after a task."""
+    task = read_task(task_file)
+    memory = Memory([read_record(f / "weights.safetensors") for f in task_folders(task_file)])
+    learner, clip = build_learner(task, memory, resources, for_training=False)
+    device = learner.device
+    if learner.switches.prompt == "template":
+        text = template_text(
+            clip.model, clip.tokenizer, text_names(task), learner.switches.template
+        )[None]
+    else:
+        text = memory.text()
+    rows = prototypes(learner.switches.classifier, memory)
+    return Classifier(
+        learner,
+        clip,
+        seen_classes(task),
+        text.to(device),
+        None if rows is None else rows.to(device),
+    )
