@@ -62,7 +62,7 @@ def adapter_stack(
 
 
 def seeded_dropout(rate: float, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """Return inverted dropout whose masks come from ``generator`` (a CPU generator), not from global state."""
+    """Return inverted dropout whose masks are drawn from ``generator`` (on the CPU)."""
 
     def drop(x: Tensor) -> Tensor:
         if rate == 0:
@@ -97,10 +97,12 @@ class VisualTower:
 
     Args:
         model: an open_clip model; a ViT of open_clip or a ViT / EVA trunk of timm.
-        image_size: side in px that images will have (positions are interpolated); None: the tower's own.
+        image_size: side in px that images will have (positions are interpolated); None: the tower's
+            own.
 
     Raises:
-        InputError: if the tower is not a sequence of transformer blocks, or the size is no multiple of its patch.
+        InputError: if the tower is not a sequence of transformer blocks, or the size is no multiple
+            of its patch.
     """
 
     def __init__(self, model: nn.Module, image_size: int | None = None) -> None:
@@ -131,7 +133,7 @@ class VisualTower:
             self.embed_dim = self.project(pooled).shape[-1]
 
     def stem(self, images: Tensor) -> Stem:
-        """Run normalised images (B, 3, H, W) to where the first adapter acts; student and teachers share it."""
+        """Run normalised images (B, 3, H, W) to where the first adapter acts."""
         x, context = self.trunk.embed(images)
         h = x + self.trunk.attention(self.blocks[0], x, context, None)
         return Stem(h, h + self.trunk.mlp(self.blocks[0], h), context)
@@ -155,9 +157,10 @@ class VisualTower:
     def pool(self, tokens: Tensor) -> Tensor:
         """Return V (B, pooled width), the vector that `project` takes to the joint space.
 
-        A class token or a mean that is normalised afterwards is taken before its LayerNorm (the paper's V); where the
-        LayerNorm comes first (mean of normalised tokens) or pooling is attention, V is what pooling gives.
-        ``project(pool(tokens))`` is CLIP's own feature for every tower.
+        A class token or a mean that is normalised afterwards is taken before its LayerNorm (the
+        paper's V); where the LayerNorm comes first (mean of normalised tokens) or pooling is
+        attention, V is what pooling gives. ``project(pool(tokens))`` is CLIP's own feature for
+        every tower.
         """
         visual = self.visual
         if not isinstance(self.trunk, OpenClipTrunk):
@@ -178,7 +181,7 @@ class VisualTower:
 
     @property
     def _norm_last(self) -> bool:
-        """Whether ln_post may act on the pooled vector; on one token, before and after pooling are the same."""
+        """Whether ln_post may act on the pooled vector."""
         return self.trunk.pooling == "tok" or self.visual.final_ln_after_pool
 
     def feature(

@@ -1,8 +1,8 @@
 """Teachers and classifiers that SECA is compared with; each is a value of a switch.
 
-Teachers (``distillation``): raw CLIP, the last snapshot, the mean of the pool. Their answers do not change during a
-task, so they are computed once per image. Visual halves (``classifier``): raw CLIP centroids, centroids of adapted
-features, a cosine-linear layer.
+Teachers (``distillation``): raw CLIP, the last snapshot, the mean of the pool. Their answers do not
+change during a task, so they are computed once per image. Visual halves (``classifier``): raw CLIP
+centroids, centroids of adapted features, a cosine-linear layer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def new_linear(classes: int, width: int, generator: torch.Generator) -> nn.Param
 
 
 def prototypes(classifier: str, memory: Memory) -> Tensor | None:
-    """Return the unit prototypes (K, d) that stand for the seen classes in the visual half; None: text alone."""
+    """Return the visual half's unit prototypes (K, d) of the seen classes; None: text alone."""
     if classifier == "text":
         return None
     if classifier == "sevpr":

@@ -24,7 +24,8 @@ def classify(
     Args:
         run: a folder ``results/EXPERIMENT/seedN``.
         images: image files.
-        out: JSON file: a list of {"image", "classes": [{"class", "probability"}, ...]}, most probable first.
+        out: JSON file: a list of {"image", "classes": [{"class", "probability"}, ...]}, most
+            probable first.
         resources: the folder ``resources`` of the run's working directory.
         task: classifier after this task; None: after the last trained one.
         top: classes given for each image.
@@ -33,7 +34,8 @@ def classify(
         what was written.
 
     Raises:
-        InputError: if the run, the task or an image is missing or wrong, or the run is no classification.
+        InputError: if the run, the task or an image is missing or wrong, or the run is no
+            classification.
     """
     if not images:
         raise InputError("no image given", "classify", "one or more image files")

@@ -1,7 +1,8 @@
-"""What a task keeps constant, computed once per image: the reason why SECA's step costs little more than H-PEFT's.
+"""What a task keeps constant, computed once per image: why SECA's step costs about H-PEFT's.
 
-There is no augmentation, so the tokens before the first adapter, the plain CLIP feature and the vectors under every
-pooled snapshot do not change during a task. All of them share the pass over the part before the first adapter.
+There is no augmentation, so the tokens before the first adapter, the plain CLIP feature and the
+vectors under every pooled snapshot do not change during a task. All of them share the pass over the
+part before the first adapter.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ class Frozen:
     """Constants of a task, by training image.
 
     Attributes:
-        stem: tokens at the first adapter, or None if they do not fit (they are then made per batch).
+        stem: tokens at the first adapter, or None if they do not fit (they are then made per
+            batch).
         raw: un-normalised CLIP features (N, d).
-        vectors: unit vectors V (N, P, D) under the pooled snapshots, in eval mode; None without teachers.
+        vectors: unit vectors V (N, P, D) under the pooled snapshots, in eval mode; None without
+            teachers.
     """
 
     stem: Stem | None

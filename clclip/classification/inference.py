@@ -1,7 +1,7 @@
 """The hybrid classifier: text half and visual half, each a softmax per image (SECA, section 3.4).
 
-The released code divides by the largest score of the batch, so that its answers depend on the other images; here every
-image is judged alone.
+The released code divides by the largest score of the batch, so that its answers depend on the other
+images; here every image is judged alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def text_probabilities(features: Tensor, text: Tensor, scale: float) -> Tensor:
-    """Return (B, K): the mean over prompts of softmax_k(scale * cos), for features (B, d) and texts (s, K, d)."""
+    """Return (B, K): mean over s of softmax_k(scale * cos) of features (B, d), texts (s, K, d)."""
     logits = scale * torch.einsum("bd,skd->bsk", features, text)
     return logits.softmax(dim=-1).mean(dim=1)
 

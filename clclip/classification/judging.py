@@ -25,7 +25,7 @@ EVAL_BATCH = 64
 
 @dataclass
 class Classifier:
-    """A trained task, ready to judge images: one tower pass an image, all texts computed beforehand."""
+    """A trained task, ready to judge images; all texts are computed beforehand."""
 
     learner: Learner
     clip: Any

@@ -83,7 +83,7 @@ def pixels_of(
 
 
 def image_root(split: dict[str, Any], task: dict[str, Any], resources: Path) -> Path:
-    """Return the folder that file names start from: the index's root, relative to the index if not absolute."""
+    """Return the folder that file names start from; a relative root starts at the index."""
     folder = data_dir(task, resources)
     root = split.get("info", {}).get("root") or read_json(folder / "index.json")["root"]
     return folder / root

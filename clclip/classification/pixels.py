@@ -1,4 +1,4 @@
-"""Images of a split as uint8 tensors, prepared as CLIP does: shorter side bicubic, centre crop, no augmentation."""
+"""Images as uint8 tensors, prepared as CLIP does: bicubic, centre crop, no augmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHE_BYTES = 2 * 2**30  # decoded images up to this are kept in memory
 
 
 def square(image: Image.Image, size: int) -> Tensor:
-    """Return uint8 (3, size, size): shorter side to ``size`` px by bicubic interpolation, then the centre."""
+    """Return uint8 (3, size, size): shorter side to ``size`` px (bicubic), then the centre."""
     width, height = image.size
     if (width, height) != (size, size):
         scale = size / min(width, height)

@@ -1,8 +1,8 @@
-"""Learned text prompts: tokens that stand before the class name in CLIP's frozen text tower (SECA, section 3.1).
+"""Learned text prompts: tokens before the class name in CLIP's frozen text tower.
 
-Layout ``[SOS] p_1 .. p_M name [EOS]``; towers without a start token (SigLIP) read ``p_1 .. p_M name [EOS] pad ..``.
-The tower's own positions, mask, pooling and projection follow. Sequences are cut to the longest one where a causal mask
-makes that exact, which costs 16 tokens rather than 77.
+Layout ``[SOS] p_1 .. p_M name [EOS]``; towers without a start token (SigLIP) read ``p_1 .. p_M name
+[EOS] pad ..``. The tower's own positions, mask, pooling and projection follow. Sequences are cut to
+the longest one where a causal mask makes that exact, which costs 16 tokens rather than 77.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class PromptedText:
         length: number M of learned tokens.
 
     Raises:
-        InputError: if the model has no open_clip text tower, or the prompt leaves no room for a name.
+        InputError: if the model has no open_clip text tower, or the prompt leaves no room for a
+            name.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class PromptedText:
         return self.text.token_embedding.weight.shape[1]
 
     def _insert(self, ids: Tensor, names: list[str]) -> Tensor:
-        """Return ids (K, L) with M placeholders after the start tokens; an end token that falls off is put back."""
+        """Return ids (K, L) with M placeholders after the start; a lost end token is put back."""
         start, room = self.start, self.context - self.length
         placeholder = ids[:, start : start + 1].expand(-1, self.length)
         ids = torch.cat([ids[:, :start], placeholder, ids[:, start:]], dim=1)
@@ -90,7 +91,7 @@ class PromptedText:
         return used.amax(dim=1)
 
     def __call__(self, prompt: Tensor, columns: slice | Tensor | None = None) -> Tensor:
-        """Return unit text embeddings (K, embed_dim) of the chosen columns under ``prompt`` (M, width)."""
+        """Return unit embeddings (K, embed_dim) of the columns under ``prompt`` (M, width)."""
         ids = self.ids if columns is None else self.ids[columns]
         tower, start = self.text, self.start
         embedded = tower.token_embedding(ids)  # (K, L, width)
@@ -125,7 +126,7 @@ class TextTower:
         self.pool_type, self.eos_id = pool_type, eos_id
 
     def encode(self, x: Tensor, ids: Tensor) -> Tensor:
-        """Return embeddings (K, embed_dim) of token vectors x (K, L, width); ``ids`` (K, L) decide the pooling."""
+        """Return (K, embed_dim) for tokens x (K, L, width); ``ids`` (K, L) decide the pooling."""
         from open_clip.transformer import text_global_pool
 
         length = x.shape[1]

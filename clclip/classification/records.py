@@ -1,12 +1,15 @@
 """What tasks leave behind: weights.safetensors of each task, and the memory that they add up to.
 
-A record holds what its task added or changed. Prompts and text embeddings of old tasks, raw prototypes and (without
-replay) refined prototypes are never written again, so they stay byte-equal by construction.
+A record holds what its task added or changed. Prompts and text embeddings of old tasks, raw
+prototypes and (without replay) refined prototypes are never written again, so they stay byte-equal
+by construction.
 
-Keys: ``adapter.{block}.{down,up}`` or ``tower.{name}``; ``prompt`` (M, width); ``text`` (K, d) of this task's prompt on
-all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the new ones; ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with replay;
-``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are kept; ``gaussian.*``; and for the report
-``relevance`` (K_new, P) with ``relevance_tasks`` (P,), ``affinity`` (K, K).
+Keys: ``adapter.{block}.{down,up}`` or ``tower.{name}``; ``prompt`` (M, width); ``text`` (K, d) of
+this task's prompt on all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the
+new ones; ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with
+replay; ``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are kept;
+``gaussian.*``; and for the report ``relevance`` (K_new, P) with ``relevance_tasks`` (P,),
+``affinity`` (K, K).
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ class Memory:
         return len(self.records)
 
     def part(self, prefix: str, task: int | None = None) -> Record:
-        """Return the tensors under ``prefix.`` of a task (default: the last that has them), without the prefix."""
+        """Return the tensors under ``prefix.`` of a task, or of the last that has them."""
         records = self.records if task is None else [self.records[task - 1]]
         for record in reversed(records):
             found = {
@@ -98,12 +101,12 @@ class Memory:
         return torch.stack(rows)
 
     def rows(self, name: str) -> Tensor | None:
-        """Return the per-class rows (K, d) called ``name``, each class's from its own task; None if there are none."""
+        """Return the rows (K, d) called ``name``, each class's from its own task, or None."""
         parts = [record[name] for record in self.records if name in record]
         return torch.cat(parts) if parts else None
 
     def refined(self) -> Tensor | None:
-        """Return the refined prototypes (K, d); a record with all rows (replay) replaces the earlier ones."""
+        """Return the refined prototypes (K, d); a record with all rows (replay) replaces them."""
         table: Tensor | None = None
         seen = 0
         for record in self.records:

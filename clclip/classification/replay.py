@@ -1,7 +1,7 @@
 """SECA++: old classes replayed as Gaussian pseudo features (SECA, section 3.5).
 
-A class is kept as the mean and covariance of its adapted features, never as images. ``covariance`` bounds the memory:
-full d x d, its diagonal, or a few leading directions with a diagonal rest.
+A class is kept as the mean and covariance of its adapted features, never as images. ``covariance``
+bounds the memory: full d x d, its diagonal, or a few leading directions with a diagonal rest.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Gaussians:
 
     Attributes:
         mean: (K, d).
-        factor: (K, d, r) with covariance = factor factor^T + diag(spread^2); r = d for full (the cached Cholesky
-            factor), r = 0 for diagonal.
+        factor: (K, d, r) with covariance = factor factor^T + diag(spread^2); r = d for full (the
+            cached Cholesky factor), r = 0 for diagonal.
         spread: (K, d); zero for full.
     """
 
@@ -59,7 +59,8 @@ def fit_gaussians(
 ) -> Gaussians:
     """Fit one Gaussian a class to un-normalised features (N, d) with labels (N,) in 0..classes-1.
 
-    The covariance is unbiased, plus 1e-4 on its diagonal; a class of one image has the latter alone.
+    The covariance is unbiased, plus 1e-4 on its diagonal; a class of one image has the latter
+    alone.
     """
     means, factors, spreads = [], [], []
     for number in range(classes):

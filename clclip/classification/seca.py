@@ -1,6 +1,7 @@
-"""SECA and its baselines: one learner, whose switches decide which parts exist (begin_task, losses, end_task).
+"""SECA and its baselines: one learner, whose switches decide which parts exist.
 
-Loss of task s (SECA, section 3.5), with everything that is frozen computed once per image at the start of the task::
+Loss of task s (SECA, section 3.5), with everything that is frozen computed once per image at the
+start of the task::
 
     L = L_ce-T + L_ce-V + L_reg + L_agg + beta_scale (s - 1) L_SG-AKT  [+ L_gs]
 
@@ -208,7 +209,7 @@ class Learner:
             return self.tower.stem(self.images[rows.tolist()])
 
     def _columns(self) -> slice:
-        """Return the text columns that a step needs: all seen classes only where they are compared."""
+        """Return the text columns that a step needs: all only where they are compared."""
         everything = self.switches.classifier == "sevpr" or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
@@ -248,7 +249,7 @@ class Learner:
     def _distillation(
         self, rows: Tensor, labels: Tensor, student: Tensor, current: Tensor
     ) -> dict[str, Tensor]:
-        """Return L_agg and beta * L_SG-AKT (or the KL to another teacher); nothing in the first task."""
+        """Return L_agg and beta * L_SG-AKT (or the KL to another teacher); {} in task 1."""
         switches = self.switches
         if not self.distilled:
             return {}
@@ -269,7 +270,7 @@ class Learner:
         return losses | {"distillation": beta * kl}
 
     def teacher(self, rows: Tensor, labels: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Return teacher features g (B, d) and relevance (B, P) of training images with their true labels."""
+        """Return teacher features g (B, d) and relevance (B, P) of training images."""
         own = current[labels][:, None]  # (B, 1, d)
         if self.text_before is not None:
             earlier = self.text_before[:, labels].transpose(0, 1)  # (B, s-1, d)
@@ -280,7 +281,7 @@ class Learner:
     def _replay(
         self, student: Tensor, labels: Tensor, text: Tensor, refined: Tensor | None, step: int
     ) -> Tensor:
-        """L_gs: cross-entropy over all seen classes of pseudo features of old ones and the batch's features."""
+        """L_gs: cross-entropy over all seen classes, of pseudo features and the batch's own."""
         scale = self.switches.training_scale
         draw = self._draw("replay", step)
         pseudo, old_labels = self.gaussians.sample(self.switches.replay_samples, draw)

@@ -31,19 +31,19 @@ class Refinement(nn.Module):
         )
 
     def affinity(self, text: Tensor) -> Tensor:
-        """Return M (K, K): row k is softmax_j(-gamma |H LN(t_k) - H LN(t_j)|^2), for texts (K, d)."""
+        """Return M (K, K) of texts (K, d): row k is softmax_j(-gamma |H LN(t_k) - H LN(t_j)|^2)."""
         e = F.linear(self.norm_t(text), self.h)  # (K, d)
         squared = (e[:, None] - e[None]).square().sum(dim=-1)  # (K, K); exact zeros on the diagonal
         return (-self.gamma * squared).softmax(dim=-1)
 
     def forward(self, text: Tensor, raw: Tensor) -> Tensor:
-        """Return unit refined prototypes (K, d) of raw prototypes c_j (K, d): norm(LN(sum_j M_kj LN(c_j)))."""
+        """Return unit refined prototypes (K, d): norm(LN(sum_j M_kj LN(c_j))), c (K, d)."""
         mixed = self.affinity(text) @ self.norm_v(raw)
         return F.normalize(self.norm_p(mixed), dim=-1)
 
 
 def raw_prototypes(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return unit class means (classes, d) of un-normalised frozen CLIP features (N, d), labels (N,) in 0..classes-1."""
+    """Return unit class means (classes, d) of un-normalised features (N, d), labels (N,)."""
     sums = torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device)
     sums.index_add_(0, labels, features)
     counts = torch.bincount(labels, minlength=classes).clamp(min=1)
@@ -51,5 +51,5 @@ def raw_prototypes(features: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def consistency_loss(stored: Tensor, refined: Tensor) -> Tensor:
-    """L_reg: mean of 1 - cos between stored (K_old, d) and new refined prototypes; the stored side gets no gradient."""
+    """L_reg: mean of 1 - cos of stored (K_old, d) and new prototypes; stored: no gradient."""
     return (1 - (stored.detach() * refined).sum(dim=-1)).mean()

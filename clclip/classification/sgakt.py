@@ -1,8 +1,9 @@
 """SG-AKT: text semantics decide which past adapters teach the current one (SECA, section 3.2).
 
-A pool holds snapshots of the adapter stack, taken when tasks end. In a later task every snapshot p gives a vector
-V^(p)(x) of the image; the text embeddings S^(i) of the image's label under every prompt so far ask which of them is
-relevant. The mixed vector becomes a teacher feature g, and the current adapter is distilled from it.
+A pool holds snapshots of the adapter stack, taken when tasks end. In a later task every snapshot p
+gives a vector V^(p)(x) of the image; the text embeddings S^(i) of the image's label under every
+prompt so far ask which of them is relevant. The mixed vector becomes a teacher feature g, and the
+current adapter is distilled from it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ class Mixer(nn.Module):
     Args:
         text_width: width d of text embeddings.
         pooled_width: width D of the vectors V that enter the tower's projection.
-        relevance: "softmax_then_mean" (released code): a softmax over the pool for each prompt, averaged; LN(V) is
-            mixed and normalised again. "mean_then_softmax" (paper): scores averaged over prompts, one softmax with
-            lambda = 1/sqrt(D); V itself is mixed.
+        relevance: "softmax_then_mean" (released code): a softmax over the pool for each prompt,
+            averaged; LN(V) is mixed and normalised again. "mean_then_softmax" (paper): scores
+            averaged over prompts, one softmax with lambda = 1/sqrt(D); V itself is mixed.
         generator: draws the initial weights (uniform in +-1/sqrt(fan in)).
     """
 
@@ -68,7 +69,7 @@ def _linear(rows: int, columns: int, generator: torch.Generator | None) -> nn.Pa
 
 
 def aggregation_loss(teacher: Tensor, text: Tensor, labels: Tensor, scale: float) -> Tensor:
-    """L_agg: cross-entropy of the teacher feature g (B, d) against the current texts (C, d), which get no gradient."""
+    """L_agg: cross-entropy of g (B, d) against the current texts (C, d), without their gradient."""
     return F.cross_entropy(scale * teacher @ text.detach().T, labels)
 
 
@@ -102,7 +103,8 @@ def next_pool(
         task: number of the task that just ended; its snapshot enters.
         utility: U (P,) of the entries of ``pool``; needed if one must leave.
         limit: most entries.
-        evict: "max_utility" (paper: its knowledge has been passed on), "min_utility" (released code) or "oldest".
+        evict: "max_utility" (paper: its knowledge has been passed on), "min_utility" (released
+            code) or "oldest".
     """
     kept = list(pool)
     if len(kept) + 1 > limit:

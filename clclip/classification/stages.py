@@ -1,6 +1,7 @@
 """The stages ``train`` and ``predict`` of a classification task.
 
-This module imports no torch: a method that trains nothing (zero-shot) leaves an empty record within a second.
+This module imports no torch: a method that trains nothing (zero-shot) leaves an empty record within
+a second.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def train(task_file: Path, resources: Path, and_predict: bool = False) -> None:
     Args:
         task_file: task.json; train.json and the weights of all earlier tasks lie where it says.
         resources: folder of data sets and CLIPs.
-        and_predict: write predictions.json too, which saves the start of a process and loading the CLIP.
+        and_predict: write predictions.json too, which saves the start of a process and loading the
+            CLIP.
     """
     task = read_task(task_file)
     folder = task_file.parent

@@ -1,7 +1,8 @@
 """The switches of the classification methods (``switches:`` in an experiment file); torch-free.
 
-All methods are one system: a method is a set of defaults for these switches (`METHODS`), and an experiment may change
-each of them. ``hpeft`` and ``seca`` therefore share every setting that they do not differ in by definition.
+All methods are one system: a method is a set of defaults for these switches (`METHODS`), and an
+experiment may change each of them. ``hpeft`` and ``seca`` therefore share every setting that they
+do not differ in by definition.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def resolve_switches(method: str, given: Mapping[str, Any]) -> ClassificationSwitches:
-    """Return the switches of ``method`` with the experiment's own values over the method's defaults.
+    """Return the defaults of ``method`` with the experiment's own values over them.
 
     Raises:
         InputError: if the method is unknown.

@@ -40,7 +40,7 @@ def task_record(learner: Learner) -> Record:
 
 
 def _text(learner: Learner, record: Record) -> Tensor:
-    """Store the text side; return the embeddings (K, d) of all seen classes under the current prompt."""
+    """Store the text side; return all seen classes' embeddings (K, d) under the last prompt."""
     if learner.template is not None:
         return learner.template
     text = learner.text(learner.prompt)
@@ -71,7 +71,7 @@ def _features(learner: Learner, record: Record) -> None:
 
 
 def _pool(learner: Learner, record: Record, current: Tensor) -> None:
-    """Store which snapshots stay and, for SG-AKT, how relevant each was for each current class (K_new, P)."""
+    """Store which snapshots stay and, for SG-AKT, each one's relevance by class (K_new, P)."""
     switches = learner.switches
     if learner.adapters is None or switches.distillation == "none":
         return

@@ -1,4 +1,4 @@
-"""Small things that the SECA tests are made of: a CLIP of random weights, a stream of images on disk."""
+"""What the SECA tests are made of: a CLIP of random weights, a stream of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters, prompts, SG-AKT, SE-VPR, replay and the hybrid classifier, each against its equation."""
+"""Adapters, prompts, SG-AKT, SE-VPR, replay, inference, each against its equation."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_seeded_dropout_keeps_the_mean_and_repeats():
 
 # ------------------------------------------------------------------ prompts
 def test_prompt_of_the_placeholder_embedding_is_the_plain_text():
-    """With the tokens of "xx" as the prompt, the embedding is that of "xx" before the name, uncut."""
+    """With the tokens of "xx" as the prompt, it is the text "xx" before the name."""
     model = small_clip()
     text = PromptedText(model, tokenizer, ["ab", "c_d"], 2)
     prompt = model.token_embedding(tokenizer(["x"])[0, 1]).expand(2, -1)
@@ -95,7 +95,7 @@ def test_prompt_of_the_placeholder_embedding_is_the_plain_text():
 
 
 def test_prompt_without_start_token_and_with_last_pooling():
-    """SigLIP's layout: tokens before the name, no start token, full attention, read at the last position."""
+    """SigLIP: tokens before the name, no start token, full attention, last position."""
     model = small_clip()
     model.text_pool_type, model.attn_mask = "last", None
     text = PromptedText(model, bare_tokenizer, ["ab", "c"], 2)
@@ -160,10 +160,10 @@ def test_mixer_follows_the_equations(relevance):
         )  # (s, P)
         if relevance == "softmax_then_mean":
             expected = scores.softmax(dim=1).mean(dim=0)
-            out = mixer.norm_o(sum(w * mixer.norm_k(v) for w, v in zip(expected, vectors[b])))
+            out = mixer.norm_o(expected @ mixer.norm_k(vectors[b]))
         else:
             expected = scores.mean(dim=0).softmax(dim=0)
-            out = sum(w * v for w, v in zip(expected, vectors[b]))
+            out = expected @ vectors[b]
         torch.testing.assert_close(r[b], expected)
         torch.testing.assert_close(mixed[b], out)
     torch.testing.assert_close(r.sum(dim=1), torch.ones(3))  # oracle iv
@@ -236,7 +236,7 @@ def test_refinement_follows_the_equation():
         )
         weights = weights / weights.sum()
         torch.testing.assert_close(refinement.affinity(text)[k], weights)
-        mixed = sum(w * refinement.norm_v(c) for w, c in zip(weights, raw))
+        mixed = weights @ refinement.norm_v(raw)
         rows.append(F.normalize(refinement.norm_p(mixed), dim=0))
     torch.testing.assert_close(refinement(text, raw), torch.stack(rows))
     torch.testing.assert_close(refinement.affinity(text).sum(dim=1), torch.ones(4))  # oracle iv

@@ -1,4 +1,4 @@
-"""Whole streams of tiny tasks: what each loss trains, what later tasks leave alone, what predictions depend on."""
+"""Streams of tiny tasks: what a loss trains, what later tasks leave alone."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_replay_covariances_run_and_log_their_memory(tmp_path, caplog, covarianc
 
 # ------------------------------------------------------------------ invariants
 def test_old_prompts_and_refined_prototypes_stay_byte_equal(tmp_path):
-    """Oracle ii: a task's record is never written again, and the memory reads old rows from it."""
+    """Oracle ii: a record is never written again, and the memory reads old rows from it."""
     files = write_stream(tmp_path, "seca", GROUPS)
     resources = tmp_path / "resources"
     stages.train(files[0], resources)
@@ -204,7 +204,7 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
 
 
 def test_inference_needs_no_pool(tmp_path):
-    """Oracle xi: without snapshots of earlier tasks and without the mixer the answers are the same."""
+    """Oracle xi: without earlier snapshots and mixer the answers are the same."""
     files = write_stream(tmp_path, "seca", GROUPS)
     run(files)
     before = (files[-1].parent / "predictions.json").read_bytes()
@@ -362,7 +362,7 @@ def test_unknown_methods_and_switches_are_refused():
 
 
 def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):
-    """Killed after some steps and started again, a task gives the weights of an uninterrupted run."""
+    """Killed and started again, a task gives the weights of an uninterrupted run."""
     whole = write_stream(tmp_path / "whole", "seca_pp", GROUPS[:2], {"pool": 1}, epochs=4)
     broken = write_stream(tmp_path / "broken", "seca_pp", GROUPS[:2], {"pool": 1}, epochs=4)
     expected = run(whole)[-1]
@@ -389,7 +389,7 @@ def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ViT-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2"])
 def test_real_architectures(tmp_path, monkeypatch, name):
-    """Adapters and prompts fit the towers of OpenAI, EVA02 and SigLIP2 (random weights, injected tokenizer)."""
+    """Adapters and prompts fit the towers of OpenAI, EVA02 and SigLIP2."""
     from open_clip import create_model, get_tokenizer
     from seca_making import bare_tokenizer
 
