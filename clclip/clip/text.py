@@ -1,4 +1,4 @@
-"""Text embeddings of class names: open_clip's prompt ensemble, written once and shared by every stage."""
+"""Text embeddings of class names: open_clip's prompt ensemble, written once for every stage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clclip.clip.prompts import TEMPLATES, clean_names
+from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES, clean_names
 from clclip.errors import InputError
 from clclip.files import replacing
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of tor
 
 
 def text_id(clip_id: str, names: Sequence[str]) -> str:
-    """Return the id of the embeddings of ``names`` by a CLIP: same names, order and templates, same id."""
+    """Return the id of the embeddings of ``names``: a digest of CLIP, names, order, templates."""
     content = json.dumps([clip_id, list(names), list(TEMPLATES)], separators=(",", ":"))
     return f"{clip_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -42,6 +42,8 @@ def text_embeddings(
 def embed_text(clip_dir: Path, names: list[str], out: Path) -> None:
     """Write the embeddings of ``names`` to ``out``: {"text": (K, d)}, metadata {"names", "clip"}.
 
+    Beside them stands "background" (N, d), the fixed background prompts that the softmax gate is held against.
+
     Raises:
         InputError: if the CLIP cannot be loaded.
     """
@@ -51,9 +53,10 @@ def embed_text(clip_dir: Path, names: list[str], out: Path) -> None:
 
     clip = load_clip(clip_dir)
     rows = text_embeddings(clip, names)
+    background = text_embeddings(clip, BACKGROUND_PROMPTS)
     with replacing(out) as temporary:
         save_file(
-            {"text": rows.contiguous()},
+            {"text": rows.contiguous(), "background": background.contiguous()},
             temporary,
             metadata={"names": json.dumps(list(names)), "clip": clip.name},
         )
@@ -82,3 +85,12 @@ def read_text(path: Path) -> tuple[list[str], Tensor]:
     if len(names) != len(rows):
         raise InputError(f"{len(names)} names for {len(rows)} rows", path, expected)
     return names, rows
+
+
+def read_background(path: Path) -> Tensor:
+    """Return the unit rows (N, d) of the fixed background prompts in a file of ``embed_text``."""
+    from safetensors import safe_open
+
+    read_text(path)  # refuses anything else
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor("background")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from clclip.clip.text import read_text
+from clclip.clip.text import read_background, read_text
 from clclip.detection.clclip import ClClip
 from clclip.detection.fvit import FViT
 from clclip.detection.switches import DetectionSwitches
@@ -30,7 +30,8 @@ def build_detector(
         width: channels of the tower's taps.
         stride: pixels per token of the tower.
     """
-    names, text, background = read_text(text_file(task, resources))
+    _, text = read_text(text_file(task, resources))
+    background = read_background(text_file(task, resources))
     switches = DetectionSwitches(**task["switches"])
     groups = task["groups"]
     if task["method"] == "joint":

@@ -81,7 +81,10 @@ class ClClip(nn.Module):
             )
             for names in (groups if switches.experts else groups[: len(self.paths)])
         )
-        self.reference: SharedPath | None = None  # the path before this task, for the drift term
+        # the path before this task, for the drift term
+        object.__setattr__(self, "reference", None)
+
+    reference: SharedPath | None
 
     # ---- life cycle -------------------------------------------------------------------------
 
@@ -96,7 +99,9 @@ class ClClip(nn.Module):
         if shared == "adapters" and not first:
             self.paths[-1].start_from(self.paths[0])
         if shared == "drift" and not first:
-            self.reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
+            # not a submodule: it belongs to this run, not to the weights
+            reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
+            object.__setattr__(self, "reference", reference)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the current task trains."""

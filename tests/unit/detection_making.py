@@ -1,0 +1,89 @@
+"""Small detectors and batches for the tests of detection: the real modules at toy sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from clclip.detection.batch import Batch
+from clclip.detection.clclip import ClClip
+from clclip.detection.fvit import FViT
+from clclip.detection.proposals import canvas_list
+from clclip.detection.switches import DetectionSwitches
+from clclip.training.seeds import generator
+
+WIDTH, STRIDE, SIDE, DIM = 16, 8.0, 64, 8
+NAMES = ["ace", "jack", "king", "nine", "queen", "ten"]
+SMALL = {
+    "channels": 8,
+    "fc_width": 16,
+    "expert_width": 8,
+    "rpn_batch": 32,
+    "roi_batch": 16,
+    "proposals_train": 30,
+    "proposals_test": 20,
+}
+
+
+def text_rows(names=NAMES) -> torch.Tensor:
+    """Return one unit row per name that depends on the name alone."""
+    rows = [torch.randn(DIM, generator=generator("text", name)) for name in names]
+    return functional.normalize(torch.stack(rows), dim=-1)
+
+
+def background_rows() -> torch.Tensor:
+    return functional.normalize(torch.randn(2, DIM, generator=generator("background")), dim=-1)
+
+
+def clclip(groups, *, seed: int = 0, names=None, **switches) -> ClClip:
+    torch.manual_seed(seed)
+    flat = [name for group in groups for name in group]
+    return ClClip(
+        WIDTH,
+        STRIDE,
+        DetectionSwitches(**{**SMALL, **switches}),
+        groups,
+        text_rows(flat),
+        background_rows(),
+        seed,
+    )
+
+
+def fvit(groups, *, seed: int = 0, **switches) -> FViT:
+    torch.manual_seed(seed)
+    flat = [name for group in groups for name in group]
+    switches = DetectionSwitches(**{**SMALL, **switches})
+    return FViT(WIDTH, STRIDE, switches, groups, text_rows(flat))
+
+
+def batch(count: int = 2, classes: int = 3, *, seed: int = 0, labelled: bool = True) -> Batch:
+    """Return a batch whose features and labels depend on each image's number alone."""
+    taps, dense, targets, draws = [], [], [], []
+    cells = int(SIDE / STRIDE)
+    for n in range(count):
+        g = generator("image", seed, n)
+        taps.append(torch.randn(3, WIDTH, cells, cells, generator=g))
+        dense.append(functional.normalize(torch.randn(DIM, cells, cells, generator=g), dim=0))
+        corner = torch.rand(2, 2, generator=g) * 30
+        size = 16 + torch.rand(2, 2, generator=g) * 14
+        boxes = torch.cat([corner, corner + size], dim=1)
+        labels = torch.randint(classes, (2,), generator=g)
+        targets.append({"boxes": boxes, "labels": labels, "ignore": torch.zeros(0, 4)})
+        draws.append(generator("draws", seed, n))
+    levels = tuple(torch.stack(level) for level in zip(*taps, strict=True))
+    extents = torch.tensor([[SIDE, SIDE]] * count)
+    canvas = canvas_list(count, (SIDE, SIDE), extents)
+    if not labelled:
+        return Batch(levels, torch.stack(dense), canvas)
+    return Batch(levels, torch.stack(dense), canvas, targets, draws)
+
+
+def step(model, data: Batch) -> None:
+    """Take one large optimizer step on everything that the task trains."""
+    optimizer = torch.optim.AdamW(model.trained().values(), lr=0.05, weight_decay=0.1)
+    sum(model.losses(data).values()).backward()
+    optimizer.step()
+
+
+def snapshot(module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}

@@ -1,0 +1,181 @@
+"""The expert bank, the pairs, the gate and the orthogonality loss against plain formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from clclip.detection.experts import ExpertBank
+from clclip.detection.gate import Gate, pool_maps
+from clclip.detection.objective import map_orthogonality, score_loss
+from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
+from clclip.detection.pairs import routed_pairs, training_pairs
+from clclip.training.seeds import generator
+
+NAMES = ["ace", "jack", "king", "nine"]
+
+
+def plain_score(bank: ExpertBank, k: int, x: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+    """One pair through expert k, written as the formula of the method page."""
+    for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):
+        x = functional.relu(functional.conv2d(x[None], conv[k], bias[k], padding=1))[0]
+    return (x.flatten() * bank.score[k]).sum() + bank.beta[k] * prior + bank.bias[k]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=0, max_size=12), st.integers(1, 3), st.integers(0, 9))
+def test_batched_experts_equal_the_plain_loop(columns, depth, seed):
+    torch.manual_seed(seed)
+    bank = ExpertBank(NAMES, 5, 6, depth, seed=seed).double()
+    with torch.no_grad():
+        for value in bank.parameters():
+            value.normal_()
+    column = torch.tensor(sorted(columns), dtype=torch.int64)
+    features = torch.randn(len(columns), 5, 7, 7, dtype=torch.float64)
+    prior = torch.randn(len(columns), dtype=torch.float64)
+    logits, activations, _ = bank(features, column, prior)
+    wanted = [plain_score(bank, k, x, p) for k, x, p in zip(column, features, prior, strict=True)]
+    assert logits.shape == (len(columns),) and activations.shape[0] == len(columns)
+    if wanted:
+        # the bank returns float32 scores; the convolutions in front of them are in float64
+        torch.testing.assert_close(logits.double(), torch.stack(wanted), rtol=1e-6, atol=1e-5)
+
+
+def test_activations_equal_the_plain_loop_in_double_precision():
+    bank = ExpertBank(NAMES, 5, 6, 2).double()
+    column = torch.tensor([0, 0, 2, 3])
+    x = torch.randn(4, 5, 7, 7, dtype=torch.float64)
+    _, activations, _ = bank(x, column, torch.zeros(4, dtype=torch.float64))
+    for n, k in enumerate(column.tolist()):
+        y = x[n : n + 1]
+        for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):
+            y = functional.relu(functional.conv2d(y, conv[k], bias[k], padding=1))
+        torch.testing.assert_close(activations[n : n + 1], y, rtol=0, atol=1e-9)
+
+
+def test_an_expert_starts_from_its_name_whatever_its_neighbours():
+    alone = ExpertBank(["king"], 5, 6, 2, seed=3)
+    among = ExpertBank(NAMES, 5, 6, 2, seed=3)
+    other = ExpertBank(NAMES, 5, 6, 2, seed=4)
+    assert torch.equal(alone.convs[0][0], among.convs[0][2])
+    assert torch.equal(alone.score[0], among.score[2])
+    assert not torch.equal(among.convs[0][2], other.convs[0][2])
+
+
+def test_thresholds_keep_the_asked_share_of_a_class_and_no_class_sees_another():
+    bank = ExpertBank(["a", "b"], 5, 6, 1)
+    first = torch.linspace(0, 1, 101)
+    bank.set_thresholds([first, torch.tensor([0.3])], recall=0.9)
+    assert bank.threshold[0].item() == pytest.approx(0.1, abs=1e-4)
+    assert (first > bank.threshold[0]).float().mean() >= 0.9
+    assert bank.threshold[1] < 0.3
+    again = ExpertBank(["a"], 5, 6, 1)
+    again.set_thresholds([first], recall=0.9)
+    assert again.threshold[0] == bank.threshold[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 8), st.integers(1, 6), st.integers(0, 99))
+def test_routing_keeps_a_classs_pairs_when_classes_are_added(regions, classes, seed):
+    draws = torch.Generator().manual_seed(seed)
+    prior = torch.rand(regions, classes + 2, generator=draws)
+    threshold = torch.rand(classes + 2, generator=draws)
+    few = set(zip(*map(torch.Tensor.tolist, routed_pairs(prior[:, :classes], threshold[:classes], "prior")), strict=True))
+    many = set(zip(*map(torch.Tensor.tolist, routed_pairs(prior, threshold, "prior")), strict=True))
+    assert {pair for pair in many if pair[1] < classes} == few
+    assert few == {
+        (r, c)
+        for r in range(regions)
+        for c in range(classes)
+        if prior[r, c] > threshold[c]
+    }
+    region, column = routed_pairs(prior, threshold, "all")
+    assert len(region) == regions * (classes + 2)
+    assert column.tolist() == sorted(column.tolist())
+
+
+def test_training_pairs_teach_every_positive_and_the_likeliest_negatives():
+    labels = torch.tensor([2, -1, -1])
+    prior = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.0, 0.8, 0.1, 0.2], [0.5, 0.4, 0.3, 0.9]])
+    image = torch.tensor([0, 0, 1])
+    draws = [generator(0), generator(1)]
+    region, column, target = training_pairs(labels, image, prior, draws, negatives=1)
+    pairs = set(zip(region.tolist(), column.tolist(), strict=True))
+    assert (0, 2) in pairs and target[(region == 0) & (column == 2)].item() == 1
+    assert target.sum() == 1
+    assert {(0, 0), (0, 1), (0, 3)} <= pairs  # four times `negatives` for a positive region
+    assert (1, 1) in pairs and (2, 3) in pairs
+    assert len(pairs) == len(region) <= 4 + 2 + 2  # at most one at random besides
+
+
+def test_the_gate_of_a_class_ignores_other_classes():
+    cost = torch.rand(2, 5, 4, 4) * 2 - 1
+    for kind in ("sigmoid", "minmax", "softmax", "off"):
+        gate = Gate(kind, refiner=kind == "sigmoid")
+        background = torch.rand(2, 3, 4, 4)
+        whole = gate(cost, background)
+        assert whole.min() >= 0 and whole.max() <= 1
+        assert torch.equal(whole[:, :2], gate(cost[:, :2], background))
+        assert torch.equal(whole.flip(1), gate(cost.flip(1), background))
+
+
+def test_the_gate_rises_with_the_cost_and_is_calibrated_by_the_data():
+    gate = Gate("sigmoid")
+    cost = torch.randn(4, 3, 8, 8) * 0.1 + 0.4
+    gate.calibrate(cost)
+    assert gate(cost.new_tensor([[[[0.9]]]])) > gate(cost.new_tensor([[[[0.1]]]]))
+    assert gate.middle.item() == pytest.approx((cost.mean() + cost.std()).item(), abs=1e-5)
+    with pytest.raises(ValueError, match="background"):
+        Gate("softmax")(cost)
+
+
+def test_pooling_reads_the_box_on_the_canvas():
+    maps = torch.zeros(1, 1, 8, 8)
+    maps[0, 0, 2:4, 4:6] = 1.0  # tokens of 8 px: the box (32, 16)-(48, 32)
+    inside = pool_maps(maps, [torch.tensor([[34.0, 18.0, 46.0, 30.0]])], 8.0)
+    outside = pool_maps(maps, [torch.tensor([[0.0, 40.0, 16.0, 60.0]])], 8.0)
+    assert inside.shape == (1, 1, 7, 7)
+    assert inside.mean() > 0.9 and outside.max() == 0
+
+
+def test_orthogonality_is_zero_for_disjoint_and_one_for_equal_responses():
+    checker = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    stripes = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert orthogonality_loss(checker[None], checker[None] * 5 + 3).item() == pytest.approx(1, abs=1e-4)
+    assert orthogonality_loss(checker[None], stripes[None]).item() == pytest.approx(0, abs=1e-6)
+    assert orthogonality_loss(torch.zeros(0, 2, 2), torch.zeros(0, 2, 2)) == 0
+    # raw non-negative responses would have a cosine near one here: the mean must be removed
+    high = torch.full((1, 2, 2), 100.0)
+    assert orthogonality_loss(high + checker, high + stripes) < 1e-3
+
+
+def test_response_pairs_join_a_labelled_class_with_the_others_of_its_region():
+    response = torch.arange(5.0)[:, None, None].expand(5, 7, 7)
+    region = torch.tensor([0, 0, 1, 1, 2])
+    target = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
+    own, other = region_response_pairs(response, region, target)
+    pairs = set(zip(own[:, 0, 0].tolist(), other[:, 0, 0].tolist(), strict=True))
+    assert pairs == {(0.0, 1.0), (3.0, 2.0)}  # region 2 is background: no pair
+
+
+def test_map_orthogonality_moves_the_features_and_not_the_other_class():
+    finest = torch.rand(1, 4, 8, 8, requires_grad=True)
+    gate = torch.rand(1, 3, 4, 4, requires_grad=True)
+    loss = map_orthogonality(finest, gate, [torch.tensor([0])], offset=1)
+    loss.backward()
+    assert finest.grad.abs().sum() > 0
+    assert gate.grad[0, 1].abs().sum() > 0  # the labelled class: column offset + 0
+    assert gate.grad[0, 0].abs().sum() == 0 and gate.grad[0, 2].abs().sum() == 0
+    assert map_orthogonality(finest, gate, [torch.zeros(0, dtype=torch.long)], 1) == 0
+
+
+def test_score_loss_is_the_sum_over_pairs_per_positive():
+    logits, target = torch.tensor([2.0, -1.0, 0.5, 0.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    p = logits.sigmoid()
+    wanted = -(p[0].log() + (1 - p[1]).log() + p[2].log() + (1 - p[3]).log()) / 2
+    torch.testing.assert_close(score_loss(logits, target, "bce"), wanted)
+    assert score_loss(logits, target, "focal") < wanted
+    assert torch.isfinite(score_loss(logits[:0], target[:0], "bce"))
