@@ -1,7 +1,8 @@
-"""From an image file to the square canvas that a tower sees; one canvas per image, whatever the batch.
+"""From an image to the square canvas that a tower sees; one canvas per image, whatever the batch.
 
-scale = size / max(width, height); the image is resized (bilinear, antialiased), lies at the top left, and the rest
-is the tower's mean colour, which is zero after normalisation. Boxes on the canvas are boxes times scale.
+scale = size / max(width, height); the image is resized (bilinear, antialiased), lies at the top
+left, and the rest is the tower's mean colour, which is zero after normalisation. Boxes on the
+canvas are boxes times scale.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def letterbox(
         size: side of the canvas in pixels.
         mean: the tower's pixel mean, three values in 0..1.
         std: the tower's pixel deviation.
-        flip: mirror the content, so that a box's x becomes (scaled width) - x; the padding stays on the right.
+        flip: mirror the content, so that a box's x becomes (scaled width) - x; the padding stays on
+            the right.
 
     Returns:
         float32 (3, size, size), normalised; padding is zero.
@@ -55,7 +57,9 @@ def letterbox(
         )
     if flip:
         content = content.flip(-1)
-    mean_column, std_column = (torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (mean, std))
+    mean_column, std_column = (
+        torch.tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (mean, std)
+    )
     canvas = torch.zeros(1, 3, size, size)
     canvas[:, :, :rows, :columns] = (content - mean_column) / std_column
     return canvas[0]

@@ -1,4 +1,4 @@
-"""The cost volume: how much every place of an image looks like every class, by the frozen CLIP alone."""
+"""The cost volume: how much every place of an image looks like every class, by a frozen CLIP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 def cost_volume(dense: Tensor, text: Tensor) -> Tensor:
     """Return the cosine of dense tokens and class texts, S_c = <D, t_c>.
 
-    The value of a class depends on the image and on its own text alone, so adding classes leaves it as it was.
+    The value of a class depends on the image and on its own text alone, so adding classes leaves it
+    as it was.
 
     Args:
         dense: (B, d, h, w), unit norm over d.

@@ -1,7 +1,8 @@
-"""Dense tokens that are aligned with text: which modes a tower has, and how each treats the last block.
+"""Dense tokens aligned with text: which modes a tower has, and what each does in the last block.
 
-With x the tokens entering the last block, a_i the attention branch when token i attends to itself alone (so its
-softmax is 1 and only the value path is left), MLP the block's second branch and P the tower's head:
+With x the tokens entering the last block, a_i the attention branch when token i attends to itself
+alone (so its softmax is 1 and only the value path is left), MLP the block's second branch and P the
+tower's head:
 
 - ``tokens``    f_i = P(ordinary output of the block), for towers pooled by average
 - ``maskclip``  f_i = P(a_i)                                       (Zhou et al. 2022)
@@ -28,7 +29,11 @@ def dense_modes(trunk: Trunk) -> tuple[str, ...]:
     """Return the modes that make sense on ``trunk``."""
     if trunk.pooling == "attn":
         return ("maskclip", "clipself", "attnpool")
-    return ("maskclip", "clipself", "catseg", "tokens") if trunk.has_cls else ("maskclip", "clipself", "tokens")
+    return (
+        ("maskclip", "clipself", "catseg", "tokens")
+        if trunk.has_cls
+        else ("maskclip", "clipself", "tokens")
+    )
 
 
 def check_mode(trunk: Trunk, mode: str) -> None:
@@ -39,7 +44,9 @@ def check_mode(trunk: Trunk, mode: str) -> None:
     """
     modes = dense_modes(trunk)
     if mode not in modes:
-        pooled = {"attn": "attention", "avg": "average", "tok": "class token"}.get(trunk.pooling, trunk.pooling)
+        pooled = {"attn": "attention", "avg": "average", "tok": "class token"}.get(
+            trunk.pooling, trunk.pooling
+        )
         expected = f"one of {', '.join(modes)} for a tower pooled by {pooled}"
         raise InputError(f"dense mode {mode!r}", "switches.dense", expected)
 

@@ -29,7 +29,7 @@ def register() -> None:
 
 @cache
 def tokenizer() -> SimpleTokenizer:
-    """Return CLIP's byte-pair tokenizer with its first ``MERGES`` merges; it still encodes any word."""
+    """Return CLIP's tokenizer cut to its first ``MERGES`` merges; it still encodes any word."""
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as table:
         lines = [next(table) for _ in range(MERGES + 1)]  # the first line is a version comment
     with tempfile.NamedTemporaryFile(suffix=".gz") as short:

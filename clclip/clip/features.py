@@ -1,8 +1,9 @@
 """Frozen features, computed once per image set and shared by all methods, tasks and seeds.
 
-A store is a folder of float16 arrays that are mapped into memory, one row per image, and a marker ``done.json``
-that is written last. It is built in a temporary folder and renamed, so two jobs that build the same store at once
-are safe: the second finds the first one's result and throws its own away.
+A store is a folder of float16 arrays that are mapped into memory, one row per image, and a marker
+``done.json`` that is written last. It is built in a temporary folder and renamed, so two jobs that
+build the same store at once are safe: the second finds the first one's result and throws its own
+away.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1  # of the store: raise it whenever stored values change
 MARKER = "done.json"
-_BATCH_TOKENS = 8192  # tokens of one forward pass; it does not depend on the data, so values do not either
+_BATCH_TOKENS = (
+    8192  # tokens of one forward pass; it does not depend on the data, so values do not either
+)
 _SPARE = 1 << 28  # bytes that must stay free on the disk
 _LOG_SECONDS = 5.0
 
 
-def feature_id(
-    data: str, clip: str, size: int, dense: str, taps: Sequence[int], flip: bool
-) -> str:
+def feature_id(data: str, clip: str, size: int, dense: str, taps: Sequence[int], flip: bool) -> str:
     """Return the id of a store; everything that its values depend on is in it. Torch-free."""
     content = json.dumps([FORMAT, data, clip, size, dense, list(taps), bool(flip)])
     return f"{data}-{dense}{size}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
@@ -109,14 +110,16 @@ def build_features(
 
 
 def split_images(index_dir: Path, split: str) -> tuple[Path, list[dict[str, Any]]]:
-    """Return the folder of images and the image entries of a split, with sizes, in the file's order."""
+    """Return the folder of images and the image entries of a split, in the file's order."""
     index = read_json(index_dir / "index.json")
     if split not in index["splits"]:
         known = ", ".join(index["splits"])
         raise InputError(f"no split {split!r}", index_dir / "index.json", f"one of {known}")
     images = read_json(index_dir / index["splits"][split])["images"]
     if not images:
-        raise InputError("a split without images", index_dir / index["splits"][split], "at least one image")
+        raise InputError(
+            "a split without images", index_dir / index["splits"][split], "at least one image"
+        )
     return index_dir / index["root"], images
 
 
@@ -255,7 +258,9 @@ class FeatureStore:
             raise InputError("no finished feature store", folder, "what `clclip features` writes")
         marker = read_json(folder / MARKER)
         if marker.get("format") != FORMAT:
-            raise InputError(f"store format {marker.get('format')}", folder, f"format {FORMAT}; build it anew")
+            raise InputError(
+                f"store format {marker.get('format')}", folder, f"format {FORMAT}; build it anew"
+            )
         self.image_ids: list[int] = marker["images"]
         self.size: int = marker["size"]
         self.stride: int = marker["stride"]
@@ -277,9 +282,13 @@ class FeatureStore:
             try:
                 arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise InputError(f"damaged features ({error})", path, "the file as it was built") from error
+                raise InputError(
+                    f"damaged features ({error})", path, "the file as it was built"
+                ) from error
             if list(arrays[name].shape) != shape or arrays[name].dtype != np.float16:
-                raise InputError(f"features of shape {arrays[name].shape}", path, f"float16 {tuple(shape)}")
+                raise InputError(
+                    f"features of shape {arrays[name].shape}", path, f"float16 {tuple(shape)}"
+                )
         return arrays
 
     def read(self, image_ids: Sequence[int], flips: Sequence[bool] | None = None) -> TowerFeatures:
@@ -300,7 +309,9 @@ class FeatureStore:
             raise ValueError(f"got flips for {self.folder}; expected a store built with flip")
         missing = [image for image in image_ids if image not in self._row]
         if missing:
-            raise InputError(f"no features of image {missing[0]}", self.folder, "an image of the data set")
+            raise InputError(
+                f"no features of image {missing[0]}", self.folder, "an image of the data set"
+            )
         rows = [self._row[image] for image in image_ids]
         taps = tuple(self._gather(f"tap{k}", rows, flips) for k in self.taps)
         return TowerFeatures(taps, self._gather("dense", rows, flips))

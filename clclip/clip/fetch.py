@@ -1,4 +1,4 @@
-"""Making ``resources/clip/{id}``: weights as safetensors and a card, from the package, a file or a download.
+"""Making ``resources/clip/{id}``: weights and a card, from the package, a file or a download.
 
 Importing this module costs no torch, because the plan asks it for ids.
 """
@@ -27,7 +27,8 @@ def clip_id(clip: dict[str, Any] | None) -> str:
     """Return the id of a CLIP, its folder's name under ``resources/clip``; torch-free.
 
     Args:
-        clip: {"model": None or "embedded" or an open_clip name, "tag": str or None, "file": path or None}.
+        clip: {"model": None or "embedded" or an open_clip name, "tag": str or None, "file": path or
+            None}.
 
     Raises:
         InputError: if neither tag nor file says which weights, or the file is missing.
@@ -45,7 +46,8 @@ def fetch_clip(clip: dict[str, Any] | None, out: Path) -> None:
     """Write ``out/clip.safetensors`` and, last, ``out/clip.json``.
 
     Raises:
-        InputError: for an unknown model or tag, a download that fails, or weights that do not fit the model.
+        InputError: for an unknown model or tag, a download that fails, or weights that do not fit
+            the model.
     """
     from clclip.clip import load
 
@@ -76,7 +78,9 @@ def _parts(clip: dict[str, Any] | None) -> tuple[str, str | None, str | None]:
     clip = clip or {}
     model, tag, file = clip.get("model") or "embedded", clip.get("tag"), clip.get("file")
     if model not in EMBEDDED and tag is None and file is None:
-        raise InputError(f"{model} without weights", "clip", "a tag (clip.tag) or a local file (clip.file)")
+        raise InputError(
+            f"{model} without weights", "clip", "a tag (clip.tag) or a local file (clip.file)"
+        )
     return model, tag, file
 
 
@@ -94,17 +98,23 @@ def _embedded_weights(model: str) -> Path:
 def _weights_file(file: str | Path) -> Path:
     path = Path(file).expanduser()
     if not path.is_file():
-        raise InputError(f"no such weights file {str(file)!r}", "clip.file", "an existing .safetensors or .pt file")
+        raise InputError(
+            f"no such weights file {str(file)!r}",
+            "clip.file",
+            "an existing .safetensors or .pt file",
+        )
     if path.suffix not in _SUFFIXES:
-        raise InputError(f"weights file {path.name!r}", "clip.file", f"one of {', '.join(_SUFFIXES)}")
+        raise InputError(
+            f"weights file {path.name!r}", "clip.file", f"one of {', '.join(_SUFFIXES)}"
+        )
     return path
 
 
 def _file_digest(path: Path) -> str:
     """Return 8 hex digits of the size and of 64 samples: the plan must not read gigabytes.
 
-    Training changes every weight, so two different checkpoints differ in some sample. The stage that loads the
-    file stores its full digest.
+    Training changes every weight, so two different checkpoints differ in some sample. The stage
+    that loads the file stores its full digest.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -127,15 +137,19 @@ def _check_names(model: str, tag: str | None, file: str | None) -> None:
     known = open_clip.list_models()
     if model not in known:
         raise InputError(
-            f"unknown CLIP {model!r}{nearest(model, known)}", "clip.model", "a name of open_clip.list_models()"
+            f"unknown CLIP {model!r}{nearest(model, known)}",
+            "clip.model",
+            "a name of open_clip.list_models()",
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     if tag is not None and tag not in tags and file is None:
-        raise InputError(f"unknown tag {tag!r} of {model}", "clip.tag", f"one of {', '.join(tags) or 'none'}")
+        raise InputError(
+            f"unknown tag {tag!r} of {model}", "clip.tag", f"one of {', '.join(tags) or 'none'}"
+        )
 
 
 def _download(model: str, tag: str | None) -> Path:
-    """Return the weights of a tag in open_clip's own cache, downloading them if they are not there."""
+    """Return the weights of a tag from open_clip's own cache, downloading them if need be."""
     import open_clip
 
     config = open_clip.get_pretrained_cfg(model, tag)

@@ -63,7 +63,8 @@ def build(model_name: str, tag: str | None) -> nn.Module:
     The tag decides the activation (OpenAI's weights want QuickGELU) and the pixel statistics.
 
     Raises:
-        InputError: if the model cannot be built, say because its text tower lies on a hub out of reach.
+        InputError: if the model cannot be built, say because its text tower lies on a hub out of
+            reach.
     """
     register_embedded()
     config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
@@ -80,7 +81,9 @@ def build(model_name: str, tag: str | None) -> nn.Module:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         expected = "a model that open_clip builds offline, or a network"
-        raise InputError(f"{model_name} cannot be built ({reason})", "clip.model", expected) from error
+        raise InputError(
+            f"{model_name} cannot be built ({reason})", "clip.model", expected
+        ) from error
     return model.eval().requires_grad_(False)
 
 
@@ -88,15 +91,20 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Fill ``model`` from a .safetensors or a .pt file; nothing but tensors is ever unpickled.
 
     Raises:
-        InputError: if the file is damaged, is of another architecture, or holds values that are not finite.
+        InputError: if the file is damaged, is of another architecture, or holds values that are not
+            finite.
     """
-    expected = "complete weights of this very architecture (safetensors, or a .pt holding a state dict)"
+    expected = (
+        "complete weights of this very architecture (safetensors, or a .pt holding a state dict)"
+    )
     try:
         with quiet():
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except InputError:
         raise
-    except Exception as error:  # SafetensorError, RuntimeError, UnpicklingError, KeyError, StopIteration, ...
+    except (
+        Exception
+    ) as error:  # SafetensorError, RuntimeError, UnpicklingError, KeyError, StopIteration, ...
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"weights do not load ({reason})", path, expected) from error
     for key, value in model.state_dict().items():
@@ -104,7 +112,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
             raise InputError(f"weight {key} is not finite", path, "finite numbers")
 
 
-def card_of(model: nn.Module, name: str, tag: str | None, clip_id: str, source: str) -> dict[str, Any]:
+def card_of(
+    model: nn.Module, name: str, tag: str | None, clip_id: str, source: str
+) -> dict[str, Any]:
     """Return clip.json: what later stages need to know without loading the weights."""
     from clclip.clip.trunk import trunk_of
 
@@ -175,14 +185,28 @@ def load_clip(folder: Path) -> LoadedClip:
         InputError: if card or weights are missing, damaged, or do not belong together.
     """
     card = read_json(folder / "clip.json")
-    missing = {"id", "model", "tag", "image_size", "mean", "std", "embed_dim", "patch", "sha256"} - set(card)
+    missing = {
+        "id",
+        "model",
+        "tag",
+        "image_size",
+        "mean",
+        "std",
+        "embed_dim",
+        "patch",
+        "sha256",
+    } - set(card)
     if missing:
-        raise InputError(f"no {sorted(missing)[0]!r}", folder / "clip.json", "a card that fetch-clip wrote")
+        raise InputError(
+            f"no {sorted(missing)[0]!r}", folder / "clip.json", "a card that fetch-clip wrote"
+        )
     path = folder / "clip.safetensors"
     if not path.is_file():
         raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")
     if sha256(path) != card["sha256"]:
-        raise InputError("weights changed since they were fetched", path, "the bytes that fetch-clip wrote")
+        raise InputError(
+            "weights changed since they were fetched", path, "the bytes that fetch-clip wrote"
+        )
     model = build(card["model"], card["tag"])
     _load_exact(model, path)
     return LoadedClip(
@@ -203,7 +227,9 @@ def _load_exact(model: nn.Module, path: Path) -> None:
         model.load_state_dict(load_file(path), strict=True)
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"weights do not load ({reason})", path, "what fetch-clip wrote") from error
+        raise InputError(
+            f"weights do not load ({reason})", path, "what fetch-clip wrote"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -1,12 +1,12 @@
 """Mosaics of captioned tiles: what the small CLIP is pre-trained on.
 
-A 128 px image is cut into tiles along the token grid; a tile holds one object, or background alone, and one caption.
-No box takes part: the only supervision is which caption belongs to which tile.
+A 128 px image is cut into tiles along the token grid; a tile holds one object, or background alone,
+and one caption. No box takes part: the only supervision is which caption belongs to which tile.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -16,18 +16,19 @@ from clclip.data.shapes import COLOURS, SHAPES, background, coverage, paste
 SIDE = 128
 TOKENS = 16  # tokens along a side: patches of 8 px
 PATCH = SIDE // TOKENS
-# Ways to cut a side of the image, and a side of a window of 8 tokens; repeated entries are drawn more often.
+# Ways to cut a side of the image, and of a window of 8 tokens; repeats are drawn more often.
 _CUTS: tuple[tuple[int, ...], ...] = (
-    (4, 4, 4, 4), (3, 5, 4, 4), (4, 4, 3, 5), (5, 3, 5, 3), (4, 3, 4, 5), (3, 4, 5, 4), (4, 4, 4, 4),
-    (5, 6, 5), (6, 5, 5), (5, 5, 6), (7, 5, 4), (8, 8), (7, 9), (10, 6), (16,),
+    (4, 4, 4, 4), (3, 5, 4, 4), (4, 4, 3, 5), (5, 3, 5, 3), (4, 3, 4, 5), (3, 4, 5, 4),
+    (4, 4, 4, 4), (5, 6, 5), (6, 5, 5), (5, 5, 6), (7, 5, 4), (8, 8), (7, 9), (10, 6), (16,),
 )  # fmt: skip
 _HALF_CUTS: tuple[tuple[int, ...], ...] = ((4, 4), (4, 4), (3, 5), (5, 3), (8,))
+_SINGLE = 10  # one whole image in ten shows a single large object, as classification does
 _POOL = 256
 _ANGLES = range(-25, 26, 5)
 BACKGROUND = len(SHAPES) * len(COLOURS)  # caption index of an empty tile
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cells(shape: str, size: int, angle: int) -> np.ndarray:
     """Return a cached coverage array; sizes and angles are few, so the cache stays below 20 MB."""
     return coverage(shape, size, angle)
@@ -47,8 +48,9 @@ class Mosaics:
         """Draw a batch whose tiles lie within windows of ``window`` tokens (4, 8 or 16).
 
         Returns:
-            images uint8 (size, 128, 128, 3); tiles int64 (size, 16, 16), the tile of every token, counted over
-            the whole batch; captions int64 (number of tiles,), class index or ``BACKGROUND``.
+            images uint8 (size, 128, 128, 3); tiles int64 (size, 16, 16), the tile of every token,
+            counted over the whole batch; captions int64 (number of tiles,), class index or
+            ``BACKGROUND``.
         """
         draws = Draws("pretrain", self.seed, "batch", number)
         images = np.empty((size, SIDE, SIDE, 3), dtype=np.uint8)
@@ -65,6 +67,8 @@ class Mosaics:
         image = self._ground(draws).copy()
         patchwork = draws.integer(0, 2) == 0  # a ground of its own for every tile
         columns, rows = _cuts(window, draws), _cuts(window, draws)
+        if window == TOKENS and draws.integer(0, _SINGLE - 1) == 0:
+            columns = rows = (TOKENS,)
         empty = draws.choice((5, 15, 40))  # percent of tiles without an object
         y = 0
         for height in rows:

@@ -1,7 +1,8 @@
 """Pre-training of the small CLIP from captions alone (``clclip pretrain-clip``).
 
-Tokens of a mosaic are averaged per tile and contrasted with the tiles' captions, in both directions, as CLIP does
-with images. Averaging per tile instead of per image is what aligns the dense tokens with text.
+Tokens of a mosaic are averaged per tile and contrasted with the tiles' captions, in both
+directions, as CLIP does with images. Averaging per tile instead of per image is what aligns the
+dense tokens with text.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from clclip.files import replacing
 
 logger = logging.getLogger(__name__)
 
-STEPS = 3000
+STEPS = 1500
 BATCH = 16
 LEARNING_RATE = 1e-3
-WINDOWS = ((0.4, 4), (0.7, 8), (1.0, TOKENS))  # (until this share of the steps, window in tokens)
+WINDOWS = ((0.45, 4), (0.75, 8), (1.0, TOKENS))  # (until this share of the steps, side in tokens)
 WARM_UP = 100
 MAX_SCALE = math.log(50.0)
 
@@ -44,8 +45,9 @@ def normalised(images: Tensor) -> Tensor:
 def token_embeddings(model: open_clip.CLIP, images: Tensor, window: int = TOKENS) -> Tensor:
     """Return the projected tokens (B, 256, d) whose mean is the image embedding; not normalised.
 
-    Attention stays within windows of ``window`` x ``window`` tokens: whole images in miniature. It costs less, and
-    what an object looks like is learned several times faster before attention has to find it in a crowd.
+    Attention stays within windows of ``window`` x ``window`` tokens: whole images in miniature. It
+    costs less, and what an object looks like is learned several times faster before attention has
+    to find it in a crowd.
     """
     trunk = OpenClipTrunk(model.visual)
     x, _ = trunk.embed(images)  # (B, 1 + 256, C)
@@ -61,7 +63,7 @@ def token_embeddings(model: open_clip.CLIP, images: Tensor, window: int = TOKENS
 
 
 def window_of(step: int, steps: int) -> int:
-    """Return the attention window of a step, in tokens: tiles first, then quarters, then whole images."""
+    """Return the attention window of a step: tiles first, then quarters, then whole images."""
     progress = step / steps
     return next(window for end, window in WINDOWS if progress < end)
 
@@ -76,7 +78,9 @@ def captions_of(step_draws: Draws, classes: list[int]) -> list[str]:
     return texts
 
 
-def tile_loss(tokens: Tensor, tiles: Tensor, texts: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+def tile_loss(
+    tokens: Tensor, tiles: Tensor, texts: Tensor, target: Tensor, scale: Tensor
+) -> Tensor:
     """Contrast tiles with captions, both ways (InfoNCE with several positives per caption).
 
     Args:
@@ -86,7 +90,9 @@ def tile_loss(tokens: Tensor, tiles: Tensor, texts: Tensor, target: Tensor, scal
         target: (T,) caption index 0..U-1 of each tile.
         scale: inverse temperature.
     """
-    total = torch.zeros(len(target), tokens.shape[-1]).index_add_(0, tiles.flatten(), tokens.flatten(0, 1))
+    total = torch.zeros(len(target), tokens.shape[-1]).index_add_(
+        0, tiles.flatten(), tokens.flatten(0, 1)
+    )
     tile = functional.normalize(total, dim=-1)  # (T, d); a mean and a sum have the same direction
     logits = scale * tile @ functional.normalize(texts, dim=-1).T  # (T, U)
     forward = functional.cross_entropy(logits, target)
@@ -140,13 +146,16 @@ def train_steps(model: open_clip.CLIP, seed: int, steps: int, batch: int = BATCH
             seconds = time.monotonic() - start
             left = seconds / (step + 1) * (steps - step - 1)
             logger.info(
-                "step %d/%d window %d loss %.3f, %.0f s left", step + 1, steps, window, loss.item(), left
+                "step %d/%d window %d loss %.3f, %.0f s left",
+                step + 1,
+                steps,
+                window,
+                loss.item(),
+                left,
             )
 
 
-def pretrain_clip(
-    out: Path, seed: int = 0, steps: int = STEPS, name: str = "embedded"
-) -> Path:
+def pretrain_clip(out: Path, seed: int = 0, steps: int = STEPS, name: str = "embedded") -> Path:
     """Pre-train a small CLIP and write its weights, float16, to ``out/{name}.safetensors``.
 
     Args:
@@ -161,7 +170,9 @@ def pretrain_clip(
     model = new_model(seed, name)
     train_steps(model, seed, steps)
     path = out / f"{name}.safetensors"
-    save_half(model, path, {"seed": str(seed), "steps": str(steps), "made_by": "clclip pretrain-clip"})
+    save_half(
+        model, path, {"seed": str(seed), "steps": str(steps), "made_by": "clclip pretrain-clip"}
+    )
     return path
 
 

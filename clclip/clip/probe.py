@@ -1,7 +1,8 @@
-"""Which dense mode of a tower is aligned with text: measured on the labelled boxes of an indexed data set.
+"""Which dense mode of a tower is aligned with text, measured on the labelled boxes of a data set.
 
-The measure is the zero-shot class of a ground-truth box: the mean of the unit-norm dense tokens inside it, each
-weighted by how much of its cell the box covers, compared by cosine with the texts of all classes.
+The measure is the zero-shot class of a ground-truth box: the mean of the unit-norm dense tokens
+inside it, each weighted by how much of its cell the box covers, compared by cosine with the texts
+of all classes.
 """
 
 from __future__ import annotations
@@ -47,12 +48,17 @@ def box_means(dense: Tensor, boxes: Tensor, stride: int) -> Tensor:
         overlap = torch.minimum(edge + stride, high[:, None]) - torch.maximum(edge, low[:, None])
         return overlap.clamp(min=0)  # (G, count)
 
-    across, down = covered(boxes[:, 0], boxes[:, 2], width), covered(boxes[:, 1], boxes[:, 3], height)
+    across, down = (
+        covered(boxes[:, 0], boxes[:, 2], width),
+        covered(boxes[:, 1], boxes[:, 3], height),
+    )
     total = (across.sum(1) * down.sum(1)).clamp(min=1e-9)
     return torch.einsum("dhw,gh,gw->gd", dense, down, across) / total[:, None]
 
 
-def zero_shot(data: Path, clip_dir: Path, images: int | None = None, dense: str | None = None) -> dict[str, Any]:
+def zero_shot(
+    data: Path, clip_dir: Path, images: int | None = None, dense: str | None = None
+) -> dict[str, Any]:
     """Measure the zero-shot class of the ground-truth boxes of the test split.
 
     Args:
@@ -62,7 +68,8 @@ def zero_shot(data: Path, clip_dir: Path, images: int | None = None, dense: str 
         dense: mode; by default the one that ``probe_dense`` would recommend on these images.
 
     Returns:
-        {"clip", "data", "dense", "accuracy" (percent), "boxes", "per_class": {name: percent or None}}.
+        {"clip", "data", "dense", "accuracy" (percent), "boxes", "per_class": {name: percent or
+        None}}.
     """
     modes = _measured(data, clip_dir, images, None if dense is None else [dense])
     best = max(modes, key=lambda mode: modes[mode]["accuracy"])
@@ -103,14 +110,21 @@ def _measured(
     text = text_embeddings(clip, names)
     entries = [entry for entry in entries if entry["id"] in truth][:images]
     if not entries:
-        raise InputError("no labelled image", data, "a detection data set with boxes in its test split")
+        raise InputError(
+            "no labelled image", data, "a detection data set with boxes in its test split"
+        )
     guesses: dict[str, list[Tensor]] = {mode: [] for mode in kept}
     for first in range(0, len(entries), _BATCH):
         part = entries[first : first + _BATCH]
         size = clip.image_size
         canvases = torch.stack(
             [
-                letterbox(to_tensor(load_rgb(root / e["file_name"], e.get("exif", True))), size, clip.mean, clip.std)
+                letterbox(
+                    to_tensor(load_rgb(root / e["file_name"], e.get("exif", True))),
+                    size,
+                    clip.mean,
+                    clip.std,
+                )
                 for e in part
             ]
         )
@@ -140,7 +154,7 @@ def _accuracy(found: Tensor, labels: Tensor, names: list[str]) -> dict[str, Any]
 
 
 def _ground_truth(data: Path) -> tuple[list[str], dict[int, tuple[Tensor, Tensor]]]:
-    """Return class names and image id -> (boxes (G, 4) xyxy in image pixels, labels (G,)); crowds left out."""
+    """Return class names and image id -> (xyxy boxes in pixels, labels); crowds left out."""
     index = read_json(data / "index.json")
     if index.get("kind") != "detection":
         raise InputError(f"{index.get('kind')} data", data / "index.json", "a detection data set")
@@ -155,7 +169,10 @@ def _ground_truth(data: Path) -> tuple[list[str], dict[int, tuple[Tensor, Tensor
         entry = ([x, y, x + w, y + h], column[annotation["category_id"]])
         gathered.setdefault(annotation["image_id"], []).append(entry)
     truth = {
-        image: (torch.tensor([b for b, _ in g], dtype=torch.float32), torch.tensor([k for _, k in g]))
+        image: (
+            torch.tensor([b for b, _ in g], dtype=torch.float32),
+            torch.tensor([k for _, k in g]),
+        )
         for image, g in gathered.items()
     }
     return names, truth

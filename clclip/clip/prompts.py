@@ -15,12 +15,13 @@ TEMPLATES: tuple[str, ...] = (
     "there is a {} in the scene.",
     "{}",
 )
-# What surrounds objects: the fixed vocabulary of the softmax gate and of score fusion. It names no task class.
+# What surrounds objects: the fixed vocabulary of the softmax gate and of score fusion.
+# It names no class of a task.
 BACKGROUND_PROMPTS: tuple[str, ...] = ("background", "empty background", "plain texture", "nothing")
 
 
 def clean_name(name: str) -> str:
-    """Return ``name`` as it is put into a prompt: underscores and slashes read as words, single spaces.
+    """Return ``name`` as it is put into a prompt: underscores and slashes become words.
 
     >>> clean_name("dining_table")
     'dining table'

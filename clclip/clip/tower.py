@@ -1,4 +1,4 @@
-"""The frozen image tower: block outputs and dense tokens of images of any aspect ratio, without gradient."""
+"""The frozen image tower: block outputs and dense tokens of images of any aspect ratio."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class FrozenTower(nn.Module):
     Args:
         loaded: a CLIP from ``load_clip``.
         dense: mode of the dense tokens, see ``dense.py``.
-        taps: 0-based blocks whose ordinary outputs are returned, in this order; negative counts from the end.
+        taps: 0-based blocks whose ordinary outputs are returned, in this order; negative counts
+            from the end.
 
     Raises:
         InputError: if the tower has no such mode or no such block.
@@ -60,7 +61,8 @@ class FrozenTower(nn.Module):
         """Return taps and dense tokens.
 
         Args:
-            images: (B, 3, H, W), normalised with the tower's statistics; H and W multiples of the patch.
+            images: (B, 3, H, W), normalised with the tower's statistics; H and W multiples of the
+                patch.
 
         Raises:
             ValueError: if the size is no multiple of the patch.
@@ -69,7 +71,7 @@ class FrozenTower(nn.Module):
 
     @torch.no_grad()
     def all_modes(self, images: Tensor) -> dict[str, TowerFeatures]:
-        """Return the features under every mode of this tower, from one pass (for ``probe-dense``)."""
+        """Return the features under every mode, from one pass (for ``probe-dense``)."""
         return dict(zip(self.modes, self._features(images, self.modes), strict=True))
 
     @torch.no_grad()
@@ -81,7 +83,7 @@ class FrozenTower(nn.Module):
         return self.trunk.pool(x)
 
     def _features(self, images: Tensor, modes: Sequence[str]) -> list[TowerFeatures]:
-        batch, _, height, width = images.shape
+        height, width = images.shape[2:]
         if height % self.patch or width % self.patch:
             size = f"{height} x {width}"
             raise ValueError(f"got images of {size} pixels; expected multiples of {self.patch}")

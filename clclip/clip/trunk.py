@@ -1,7 +1,8 @@
-"""Two families of vision transformers behind one small interface: open_clip's own and timm's (EVA02, SigLIP).
+"""Two families of vision transformers, open_clip's and timm's, behind one small interface.
 
-A trunk says how images become tokens, what the two branches of a block are, and how tokens reach the space of the
-text. Everything that differs between CLIPs lives here; ``dense.py`` and ``tower.py`` are the same for all.
+A trunk says how images become tokens, what the two branches of a block are, and how tokens reach
+the space of the text. Everything that differs between CLIPs lives here; ``dense.py`` and
+``tower.py`` are the same for all.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class OpenClipTrunk:
         self.has_cls = True
 
     def embed(self, images: Tensor) -> tuple[Tensor, Any]:
-        """Return the tokens (B, 1 + h*w, C) that enter the first block, for any h and w, and no context."""
+        """Return the tokens (B, 1 + h*w, C) that enter the first block, and no context."""
         visual = self.visual
         x = visual.conv1(images)  # (B, C, h, w)
         height, width = x.shape[-2:]
@@ -47,7 +48,7 @@ class OpenClipTrunk:
         return block(x)
 
     def attention(self, block: nn.Module, x: Tensor, context: Any, mask: Tensor) -> Tensor:
-        """Return the attention branch of ``block`` under an additive ``mask``, without the residual."""
+        """Return the attention branch of ``block`` under an additive mask, no residual."""
         if isinstance(block, ResidualAttentionBlock):
             return block.ls_1(block.attention(block.ln_1(x), attn_mask=mask))
         return block.ls_1(block.ln_attn(block.attn(block.ln_1(x), attn_mask=mask)))
@@ -73,7 +74,7 @@ class OpenClipTrunk:
 
 
 class TimmTrunk:
-    """A timm transformer behind open_clip: EVA02 (rotary positions, class token), SigLIP (attention pooling)."""
+    """A timm transformer behind open_clip: EVA02 (rotary positions), SigLIP (attention pooling)."""
 
     def __init__(self, visual: TimmModel) -> None:
         trunk = visual.trunk
@@ -83,7 +84,9 @@ class TimmTrunk:
         self.prefix = int(trunk.num_prefix_tokens)
         self.has_cls = trunk.cls_token is not None
         self.attn_pool = getattr(trunk, "attn_pool", None)
-        self.pooling = "attn" if self.attn_pool is not None else {"token": "tok"}.get(trunk.global_pool, "avg")
+        self.pooling = (
+            "attn" if self.attn_pool is not None else {"token": "tok"}.get(trunk.global_pool, "avg")
+        )
         _accept_any_size(trunk)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Any]:
@@ -99,7 +102,7 @@ class TimmTrunk:
         return block(x) if context is None else block(x, rope=context)
 
     def attention(self, block: nn.Module, x: Tensor, context: Any, mask: Tensor) -> Tensor:
-        """Return the attention branch of ``block`` under an additive ``mask``, without the residual."""
+        """Return the attention branch of ``block`` under an additive mask, no residual."""
         extra = {} if context is None else {"rope": context}
         branch = block.attn(block.norm1(x), attn_mask=mask, **extra)
         if hasattr(block, "ls1"):
@@ -143,7 +146,9 @@ def trunk_of(visual: nn.Module, name: object = "clip.model") -> Trunk:
         trunk = visual.trunk
         blocks = getattr(trunk, "blocks", None)
         parts = ("norm1", "attn", "norm2", "mlp")
-        known = isinstance(blocks, nn.ModuleList | nn.Sequential) and all(hasattr(blocks[-1], p) for p in parts)
+        known = isinstance(blocks, nn.ModuleList | nn.Sequential) and all(
+            hasattr(blocks[-1], p) for p in parts
+        )
         if known and hasattr(trunk, "_pos_embed") and hasattr(trunk, "fc_norm"):
             return TimmTrunk(visual)
         raise InputError(f"image tower {type(trunk).__name__} has no patch tokens", name, expected)
@@ -151,18 +156,20 @@ def trunk_of(visual: nn.Module, name: object = "clip.model") -> Trunk:
 
 
 def resized_position(position: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resize a positional embedding (1 + H*W, C) from grid ``old`` to ``new`` (bicubic); row 0, the class, stays."""
+    """Resize positions (1 + H*W, C) from grid ``old`` to ``new``, bicubic; the class row stays."""
     if tuple(old) == tuple(new):
         return position
     grid = position[1:].reshape(1, *old, -1).permute(0, 3, 1, 2).float()  # (1, C, H, W)
-    grid = functional.interpolate(grid, size=new, mode="bicubic", align_corners=False, antialias=True)
+    grid = functional.interpolate(
+        grid, size=new, mode="bicubic", align_corners=False, antialias=True
+    )
     grid = grid.permute(0, 2, 3, 1).reshape(new[0] * new[1], -1)
     return torch.cat([position[:1], grid.to(position.dtype)])
 
 
 @contextlib.contextmanager
 def _rotary_table_of(rope: nn.Module | None, grid: tuple[int, int]) -> Iterator[None]:
-    """Rebuild a cached rotary table for ``grid``, and put the old one back for open_clip's own use."""
+    """Rebuild a cached rotary table for ``grid``; put the old one back for open_clip's use."""
     old = getattr(rope, "feat_shape", None)
     if old is None or tuple(old) == grid:
         yield

@@ -1,6 +1,7 @@
-"""A small counter-based random generator in integers, so that a generated world has the same bytes everywhere.
+"""A small random generator in integers: a generated world has the same bytes everywhere.
 
-Library generators may change their streams between versions; splitmix64 is fifteen lines and never will.
+Library generators may change their streams between versions; splitmix64 is fifteen lines and never
+will.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Draws:
-    """A stream of integers that is a function of its key alone, e.g. ``Draws("shapes20", "train", 7)``."""
+    """A stream of integers that depends on its key alone, e.g. ``Draws("shapes20", 7)``."""
 
     def __init__(self, *key: str | int) -> None:
         digest = hashlib.sha256("/".join(str(part) for part in key).encode()).digest()
@@ -36,7 +37,7 @@ class Draws:
         return z ^ (z >> np.uint64(31))
 
     def integers(self, low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
-        """Return int64 values in [low, high], both ends included; the modulo bias is below 2^-40."""
+        """Return int64 values in [low, high], ends included; the modulo bias is below 2^-40."""
         words = self._words(int(np.prod(shape)))
         return (words % np.uint64(high - low + 1)).astype(np.int64).reshape(shape) + low
 

@@ -1,7 +1,7 @@
-"""The shifted domain of the classification worlds: the same objects drawn as outlines, hatched, blurred or inverted.
+"""The shifted domain of classification: objects as outlines, hatched, blurred or inverted.
 
-All in integers, like ``shapes``. The small CLIP never saw these renditions, so its zero-shot accuracy is mediocre
-and adaptation pays, as on ImageNet-R.
+All in integers, like ``shapes``. The small CLIP never saw these renditions, so its zero-shot
+accuracy is mediocre and adaptation pays, as on ImageNet-R.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def draw_style(draws: Draws) -> str:
 
 
 def outline(cells: np.ndarray, thickness: int) -> np.ndarray:
-    """Keep the rim of ``cells`` (uint8 coverage, (h, w)): the shape less its erosion by ``thickness`` pixels."""
+    """Keep the rim of ``cells``: the shape less its erosion by ``thickness`` pixels."""
     eroded = np.pad(cells, thickness)
     for _ in range(thickness):
         eroded = np.minimum.reduce(
@@ -70,5 +70,3 @@ def rendition(name: str, side: int, style: str, draws: Draws) -> np.ndarray:
     elif style == "inverted":
         image = 255 - image
     return image.astype(np.uint8)
-
-

@@ -1,7 +1,8 @@
 """The generated worlds of the embedded benchmark, as COCO-format detection data or labelled images.
 
-``world_spec`` is what the plan needs and costs nothing; ``generate`` draws the images. Neither imports torch.
-Names order classes shape by shape, four colours each: 20 classes are five shapes, 40 are ten, 80 are twenty.
+``world_spec`` is what the plan needs and costs nothing; ``generate`` draws the images. Neither
+imports torch. Names order classes shape by shape, four colours each: 20 classes are five shapes, 40
+are ten, 80 are twenty.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def world_spec(world: str) -> dict[str, Any]:
     """Describe a world without drawing it.
 
     Returns:
-        {"data_id", "version", "kind", "classes": [...], "counts": {"train": images, "test": images}}.
+        {"data_id", "version", "kind", "classes": [...], "counts": {"train": images, "test":
+        images}}.
 
     Raises:
         InputError: if there is no such world.
@@ -77,7 +79,8 @@ def scene(classes: list[str], draws: Draws) -> tuple[np.ndarray, list[tuple[str,
     """Draw one detection scene of 1-5 objects that do not overlap.
 
     Returns:
-        The image, uint8 (128, 128, 3), and (class, [x, y, width, height]) per object: the tight box of its pixels.
+        The image, uint8 (128, 128, 3), and (class, [x, y, width, height]) per object: the tight box
+        of its pixels.
     """
     image = background(SCENE_SIDE, SCENE_SIDE, draws)
     objects: list[tuple[str, list[int]]] = []
@@ -94,12 +97,15 @@ def scene(classes: list[str], draws: Draws) -> tuple[np.ndarray, list[tuple[str,
 
 
 def _free_box(shape: tuple[int, ...], taken: list[list[int]], draws: Draws) -> list[int] | None:
-    """Return a place [x, y, w, h] at least ``_GAP`` pixels away from the boxes ``taken``, or None."""
+    """Return a place [x, y, w, h] at least ``_GAP`` pixels off the boxes ``taken``, or None."""
     height, width = shape
     for _ in range(_TRIES):
         x, y = draws.integer(0, SCENE_SIDE - width), draws.integer(0, SCENE_SIDE - height)
         apart = (
-            x + width + _GAP <= bx or bx + bw + _GAP <= x or y + height + _GAP <= by or by + bh + _GAP <= y
+            x + width + _GAP <= bx
+            or bx + bw + _GAP <= x
+            or y + height + _GAP <= by
+            or by + bh + _GAP <= y
             for bx, by, bw, bh in taken
         )
         if all(apart):
@@ -108,7 +114,7 @@ def _free_box(shape: tuple[int, ...], taken: list[list[int]], draws: Draws) -> l
 
 
 def generate(world: str, out: Path) -> None:
-    """Draw a world: ``out/images/*.png``, ``out/train.json``, ``out/test.json`` and, last, ``out/index.json``.
+    """Draw a world: ``images/*.png``, ``train.json``, ``test.json`` and, last, ``index.json``.
 
     Raises:
         InputError: if there is no such world.
@@ -145,7 +151,9 @@ def _detection(world: str, split: str, out: Path) -> dict[str, Any]:
         image_id = number if split == "train" else 100_000 + number
         file_name = f"{split}_{number:05d}.png"
         _save(pixels, out / "images" / file_name)
-        images.append({"id": image_id, "file_name": file_name, "width": SCENE_SIDE, "height": SCENE_SIDE})
+        images.append(
+            {"id": image_id, "file_name": file_name, "width": SCENE_SIDE, "height": SCENE_SIDE}
+        )
         for name, box in objects:
             annotations.append(
                 {

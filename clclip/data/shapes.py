@@ -1,7 +1,8 @@
 """The drawn objects of the embedded benchmark: 20 shapes x 4 colours, rasterised in integers.
 
-A shape is a list of closed contours in a unit of its own; pixels are filled by the even-odd rule. Everything from
-the rotation table to the blending is integer arithmetic, so the bytes are the same on every machine.
+A shape is a list of closed contours in a unit of its own; pixels are filled by the even-odd rule.
+Everything from the rotation table to the blending is integer arithmetic, so the bytes are the same
+on every machine.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _SINE = [round(_UNIT * math.sin(math.radians(degree))) for degree in range(360)]
 
 
 def class_names(count: int) -> list[str]:
-    """Return the first ``count`` of the 80 classes, shape by shape, so smaller worlds are prefixes of larger ones."""
+    """Return the first ``count`` of the 80 classes, shape by shape: small worlds are prefixes."""
     names = [f"{colour} {shape}" for shape in SHAPES for colour in COLOURS]
     if not 0 < count <= len(names):
         raise ValueError(f"got {count} classes; expected 1 to {len(names)}")
@@ -66,7 +67,9 @@ def _alternating(points: int, inner: int) -> list[tuple[int, int]]:
     """Return a star with ``points`` tips: radii 1000 and ``inner`` in turn."""
     half = 180 // points
     radii = [1000 if k % 2 == 0 else inner for k in range(2 * points)]
-    return [(r * _sine(k * half) // _UNIT, -r * _cosine(k * half) // _UNIT) for k, r in enumerate(radii)]
+    return [
+        (r * _sine(k * half) // _UNIT, -r * _cosine(k * half) // _UNIT) for k, r in enumerate(radii)
+    ]
 
 
 def _heart() -> list[tuple[int, int]]:
@@ -108,19 +111,23 @@ def _contours(shape: str) -> tuple[np.ndarray, ...]:
         "triangle": [[(0, -1000), (1000, 800), (-1000, 800)]],
         "star": [_alternating(5, 400)],
         "cross": [[(-330, -1000), (330, -1000), (330, -330), (1000, -330), (1000, 330), (330, 330),
-                   (330, 1000), (-330, 1000), (-330, 330), (-1000, 330), (-1000, -330), (-330, -330)]],
+                   (330, 1000), (-330, 1000), (-330, 330), (-1000, 330), (-1000, -330),
+                   (-330, -330)]],
         "ring": [_arc(0, 360, 6), _arc(0, 360, 6, 560, 560)],
         "diamond": [[(0, -1000), (600, 0), (0, 1000), (-600, 0)]],
         "heart": [_heart()],
-        "arrow": [[(-1000, -300), (100, -300), (100, -800), (1000, 0), (100, 800), (100, 300), (-1000, 300)]],
+        "arrow": [[(-1000, -300), (100, -300), (100, -800), (1000, 0), (100, 800),
+                   (100, 300), (-1000, 300)]],
         "crescent": [_crescent()],
         "frame": [_box(1000), _box(560)],
         "hexagon": [_arc(0, 360, 60)],
         "semicircle": [_arc(-90, 91, 6)],
         "trapezoid": [[(-450, -600), (450, -600), (1000, 600), (-1000, 600)]],
-        "hourglass": [[(-800, -1000), (800, -1000), (120, 0), (800, 1000), (-800, 1000), (-120, 0)]],
+        "hourglass": [[(-800, -1000), (800, -1000), (120, 0), (800, 1000),
+                       (-800, 1000), (-120, 0)]],
         "ellipse": [_arc(0, 360, 6, 1000, 560)],
-        "bolt": [[(200, -1000), (-600, 150), (-50, 150), (-250, 1000), (600, -200), (50, -200), (500, -1000)]],
+        "bolt": [[(200, -1000), (-600, 150), (-50, 150), (-250, 1000),
+                  (600, -200), (50, -200), (500, -1000)]],
         "tee": [[(-900, -1000), (900, -1000), (900, -400), (300, -400), (300, 1000), (-300, 1000),
                  (-300, -400), (-900, -400)]],
         "chevron": [[(-1000, 200), (0, -800), (1000, 200), (1000, 800), (0, -200), (-1000, 800)]],
@@ -133,14 +140,18 @@ def _placed(shape: str, size: int, angle: int) -> tuple[list[np.ndarray], int, i
     """Rotate by ``angle`` degrees and scale so that the longer side is ``size`` pixels.
 
     Returns:
-        The contours in fixed-point units with their least corner at (0, 0), and width and height in pixels.
+        The contours in fixed-point units with their least corner at (0, 0), and width and height in
+        pixels.
     """
     sine, cosine = _sine(angle), _cosine(angle)
     turned = [
         np.stack([c[:, 0] * cosine - c[:, 1] * sine, c[:, 0] * sine + c[:, 1] * cosine], axis=1)
         for c in _contours(shape)
     ]
-    low, high = np.min(turned[0], axis=0), np.max(turned[0], axis=0)  # the first contour is the outer one
+    low, high = (
+        np.min(turned[0], axis=0),
+        np.max(turned[0], axis=0),
+    )  # the first contour is the outer one
     extent = int(np.max(high - low))
     placed = [(c - low) * (size * _FIXED) // extent for c in turned]
     width, height = (int(-(-v // _FIXED)) for v in np.max(placed[0], axis=0))

@@ -1,4 +1,4 @@
-"""CLIPs for tests: the real architectures with random weights and a tiny text tower, so that they build fast."""
+"""CLIPs for tests: real architectures with random weights and a tiny text tower."""
 
 import open_clip
 import torch
@@ -10,12 +10,15 @@ TINY_TEXT = {"context_length": 8, "vocab_size": 64, "width": 32, "heads": 2, "la
 
 
 def random_clip(name: str, seed: int = 0, **vision) -> LoadedClip:
-    """Build ``name`` with every parameter random, norms and biases too; ``vision`` overrides its tower."""
+    """Build ``name``, every parameter random; ``vision`` overrides its image tower."""
     torch.manual_seed(seed)
     config = open_clip.get_model_config(name)
     with quiet():
         model = open_clip.create_model(
-            name, load_weights=False, text_cfg=TINY_TEXT, vision_cfg={**config["vision_cfg"], **vision}
+            name,
+            load_weights=False,
+            text_cfg=TINY_TEXT,
+            vision_cfg={**config["vision_cfg"], **vision},
         )
     with torch.no_grad():
         for parameter in model.parameters():

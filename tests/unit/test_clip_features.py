@@ -21,7 +21,7 @@ MEAN, STD = (0.2, 0.4, 0.6), (0.5, 0.25, 0.2)
 
 
 def test_letterbox_puts_boxes_where_scale_says():
-    """A white box on black, found again on the canvas at box * scale; mirrored at scaled width - x."""
+    """A white box on black lies at box * scale; mirrored, at scaled width - x."""
     image = torch.zeros(3, 60, 100, dtype=torch.uint8)
     image[:, 10:30, 20:40] = 255
     scale = canvas_scale(100, 60, 50)
@@ -79,7 +79,7 @@ def build(root, **changes):
 
 
 def test_stored_features_are_the_towers_own(world):
-    root, clip, images = world
+    root, clip, _ = world
     store = build(root)
     assert store.image_ids == [100, 99, 98, 97, 96]
     assert (store.size, store.stride, store.width, store.dim) == (48, 16, 32, 512)
@@ -87,7 +87,9 @@ def test_stored_features_are_the_towers_own(world):
     tower = FrozenTower(clip, "clipself", [0, 1])
     found = store.read([97, 100, 97], [False, True, True])
     for row, (image, flip) in enumerate([(3, False), (0, True), (3, True)]):
-        pixels = torch.from_numpy(np.array(Image.open(root / f"data/images/{image}.png"))).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(Image.open(root / f"data/images/{image}.png"))).permute(
+            2, 0, 1
+        )
         expected = tower(letterbox(pixels, 48, clip.mean, clip.std, flip)[None])
         assert found.dense.dtype == torch.float32
         torch.testing.assert_close(found.dense[row], expected.dense[0], rtol=2e-3, atol=2e-3)
@@ -177,6 +179,16 @@ def test_damaged_arrays_and_unknown_images_are_refused(world):
 
 def test_ids_name_everything_that_values_depend_on():
     base = {"data": "d", "clip": "c", "size": 8, "dense": "tokens", "taps": [1, 2], "flip": True}
-    changes = {"data": "e", "clip": "f", "size": 16, "dense": "maskclip", "taps": [2, 1], "flip": False}
-    ids = {feature_id(**base), *(feature_id(**{**base, key: value}) for key, value in changes.items())}
+    changes = {
+        "data": "e",
+        "clip": "f",
+        "size": 16,
+        "dense": "maskclip",
+        "taps": [2, 1],
+        "flip": False,
+    }
+    ids = {
+        feature_id(**base),
+        *(feature_id(**{**base, key: value}) for key, value in changes.items()),
+    }
     assert len(ids) == 7

@@ -22,7 +22,12 @@ def small_architecture(monkeypatch):
     vision = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 16, "head_width": 16}
     config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": {**TINY_TEXT, "vocab_size": 49408}}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-toy", config)
-    tag = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "quick_gelu": True, "url": "http://127.0.0.1:9/x"}
+    tag = {
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.4, 0.5, 0.6),
+        "quick_gelu": True,
+        "url": "http://127.0.0.1:9/x",
+    }
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "ViT-toy", {"openai": tag})
     return "ViT-toy"
 
@@ -56,7 +61,9 @@ def test_ids_are_torch_free():
 def test_local_file_keeps_the_tags_activation_and_pixels(small_architecture, tmp_path):
     torch.manual_seed(0)
     with load.quiet():
-        model = open_clip.create_model(small_architecture, load_weights=False, force_quick_gelu=True)
+        model = open_clip.create_model(
+            small_architecture, load_weights=False, force_quick_gelu=True
+        )
     state = model.state_dict()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "w.pt")
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
@@ -99,8 +106,12 @@ def test_weights_that_do_not_fit_are_refused(small_architecture, tmp_path):
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
     save_file({**state, "visual.proj": torch.zeros(5, 5)}, tmp_path / "other.safetensors")
-    save_file({k: v for k, v in state.items() if k != "ln_final.bias"}, tmp_path / "part.safetensors")
-    save_file({**state, "ln_final.bias": torch.full((32,), torch.nan)}, tmp_path / "nan.safetensors")
+    save_file(
+        {k: v for k, v in state.items() if k != "ln_final.bias"}, tmp_path / "part.safetensors"
+    )
+    save_file(
+        {**state, "ln_final.bias": torch.full((32,), torch.nan)}, tmp_path / "nan.safetensors"
+    )
     for name in (*cases, "other.safetensors", "part.safetensors", "nan.safetensors"):
         with pytest.raises(InputError, match=name):
             fetch.fetch_clip(_clip(small_architecture, tmp_path / name), tmp_path / "out")

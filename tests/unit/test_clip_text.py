@@ -45,7 +45,9 @@ def test_ensemble_is_the_unit_mean_of_unit_prompts():
     clip = type(clip)(**{**clip.__dict__, "tokenizer": lambda texts: _ids(texts, ids)})
     rows = text_embeddings(clip, ["red_ring", "b"])
     with torch.no_grad():
-        prompts = torch.stack([clip.model.encode_text(_ids([t.format("red ring")], ids))[0] for t in TEMPLATES])
+        prompts = torch.stack(
+            [clip.model.encode_text(_ids([t.format("red ring")], ids))[0] for t in TEMPLATES]
+        )
     mean = torch.nn.functional.normalize(prompts, dim=-1).mean(0)
     torch.testing.assert_close(rows[0], mean / mean.norm())
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
@@ -59,7 +61,12 @@ def _ids(texts, seen):
 
 
 def test_ids_depend_on_clip_names_and_order():
-    ids = {text_id("c", ["a", "b"]), text_id("c", ["b", "a"]), text_id("d", ["a", "b"]), text_id("c", ["a"])}
+    ids = {
+        text_id("c", ["a", "b"]),
+        text_id("c", ["b", "a"]),
+        text_id("d", ["a", "b"]),
+        text_id("c", ["a"]),
+    }
     assert len(ids) == 4 and text_id("c", ["a", "b"]) == text_id("c", ("a", "b"))
 
 
@@ -91,6 +98,8 @@ def test_cost_volume_of_a_class_ignores_the_other_classes(count, seed):
     text = torch.nn.functional.normalize(torch.randn(7, 8, generator=generator), dim=1)
     whole = cost_volume(dense, text)
     assert whole.abs().max() <= 1
-    torch.testing.assert_close(cost_volume(dense, text[:count]), whole[:, :count], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        cost_volume(dense, text[:count]), whole[:, :count], rtol=0, atol=1e-6
+    )
     order = torch.randperm(7, generator=generator)
     torch.testing.assert_close(cost_volume(dense, text[order]), whole[:, order], rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Frozen towers: the real architectures against open_clip itself, dense modes against their equations."""
+"""Frozen towers: real architectures against open_clip, dense modes against their equations."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import resized_position, trunk_of
 from clclip.errors import InputError
 
-# name, overrides of the tower, dense modes; half depth where a full tower adds seconds and no kind of layer
+# name: overrides of the tower, dense modes; few blocks where more add seconds and nothing new
 ARCHITECTURES = {
     "ViT-B-16-quickgelu": ({}, ("maskclip", "clipself", "catseg", "tokens")),
     "ViT-L-14": ({"layers": 3}, ("maskclip", "clipself", "catseg", "tokens")),
@@ -40,7 +40,9 @@ def test_image_embedding_is_open_clips_own(clip):
     tower = FrozenTower(loaded, dense_modes(trunk_of(loaded.model.visual))[0])
     torch.testing.assert_close(tower.image_embedding(images), expected, rtol=1e-5, atol=1e-5)
     with torch.no_grad():  # looking through the tower leaves the model as it was
-        torch.testing.assert_close(loaded.model.encode_image(images), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            loaded.model.encode_image(images), expected, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_maps_have_the_right_shape_at_sizes_that_are_not_square(clip):
@@ -62,7 +64,7 @@ def test_maps_have_the_right_shape_at_sizes_that_are_not_square(clip):
 
 
 def test_taps_are_block_outputs_in_row_order(clip):
-    """A hook on the block sees the same values; token i of the map is at row i // w, column i % w."""
+    """A hook on the block sees the same; token i lies at row i // w, column i % w."""
     loaded, _ = clip
     tower = FrozenTower(loaded, "clipself", [1])
     seen = []

@@ -1,4 +1,4 @@
-"""The generated worlds: same bytes everywhere, boxes that fit the drawn pixels, splits that differ."""
+"""Generated worlds: same bytes everywhere, boxes that fit the pixels, splits that differ."""
 
 import hashlib
 import json
@@ -22,16 +22,24 @@ def test_splitmix64_agrees_with_the_published_generator():
     """The first words of the reference C code for seed 1234567."""
     draws = Draws("x")
     draws._seed = np.uint64(1234567)
-    assert draws._words(3).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert draws._words(3).tolist() == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+    ]
 
 
 def test_draws_depend_on_the_key_alone_and_fill_their_range():
     values = Draws("a", 1).integers(-2, 3, (4000,))
     assert values.tolist() == Draws("a", 1).integers(-2, 3, (4000,)).tolist()
     assert set(values.tolist()) == {-2, -1, 0, 1, 2, 3}
-    assert Draws("a", 2).integers(0, 9, (8,)).tolist() != Draws("a", 1).integers(0, 9, (8,)).tolist()
+    assert (
+        Draws("a", 2).integers(0, 9, (8,)).tolist() != Draws("a", 1).integers(0, 9, (8,)).tolist()
+    )
     one_by_one = Draws("a", 3)
-    assert [one_by_one.integer(0, 99) for _ in range(5)] == Draws("a", 3).integers(0, 99, (5,)).tolist()
+    assert [one_by_one.integer(0, 99) for _ in range(5)] == Draws("a", 3).integers(
+        0, 99, (5,)
+    ).tolist()
 
 
 def test_pixels_are_the_same_on_every_machine():
@@ -101,7 +109,7 @@ def test_boxes_are_the_tight_boxes_of_drawn_pixels():
         for _, (x, y, w, h) in objects:
             assert 0 <= x and 0 <= y and x + w <= 128 and y + h <= 128 and 19 <= max(w, h) <= 52
             part = changed[y : y + h, x : x + w]
-            # a rim pixel of coverage 1/16 may round to the background's own colour, so allow one pixel
+            # a rim pixel of coverage 1/16 may round to the ground's own colour: allow one pixel
             assert part[:2].any() and part[-2:].any() and part[:, :2].any() and part[:, -2:].any()
             outside[y : y + h, x : x + w] = False
         assert not outside.any()
@@ -121,7 +129,9 @@ def test_generate_detection(tmp_path):
     scenes.generate("shapes20_tiny", tmp_path)
     index = json.loads((tmp_path / "index.json").read_text())
     spec = scenes.world_spec("shapes20_tiny")
-    assert index["id"] == spec["data_id"] == "shapes20_tiny-v1" and index["classes"] == spec["classes"]
+    assert (
+        index["id"] == spec["data_id"] == "shapes20_tiny-v1" and index["classes"] == spec["classes"]
+    )
     ids = set()
     for split, count in (("train", 60), ("test", 40)):
         data = json.loads((tmp_path / f"{split}.json").read_text())
@@ -151,7 +161,11 @@ def test_splits_and_worlds_share_no_image():
     for world in ("shapes20", "shapes20_tiny", "shapes80"):
         for split in ("train", "test"):
             for number in range(5):
-                seen.add(digest(scenes.scene(shapes.class_names(20), Draws(world, "1", split, number))[0]))
+                seen.add(
+                    digest(
+                        scenes.scene(shapes.class_names(20), Draws(world, "1", split, number))[0]
+                    )
+                )
     assert len(seen) == 30
 
 
@@ -181,5 +195,8 @@ def test_inverted_is_the_complement_of_plain():
 
 
 def test_the_worlds_need_no_torch():
-    code = "import sys, clclip.data.scenes as s; s.world_spec('shapes20'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, clclip.data.scenes as s; s.world_spec('shapes20');"
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
