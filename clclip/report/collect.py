@@ -205,11 +205,16 @@ def best_before_last(experiment: Experiment) -> dict[str, float]:
     return best
 
 
-def retention(experiment: Experiment) -> float | None:
-    """Return the part, in percent, of the earlier classes' best score that is left at the end."""
+def kept(experiment: Experiment) -> tuple[float, float] | None:
+    """Return (final, best so far): the mean score of the earlier classes, None without any."""
     best = best_before_last(experiment)
-    total = sum(best.values())
-    if total <= 0:
+    if not best:
         return None
     last = experiment.summary["tasks"][-1]["per_class"]
-    return 100 * sum(last[name] for name in best) / total
+    return sum(last[name] for name in best) / len(best), sum(best.values()) / len(best)
+
+
+def retention(experiment: Experiment) -> float | None:
+    """Return the part, in percent, of the earlier classes' best score that is left at the end."""
+    scores = kept(experiment)
+    return 100 * scores[0] / scores[1] if scores and scores[1] > 0 else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clclip.evaluation.continual import deviation, mean
-from clclip.report.collect import Experiment, Setting, retention
+from clclip.report.collect import Experiment, Setting, kept, retention
 
 PARTS = ("P", "C", "A")
 
@@ -121,36 +121,33 @@ def headline(setting: Setting) -> str:
     if not setting.contestants:
         return "Only the upper bound was run: there is nothing to compare it with."
     best = setting.contestants[0]
-    final, kept = best.summary["final"]["A"], retention(best)
-    classes = sum(len(group) for group in setting.groups)
+    final = best.summary["final"]["A"]
     if final is None:
         return f"{best.label} could not be scored: no class has test instances."
+    rest = setting.contestants[1:]
+    rival = setting.baseline if setting.baseline in rest else next(iter(rest), None)
+    classes = sum(len(group) for group in setting.groups)
     score = f"{final:.1f} {'mAP@A' if setting.detection else '% accuracy'}"
-    others = [e for e in setting.contestants[1:] if e is setting.baseline]
-    rival = others[0] if others else next(iter(setting.contestants[1:]), None)
-    first = f"{best.label} ends with {score} over all {classes} classes"
-    if kept is not None:
-        first = f"{best.label} keeps {kept:.0f} % of what it knew of the earlier classes"
-        rest = retention(rival) if rival else None
-        if rival and rest is not None:
-            verb = "also keeps" if round(rest) == round(kept) else "keeps"
-            first += f"; {rival.label} {verb} {rest:.0f} %"
-    second = [f"{final:.1f}"] if kept is not None else []
-    parts = []
+    gaps = []
     gap = difference(best, rival)
     if rival and gap:
-        parts.append(f"{number(gap.value, gap.std)} points above {rival.label}")
+        gaps.append(f"{number(gap.value, gap.std)} points above {rival.label}")
     if setting.upper and setting.upper.summary["final"]["A"] is not None:
         short = setting.upper.summary["final"]["A"] - final
-        side = "below" if short >= 0 else "above"
-        parts.append(f"{abs(short):.1f} {side} joint training")
-    sentence = first + "."
-    if second:
-        sentence += f" After the last task it scores {score} over all {classes} classes"
-        sentence += (", " + " and ".join(parts) if parts else "") + "."
-    elif parts:
-        sentence = first + ", " + " and ".join(parts) + "."
-    return sentence
+        gaps.append(f"{abs(short):.1f} {'below' if short >= 0 else 'above'} joint training")
+    tail = (", " + " and ".join(gaps) if gaps else "") + "."
+    if retention(best) is None:
+        return f"{best.label} ends with {score} over all {classes} classes{tail}"
+    first = f"{best.label} keeps {_kept(best)} on the earlier classes"
+    if rival and retention(rival) is not None:
+        first += f"; {rival.label} keeps {_kept(rival)}"
+    return f"{first}. After the last task it scores {score} over all {classes} classes{tail}"
+
+
+def _kept(experiment: Experiment) -> str:
+    """Return what is left of an experiment's score on the earlier classes, in words."""
+    now, best = kept(experiment)
+    return f"{retention(experiment):.0f} % of its score ({now:.1f} of {best:.1f})"
 
 
 def caveat(setting: Setting) -> str:
