@@ -33,3 +33,7 @@ rule all:
     input:
         "results/report.html",
         "results/summary.csv",
+
+
+onsuccess:
+    print(host.ending(Path("results")), flush=True)

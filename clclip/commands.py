@@ -150,10 +150,12 @@ def aggregate(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """Write the report, and print the table and where the page lies."""
+    """Write the report; by hand, print the table too (the workflow prints it at its end)."""
     from clclip.report.page import report as run
 
-    run(options.summaries, options.out, from_json(options.style, "--style", dict))
+    table = run(options.summaries, options.out, from_json(options.style, "--style", dict))
+    if options.log is None:
+        print(f"{table}\nreport: {options.out}")
 
 
 def detect(options: argparse.Namespace) -> None:

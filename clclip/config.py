@@ -254,7 +254,9 @@ class ReportStyle(Strict):
         "svg", description="format of the figures beside the page"
     )
     examples: int = Field(4, ge=0, le=50, description="test images shown with their detections")
-    palette: str = Field("tab10", max_length=50, description="colour map of matplotlib for methods")
+    palette: str = Field(
+        "okabe_ito", max_length=50, description="colours: okabe_ito or a colour map of matplotlib"
+    )
 
 
 class RunConfig(Strict):

@@ -43,3 +43,10 @@ def invoking_folders(project: str) -> list[Path]:
     """
     typed_in = os.environ.get("PWD")
     return [Path.cwd(), *([Path(typed_in)] if typed_in else []), Path(project)]
+
+
+def ending(results: Path) -> str:
+    """Return what a finished run says: the results table and where the report lies."""
+    table, page = results / "table.txt", results / "report.html"
+    shown = table.read_text(encoding="utf-8").rstrip() + "\n" if table.is_file() else ""
+    return f"\n{shown}report: {page.resolve()}\n" if page.is_file() else shown
