@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+WANDB_VARIABLE = "CLCLIP_WANDB"
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -34,6 +35,14 @@ def prepare_environment(project: str) -> None:
     paths = [project, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def announce_logger(wandb: str) -> None:
+    """Tell jobs where scalars go besides history.csv: off, offline or online.
+
+    By the environment, because it is no setting of a task: a change of it must rerun nothing.
+    """
+    os.environ[WANDB_VARIABLE] = wandb
 
 
 def invoking_folders(project: str) -> list[Path]:

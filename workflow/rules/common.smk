@@ -27,6 +27,8 @@ except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1
 
+host.announce_logger(PLAN.wandb)
+
 
 def planned(wildcards):
     """Return the task that the wildcards name."""
