@@ -26,8 +26,8 @@ from clclip.task_file import digest, read_task, task_folders
 
 logger = logging.getLogger(__name__)
 
-SAME_FIRST_TASK: dict[str, str] = {}
-"""Methods whose first task is another method's by definition."""
+SAME_FIRST_TASK = {"fvit_current": "fvit"}
+"""Methods whose first task is another method's: then the current classes are all seen ones."""
 
 
 def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,11 +37,10 @@ def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
     is told as that other's.
     """
     kept = {key: value for key, value in task.items() if key != "evaluation"}
-    if task["task"] == 1 and task["method"] in SAME_FIRST_TASK:
-        kept["method"] = SAME_FIRST_TASK[task["method"]]
-        kept["switches"] = {k: v for k, v in task["switches"].items() if k != "columns"}
-    elif task["task"] == 1 and task["method"] in SAME_FIRST_TASK.values():
-        kept["switches"] = {k: v for k, v in task["switches"].items() if k != "columns"}
+    method = SAME_FIRST_TASK.get(task["method"], task["method"])
+    if task["task"] == 1 and method in SAME_FIRST_TASK.values():
+        switches = {key: value for key, value in task["switches"].items() if key != "columns"}
+        kept |= {"method": method, "switches": switches}
     return kept
 
 

@@ -217,6 +217,17 @@ def test_training_slice_leaves_out_the_evaluation(tmp_path):
     assert training_slice(task) == training_slice(other)
 
 
+def test_fvit_variants_share_their_first_task_and_no_other(tmp_path):
+    slices = {
+        method: [
+            training_slice(plan(tmp_path, method=method)[0].tasks[0, t].payload) for t in (1, 2)
+        ]
+        for method in ("fvit", "fvit_current", "clclip")
+    }
+    assert slices["fvit"][0] == slices["fvit_current"][0] != slices["clclip"][0]
+    assert slices["fvit"][1] != slices["fvit_current"][1]
+
+
 @pytest.mark.parametrize(
     ("model", "depth", "mode"),
     [
