@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from clclip.evaluation.continual import deviation
-from clclip.report.collect import Experiment, Setting
+from clclip.report.collect import Experiment, Setting, curve
 from clclip.report.svg import marker, nice_bounds, path, tag
 from clclip.report.table import number
 
@@ -41,15 +41,11 @@ def curves(setting: Setting, part: str) -> Markup:
     A band shows one standard deviation where there are seeds (A only: the others are not kept per
     seed). The upper bound has one task and stands as a dotted level.
     """
-    series = {
-        id(e): [(task["task"], task[part]) for task in e.summary["tasks"] if task[part] is not None]
-        for e in setting.experiments
-    }
+    series = {id(e): curve(setting, e, part) for e in setting.experiments}
     ends = [t[p] for e in setting.experiments for t in e.summary["tasks"] for p in "PCA"]
     # One scale for P, C and A: they are read against each other.
     low, high, step = nice_bounds([value for value in ends if value is not None])
     last = max(len(setting.groups), 1)
-    start = part == "P" and last == 2
     first = 2 if part == "P" and last > 2 else 1
 
     def x(task: float) -> float:
@@ -78,9 +74,6 @@ def curves(setting: Setting, part: str) -> Markup:
             continue
         if part == "A":
             lines.append(_band(experiment, x, y))
-        if start and known and experiment.summary["tasks"][0]["C"] is not None:
-            # In a stream of two tasks the earlier classes have a history: their score when learned.
-            known = [(1, experiment.summary["tasks"][0]["C"]), *known]
         if len(known) > 1:
             lines.append(
                 tag("path", d=path([(x(t), y(v)) for t, v in known]), fill="none", stroke=colour,

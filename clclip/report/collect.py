@@ -191,6 +191,20 @@ def palette_colours(palette: str | None) -> Sequence[str]:
     return [to_hex(colour) for colour in colours]
 
 
+def curve(setting: Setting, experiment: Experiment, part: str) -> list[tuple[int, float]]:
+    """Return (task, value) of P, C or A after each task.
+
+    In a stream of two tasks the earlier classes have a history: P starts with their score when they
+    were learned.
+    """
+    tasks = experiment.summary["tasks"]
+    points = [(task["task"], task[part]) for task in tasks if task[part] is not None]
+    learned = tasks[0]["C"]
+    if part == "P" and len(setting.groups) == 2 == len(tasks) and points and learned is not None:
+        return [(1, learned), *points]
+    return points
+
+
 def best_before_last(experiment: Experiment) -> dict[str, float]:
     """Return each earlier class's best score before the last task, where it can be measured."""
     tasks, groups = experiment.summary["tasks"], experiment.summary["groups"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clclip.files import replacing
-from clclip.report.collect import Setting
+from clclip.report.collect import Setting, curve
 from clclip.report.heatmap import heatmap
 from clclip.report.table import PARTS
 
@@ -39,9 +39,7 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
     }
     written = []
     with matplotlib.rc_context(look):
-        for setting in settings:
-            stem = f"{setting.first['kind']}_{setting.title}"
-            stem = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_").lower()[:80]
+        for setting, stem in zip(settings, stems(settings), strict=True):
             for name, figure in (("curves", _curves(setting)), ("classes", _classes(setting))):
                 path = folder / f"{stem}_{name}.{kind}"
                 extra = {"metadata": {"Date": None}} if kind == "svg" else {}
@@ -49,6 +47,17 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
                     figure.savefig(temporary, format=kind, dpi=dpi, bbox_inches="tight", **extra)
                 written.append(path)
     return written
+
+
+def stems(settings: Sequence[Setting]) -> list[str]:
+    """Return one file name stem per setting, all different."""
+    found: list[str] = []
+    for setting in settings:
+        words = f"{setting.first['kind']}_{setting.first.get('dataset') or 'data'}_{setting.sizes}"
+        stem = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()[:80]
+        number = 1 + sum(other.startswith(stem) for other in found)
+        found.append(stem if number == 1 else f"{stem}_setting{number}")
+    return found
 
 
 def _curves(setting: Setting):
@@ -63,14 +72,16 @@ def _curves(setting: Setting):
         axis.set_xticks(ticks if len(ticks) <= 10 else ticks[:: -(-len(ticks) // 10)])
         axis.set_xlim(0.7, len(setting.groups) + 0.3)
         for place, experiment in enumerate(setting.experiments):
-            rows = [task for task in experiment.summary["tasks"] if task[part] is not None]
+            points = curve(setting, experiment, part)
             if experiment.joint:
-                for row in rows:
-                    axis.axhline(row[part], color=experiment.colour, linestyle=":",
+                for _, value in points:
+                    axis.axhline(value, color=experiment.colour, linestyle=":",
                                  label=experiment.label)  # fmt: skip
                 continue
+            if not points:
+                continue
             axis.plot(
-                [row["task"] for row in rows], [row[part] for row in rows],
+                *zip(*points, strict=True),
                 color=experiment.colour, marker=MARKERS[place % 5], linestyle=DASHES[place % 5],
                 label=experiment.label,
             )  # fmt: skip

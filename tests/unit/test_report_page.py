@@ -16,8 +16,8 @@ import report_world as world
 from PIL import Image
 
 from clclip.errors import InputError
-from clclip.report import cost_maps, gallery, page, table, timing
-from clclip.report.collect import load, retention
+from clclip.report import charts, cost_maps, gallery, page, table, timing
+from clclip.report.collect import curve, load, retention
 from clclip.report.heatmap import heatmap
 from clclip.report.why import why
 
@@ -289,7 +289,28 @@ def test_figures_lie_beside(made):
     assert len(names) == 4
     for path in (made["out"].parent / "figures").iterdir():
         ElementTree.parse(path)
-    assert "detection_zoo_3_3_classes_curves.svg" in names
+    assert "detection_zoo_3_3_curves.svg" in names
+
+
+def test_figures_of_like_settings_have_different_names(copy):
+    from clclip.report.figures import stems
+
+    _, paths = copy
+    summary = json.loads(paths[0].read_text())
+    paths[0].write_text(json.dumps(summary | {"metric": "AP[.50:.95]"}))
+    names = stems(load(paths))
+    assert len(set(names)) == 3
+
+
+def test_curves_of_two_tasks_start_where_classes_were_learned(made):
+    setting = load(made["paths"])[0]
+    tasks = setting.experiments[0].summary["tasks"]
+    points = curve(setting, setting.experiments[0], "P")
+    assert points == [(1, tasks[0]["C"]), (2, tasks[1]["P"])]
+    assert curve(setting, setting.upper, "P") == [(1, setting.upper.summary["final"]["P"])]
+    longer = load(made["paths"])[1]
+    assert [task for task, _ in curve(longer, longer.experiments[0], "P")] == [2, 3]
+    ElementTree.fromstring(charts.curves(setting, "P"))
 
 
 def test_png_figures(made, tmp_path):
