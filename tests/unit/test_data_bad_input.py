@@ -1,4 +1,4 @@
-"""Bad data sets: each is one line with what, where and what would be right; old outputs stay untouched."""
+"""Bad data sets: one line with what, where and what would be right; old outputs stay."""
 
 import shutil
 
