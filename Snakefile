@@ -10,17 +10,17 @@ min_version("9.20")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/tasks.smk"
-include: "workflow/rules/summary.smk"
-
-
 wildcard_constraints:
     experiment=r"[^/]+",
     seed=r"\d+",
     task=r"\d+",
     split="train|test",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/tasks.smk"
+include: "workflow/rules/summary.smk"
 
 
 localrules:

@@ -30,6 +30,7 @@ FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
 }
+RESERVED = ("figures", "report.html", "report.log", "summary.csv", "table.txt")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -213,6 +214,8 @@ class Experiment(Strict):
     def _name(cls, value: str | None) -> str | None:
         if value is not None and not NAME.fullmatch(value):
             raise ValueError(f"name {value!r} must be letters, digits, '_', '.', '-' (at most 100)")
+        if value in RESERVED:
+            raise ValueError(f"name {value!r} is a file's of results/; choose another")
         return value
 
     @field_validator("tasks")

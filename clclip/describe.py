@@ -41,6 +41,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     planned = add_experiment(plan, experiment, chosen, base, path, present=False)
     data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
     counts = _image_counts(data)
+    _check_images(data, path)
     return {
         "name": planned.name,
         "file": str(path),
@@ -112,6 +113,26 @@ def _image_counts(data: dict[str, Any]) -> dict[str, int] | None:
     from clclip.data.version import plan_facts
 
     return {split: len(names) for split, names in plan_facts(data)["images"].items()} or None
+
+
+def _check_images(data: dict[str, Any], where: object) -> None:
+    """Raise InputError if images of a COCO or VOC data set are missing; nothing is decoded."""
+    if data["id"].endswith("-missing") or data["format"] not in ("coco", "voc"):
+        return
+    from clclip.data import coco, voc
+    from clclip.data.version import plan_facts
+
+    if data.get("download"):
+        return
+    for split, names in plan_facts(data)["images"].items():
+        if data["format"] == "coco":
+            home = coco.image_folder(data, split, names[0] if names else None)
+        else:
+            home = voc.devkit_folder(data) / "JPEGImages"
+        absent = [name for name in names if not (home / name).is_file()]
+        if absent and data["on_bad_image"] == "fail":
+            what = f"{len(absent)} of {len(names)} {split} images are missing, e.g. {absent[0]!r}"
+            raise InputError(what, f"{where}: {home}", "all images, or data.on_bad_image: skip")
 
 
 def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from clclip.config import NAME, Experiment
+from clclip.config import Experiment
 from clclip.errors import InputError, nearest
 from clclip.validation import parse
 
@@ -121,10 +121,8 @@ def read_experiment(path: Path) -> tuple[Experiment, Path]:
         InputError: if anything in the file or its bases is wrong.
     """
     values, folder = _with_bases(path, ())
-    experiment = parse(Experiment, values, str(path))
-    name = experiment.name or path.stem
-    if not NAME.fullmatch(name):
-        raise InputError(f"name {name!r}", path, "letters, digits, '_', '.', '-'")
+    experiment = parse(Experiment, {"name": path.stem} | values, str(path))
+    name = str(experiment.name)
     shipped = shipped_folder() / f"{name}.yaml"
     if name in shipped_names() and path.resolve() != shipped.resolve():
         raise InputError(f"name {name!r} is a shipped experiment's", path, "another name")
