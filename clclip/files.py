@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", path, "an existing JSON file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # not UTF-8, not JSON, or a number beyond all bounds
         raise InputError(f"not JSON ({error})", path, "a complete JSON file in UTF-8") from None
     except RecursionError:
         raise InputError("JSON nested too deeply", path, "a flat JSON file") from None

@@ -18,8 +18,8 @@ class Batch:
         taps: per level (B, C, h, w), the outputs of some blocks of the tower.
         dense: (B, d, h, w) dense tokens, unit norm.
         canvas: canvas size and the extent of each image's content.
-        targets: per image "boxes" (G, 4) xyxy on the canvas, "labels" (G,) index of the CURRENT class, "ignore" (I, 4);
-            empty at inference.
+        targets: per image "boxes" (G, 4) xyxy on the canvas, "labels" (G,) index of the CURRENT
+            class, "ignore" (I, 4); empty at inference.
         generators: one per image, for every random draw about that image.
     """
 

@@ -38,8 +38,8 @@ PAIR_CHUNK = 2048  # pairs per expert call; fixed, so that results do not depend
 class ClClip(nn.Module):
     """CL-CLIP over the class groups of tasks 1..t.
 
-    Task i's experts (``banks[i - 1]``) read the features of one path. With ``shared: adapters`` every task has a path of
-    its own, otherwise all banks read ``paths[0]``.
+    Task i's experts (``banks[i - 1]``) read the features of one path. With ``shared: adapters``
+    every task has a path of its own, otherwise all banks read ``paths[0]``.
 
     Args:
         width: channels of the taps.
@@ -120,9 +120,7 @@ class ClClip(nn.Module):
         background = cost_volume(dense, self.background) if self.gate.kind == "softmax" else None
         return cost, self.gate(cost, background)
 
-    def pathways(
-        self, dense: Tensor, classes: slice, boxes: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def pathways(self, dense: Tensor, classes: slice, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the gate in each region (R, K, 7, 7) and the prior (R, K), the mean cost in it."""
         cost, gate = self.gates(dense, classes)
         prior = pool_maps(cost, boxes, self.stride).mean((2, 3))
@@ -239,15 +237,13 @@ class ClClip(nn.Module):
         labels = torch.cat([target["labels"] for target in batch.targets])
         cost = cost_volume(batch.dense, self.text[classes])
         prior = pool_maps(cost, boxes, self.stride).mean((2, 3))
-        return [
-            prior[labels == k, k] for k in range(classes.stop - classes.start)
-        ]
+        return [prior[labels == k, k] for k in range(classes.stop - classes.start)]
 
     # ---- inference --------------------------------------------------------------------------
 
     @torch.no_grad()
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return detections per image (boxes on the canvas, labels = columns of the seen classes)."""
+        """Return detections per image; boxes on the canvas, labels = columns of seen classes."""
         candidates = []
         base = None
         for index, path in enumerate(self.paths):
@@ -263,8 +259,7 @@ class ClClip(nn.Module):
         results = []
         for n in range(len(batch.canvas.image_sizes)):
             boxes, scores, columns = (
-                torch.cat([part[n] for part in parts])
-                for parts in zip(*candidates, strict=True)
+                torch.cat([part[n] for part in parts]) for parts in zip(*candidates, strict=True)
             )
             results.append(
                 select_detections(
@@ -285,7 +280,9 @@ class ClClip(nn.Module):
         classes = self.classes_of(task)
         bank = self.banks[task if self.switches.experts else min(task, len(self.banks) - 1)]
         gates, prior = self.pathways(batch.dense, classes, proposals)
-        threshold = bank.threshold if self.switches.experts else bank.threshold.expand(prior.shape[1])
+        threshold = (
+            bank.threshold if self.switches.experts else bank.threshold.expand(prior.shape[1])
+        )
         region, column = routed_pairs(
             prior, threshold, self.switches.route, self.switches.route_cap
         )

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from clclip.clip.features import FeatureStore
 from clclip.detection.batch import Batch
+from clclip.detection.online import OnlineFeatures
 from clclip.detection.proposals import canvas_list
+from clclip.detection.views import View, jittered, letterboxed
 from clclip.errors import InputError
 from clclip.files import read_json
 from clclip.training.seeds import generator
@@ -75,23 +77,24 @@ def _labelled(
 
 
 class FeatureBatches:
-    """Batches for training and prediction, read from a feature store.
+    """Batches for training and prediction.
 
     Args:
         images: the labelled images.
-        store: frozen features of (at least) these images.
+        source: where frozen features come from: a store, or the tower as it goes.
         stream: what the random draws are seeded by: (experiment seed, task).
-        flip: flip images at random in training.
+        augment: "none", "flip" (mirrored at random) or "lsj" (large-scale jitter besides).
     """
 
     def __init__(
         self,
         images: Sequence[LabelledImage],
-        store: FeatureStore,
+        source: FeatureStore | OnlineFeatures,
         stream: tuple[int, int] = (0, 0),
-        flip: bool = False,
+        augment: str = "none",
     ) -> None:
-        self.images, self.store, self.stream, self.flip = images, store, stream, flip
+        self.images, self.source, self.stream = images, source, stream
+        self.augment = augment
 
     def order(self, epoch: int) -> list[int]:
         """Return the order of the images in an epoch."""
@@ -102,47 +105,42 @@ class FeatureBatches:
         """Return the batch of the images ``members`` (indices) as seen in ``epoch``."""
         images = [self.images[i] for i in members]
         draws = [generator(*self.stream, "image", epoch, image.image_id) for image in images]
-        flips = [self.flip and bool(torch.rand((), generator=d) < 0.5) for d in draws]
-        return self._batch(images, flips, draws)
+        return self._batch(images, list(map(self._view, images, draws)), draws)
 
     def plain(self, members: Sequence[int]) -> Batch:
-        """Return the images ``members`` unflipped, with targets."""
+        """Return the images ``members`` as they are, with targets."""
         images = [self.images[i] for i in members]
-        return self._batch(images, [False] * len(images), [])
+        return self._batch(images, [self.letterboxed(image) for image in images], [])
+
+    def letterboxed(self, image: LabelledImage) -> View:
+        """Return the view of a whole image."""
+        return letterboxed(image.width, image.height, self.source.size)
+
+    def _view(self, image: LabelledImage, draws: torch.Generator) -> View:
+        flip = self.augment != "none" and bool(torch.rand((), generator=draws) < 0.5)
+        size = (image.width, image.height, self.source.size)
+        return jittered(*size, flip, draws) if self.augment == "lsj" else letterboxed(*size, flip)
 
     def _batch(
         self,
         images: Sequence[LabelledImage],
-        flips: Sequence[bool],
+        views: Sequence[View],
         draws: Sequence[torch.Generator],
     ) -> Batch:
-        features = self.store.read([image.image_id for image in images], flips)
-        targets = [
-            _target(image, self.scale(image), flip)
-            for image, flip in zip(images, flips, strict=True)
-        ]
-        extents = torch.tensor(
-            [[round(i.height * self.scale(i)), round(i.width * self.scale(i))] for i in images]
-        )
-        side = self.store.size
+        ids = [image.image_id for image in images]
+        if isinstance(self.source, FeatureStore):
+            features = self.source.read(ids, [view.flip for view in views])
+        else:
+            features = self.source.read(ids, views)
+        targets = [_target(image, view) for image, view in zip(images, views, strict=True)]
+        extents = torch.tensor([[view.height, view.width] for view in views])
+        side = self.source.size
         canvas = canvas_list(len(images), (side, side), extents)
         return Batch(features.taps, features.dense, canvas, targets, draws)
 
-    def scale(self, image: LabelledImage) -> float:
-        """Return canvas pixels per image pixel."""
-        return self.store.size / max(image.width, image.height)
 
-
-def _target(image: LabelledImage, scale: float, flip: bool) -> dict[str, Tensor]:
-    """Return an image's labels on the canvas."""
-    boxes, ignore = image.boxes * scale, image.ignore * scale
-    if flip:
-        boxes, ignore = (_flipped(b, image.width * scale) for b in (boxes, ignore))
-    return {"boxes": boxes, "labels": image.labels, "ignore": ignore}
-
-
-def _flipped(boxes: Tensor, width: float) -> Tensor:
-    """Return boxes (N, 4) xyxy mirrored in content of ``width`` px."""
-    return torch.stack(
-        [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
-    )
+def _target(image: LabelledImage, view: View) -> dict[str, Tensor]:
+    """Return an image's labels on the canvas; boxes cut to less than a pixel are gone."""
+    boxes, ignore = view.boxes(image.boxes), view.boxes(image.ignore)
+    kept, zones = (((b[:, 2:] - b[:, :2]) >= 1).all(1) for b in (boxes, ignore))
+    return {"boxes": boxes[kept], "labels": image.labels[kept], "ignore": ignore[zones]}

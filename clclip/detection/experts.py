@@ -1,7 +1,7 @@
 """The expert bank: one small convolutional network per class, stacked, over (region, class) pairs.
 
-Work is a list of pairs sorted by class. Each class present takes one slice of the stacked weights, so time and memory
-follow the pairs, not the number of classes.
+Work is a list of pairs sorted by class. Each class present takes one slice of the stacked weights,
+so time and memory follow the pairs, not the number of classes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class ExpertBank(nn.Module):
     """Experts E_c of some classes: 3x3 convolutions, then a linear score (CL-CLIP, item 4).
 
     Args:
-        names: class names; expert k belongs to names[k] and is initialised from the seed and the NAME, so that it does
-            not depend on which other classes exist.
+        names: class names; expert k belongs to names[k] and is initialised from the seed and the
+            NAME, so that it does not depend on which other classes exist.
         channels: channels of the region features.
         width: channels inside an expert.
         depth: number of 3x3 convolutions.

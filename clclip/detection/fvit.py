@@ -14,7 +14,7 @@ from clclip.detection.switches import DetectionSwitches
 
 
 class TextClassifier(nn.Module):
-    """Region vectors against class texts: logit = tau * cos(z, t_c), and a learned background column.
+    """Region vectors against class texts, logit = tau * cos(z, t_c), and learned background.
 
     Args:
         width: width of the region vectors.
@@ -74,9 +74,7 @@ class FViT(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the named losses of a batch."""
         levels = self.path.levels(batch.taps)
-        proposals, losses = self.path.propose(
-            levels, batch.canvas, batch.targets, batch.generators
-        )
+        proposals, losses = self.path.propose(levels, batch.canvas, batch.targets, batch.generators)
         s = self.switches
         sampled = sample_regions(
             proposals, batch.targets, batch.generators, s.roi_batch, s.roi_positive
@@ -94,7 +92,7 @@ class FViT(nn.Module):
 
     @torch.no_grad()
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return detections per image (boxes on the canvas, labels = columns of the seen classes)."""
+        """Return detections per image; boxes on the canvas, labels = columns of seen classes."""
         levels = self.path.levels(batch.taps)
         proposals, _ = self.path.propose(levels, batch.canvas)
         vectors = self.path.vectors(self.path.regions(levels, proposals, batch.canvas))
@@ -125,7 +123,7 @@ class FViT(nn.Module):
         return results
 
     def _fuse(self, scores: Tensor, dense: Tensor, boxes: list[Tensor]) -> Tensor:
-        """Return p_det^(1-a) * p_clip^a (F-ViT, section 1.4), p_clip at F-ViT's temperature of 75."""
+        """Return p_det^(1-a) * p_clip^a as F-ViT does at test time, p_clip at temperature 75."""
         pooled = functional.normalize(pool_maps(dense, boxes, self.stride).mean((2, 3)), dim=-1)
         clip = (75.0 * pooled @ self.text.T).softmax(-1)
         a = self.switches.fusion

@@ -1,7 +1,7 @@
 """The gate: the cost volume squashed to [0, 1] (CL-CLIP, item 2).
 
-The gate of a class depends on the image and on that class's text alone, never on other task classes, so adding a class
-leaves every other gate as it was.
+The gate of a class depends on the image and on that class's text alone, never on other task
+classes, so adding a class leaves every other gate as it was.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Gate(nn.Module):
     """Squashes the cost volume; its few parameters are learned in task 1 and then frozen.
 
     Args:
-        kind: "sigmoid" (a * (S - b)), "minmax" (per image and class), "softmax" (against fixed background prompts) or
-            "off" (1 everywhere: no decoupling).
+        kind: "sigmoid" (a * (S - b)), "minmax" (per image and class), "softmax" (against fixed
+            background prompts) or "off" (1 everywhere: no decoupling).
         refiner: refine the cost volume first.
     """
 
@@ -59,7 +59,7 @@ class Gate(nn.Module):
         self.log_slope.copy_(torch.log(2.0 / cost.std().clamp(min=1e-4)))
 
     def score(self, prior: Tensor) -> Tensor:
-        """Return the frozen CLIP's score in [0, 1] of regions from their prior (a sigmoid, item 8)."""
+        """Return the frozen CLIP's score in [0, 1] of regions from their prior (item 8)."""
         return torch.sigmoid(self.log_slope.exp() * (prior - self.middle))
 
     def forward(self, cost: Tensor, background: Tensor | None = None) -> Tensor:

@@ -37,9 +37,7 @@ def expert_box_loss(
     positive = target > 0
     boxes = torch.cat(sampled.boxes)
     wanted = CODER.encode_single(sampled.matched[region[positive]], boxes[region[positive]])
-    loss = functional.smooth_l1_loss(
-        deltas[positive].float(), wanted, beta=1 / 9, reduction="sum"
-    )
+    loss = functional.smooth_l1_loss(deltas[positive].float(), wanted, beta=1 / 9, reduction="sum")
     return loss / max(len(boxes), 1)
 
 
@@ -76,7 +74,8 @@ def map_orthogonality(
     """Return L_orth on the maps that the gates admit: mean_channels |P_0| * gate.
 
     Args:
-        finest: (B, C, H, W) finest pyramid level; the gradient flows through it, because gates are frozen.
+        finest: (B, C, H, W) finest pyramid level; the gradient flows through it, because gates are
+            frozen.
         gate: (B, K, h, w) gates of ALL seen classes.
         labels: per image the current-class indices of its objects.
         offset: number of previous classes.

@@ -21,7 +21,8 @@ def orthogonality_loss(own: Tensor, other: Tensor) -> Tensor:
 
     Args:
         own: (N, H, W) responses of the labelled classes.
-        other: (N, H, W) responses of the other class of each pair; detach those of previous classes.
+        other: (N, H, W) responses of the other class of each pair; detach those of previous
+            classes.
 
     Returns:
         a scalar; 0 without pairs.

@@ -20,8 +20,9 @@ def training_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Choose positives and sampled negatives of the current classes.
 
-    A background region teaches the ``negatives`` classes that its prior suggests most, and one at random; a positive
-    region teaches its own class and four times as many negatives, because telling classes apart is learned there.
+    A background region teaches the ``negatives`` classes that its prior suggests most, and one at
+    random; a positive region teaches its own class and four times as many negatives, because
+    telling classes apart is learned there.
 
     Args:
         labels: (R,) index of the current class, or negative for background.
@@ -56,8 +57,9 @@ def routed_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Choose the pairs scored at inference.
 
-    With ``route: prior`` a pair is scored if its prior exceeds its class's own fixed threshold, so no class competes
-    with another for a slot (CL-CLIP, fast experts). ``cap`` breaks that on purpose and is off by default.
+    With ``route: prior`` a pair is scored if its prior exceeds its class's own fixed threshold, so
+    no class competes with another for a slot (CL-CLIP, fast experts). ``cap`` breaks that on
+    purpose and is off by default.
 
     Args:
         prior: (R, K).

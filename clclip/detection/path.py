@@ -1,4 +1,4 @@
-"""The shared path: pyramid, proposals, region features and box regression, shared by all classes."""
+"""The shared path: pyramid, proposals, region features and box regression of all classes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class SharedPath(nn.Module):
     def levels(
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None
     ) -> OrderedDict[str, Tensor]:
-        """Return the pyramid levels of the taps; ``base`` is for paths that build on another one."""
+        """Return the pyramid levels; ``base`` is for paths that build on another one."""
         return self.pyramid(taps)
 
     def start_from(self, path: SharedPath) -> None:

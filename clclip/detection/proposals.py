@@ -1,4 +1,4 @@
-"""Class-agnostic region proposals: torchvision's RPN with per-image sampling seeds and ignore zones."""
+"""Class-agnostic proposals: torchvision's RPN with per-image sampling and ignore zones."""
 
 from __future__ import annotations
 
@@ -126,7 +126,8 @@ def canvas_list(batch: int, size: tuple[int, int], extents: Tensor) -> ImageList
     Args:
         batch: number of images.
         size: (height, width) of the canvas.
-        extents: (B, 2) height and width of the image content on the canvas; proposals are clipped to it.
+        extents: (B, 2) height and width of the image content on the canvas; proposals are clipped
+            to it.
     """
     blank = torch.zeros(1, device=extents.device).expand(batch, 3, *size)  # holds no memory
     return ImageList(blank, [(int(h), int(w)) for h, w in extents.tolist()])

@@ -40,7 +40,8 @@ def sample_regions(
 
     Args:
         proposals: (N_i, 4) xyxy per image.
-        targets: per image "boxes" (G, 4), "labels" (G,) index of the current class, "ignore" (I, 4).
+        targets: per image "boxes" (G, 4), "labels" (G,) index of the current class, "ignore" (I,
+            4).
         generators: one per image.
         size: regions per image.
         positive: largest share of positives.
@@ -88,9 +89,7 @@ def box_loss(deltas: Tensor, sampled: SampledRegions) -> Tensor:
     positive = sampled.labels >= 0
     boxes = torch.cat(sampled.boxes)
     wanted = CODER.encode_single(sampled.matched[positive], boxes[positive])
-    loss = functional.smooth_l1_loss(
-        deltas[positive].float(), wanted, beta=1 / 9, reduction="sum"
-    )
+    loss = functional.smooth_l1_loss(deltas[positive].float(), wanted, beta=1 / 9, reduction="sum")
     return loss / max(len(boxes), 1)
 
 

@@ -11,16 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clclip.clip.features import FeatureStore
 from clclip.detection.build import build_detector
 from clclip.detection.clclip import ClClip
 from clclip.detection.dataset import FeatureBatches, read_labels
 from clclip.detection.fvit import FViT
+from clclip.detection.online import open_features
 from clclip.detection.weights import file_digest, load_chain, save_weights
 from clclip.files import read_json, write_json
 from clclip.task_file import (
     current_classes,
-    features_dir,
     read_task,
     seen_classes,
     task_folders,
@@ -42,13 +41,13 @@ def train(task_file: Path, resources: Path) -> None:
     task, folder = read_task(task_file), task_file.parent
     previous = [path / "weights.safetensors" for path in task_folders(task_file)[:-1]]
     digest = file_digest(task_file, folder / "train.json", *previous)
-    store = FeatureStore(features_dir(task, "train", resources))
+    source = open_features(task, "train", resources, folder / "train.json")
     images = read_labels(folder / "train.json", current_classes(task))
     training = task["training"]
     batches = FeatureBatches(
-        images, store, (task["seed"], task["task"]), flip=training["augment"] == "flip"
+        images, source, (task["seed"], task["task"]), augment=training["augment"]
     )
-    model = build_detector(task, resources, store.width, store.stride)
+    model = build_detector(task, resources, source.width, source.stride)
     if previous:
         load_chain(model, previous, may_lack=_new_names(model, task["task"]))
     model.begin_task()
@@ -125,9 +124,16 @@ def _set_thresholds(model: ClClip, batches: FeatureBatches) -> None:
     model.banks[-1].set_thresholds(priors, model.switches.route_recall)
 
 
-def load_detector(task_file: Path, resources: Path, store: FeatureStore) -> FViT | ClClip:
-    """Return the detector after a finished task, in eval mode, frozen."""
-    model = build_detector(read_task(task_file), resources, store.width, store.stride)
+def load_detector(task_file: Path, resources: Path, width: int, stride: float) -> FViT | ClClip:
+    """Return the detector after a finished task, in eval mode, frozen.
+
+    Args:
+        task_file: task.json of the task; the weights of tasks 1..t lie in its siblings.
+        resources: folder of text embeddings.
+        width: channels of the tower's taps.
+        stride: pixels per token of the tower.
+    """
+    model = build_detector(read_task(task_file), resources, width, stride)
     load_chain(model, [path / "weights.safetensors" for path in task_folders(task_file)])
     return model.eval().requires_grad_(False)
 
@@ -135,17 +141,18 @@ def load_detector(task_file: Path, resources: Path, store: FeatureStore) -> FViT
 def predict(task_file: Path, resources: Path) -> None:
     """Detect on all test images of a task; write predictions.json beside its task file."""
     task, folder = read_task(task_file), task_file.parent
-    store = FeatureStore(features_dir(task, "test", resources))
-    model = load_detector(task_file, resources, store)
+    source = open_features(task, "test", resources, folder / "test.json")
+    model = load_detector(task_file, resources, source.width, source.stride)
     images = read_labels(folder / "test.json", [])
     categories = {c["name"]: c["id"] for c in read_json(folder / "test.json")["categories"]}
     ids = [categories[name] for name in seen_classes(task)]
-    batches = FeatureBatches(images, store)
+    batches = FeatureBatches(images, source)
     results: list[dict[str, Any]] = []
     for start in range(0, len(images), PREDICT_BATCH):
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
         for i, found in zip(members, model.detect(batches.plain(members)), strict=True):
-            results += coco_results(images[i].image_id, found, ids, batches.scale(images[i]))
+            scale = batches.letterboxed(images[i]).scale
+            results += coco_results(images[i].image_id, found, ids, scale)
         logger.info("predicted %d of %d images", members[-1] + 1, len(images))
     write_json(folder / "predictions.json", results)
 

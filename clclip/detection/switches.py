@@ -20,7 +20,7 @@ class DetectionSwitches(BaseModel):
     # The shared path: pyramid, proposals, RoI layers, box regression
     scales: tuple[float, ...] = Field(
         (2.0, 1.0, 0.5),
-        description="Resampling of each pyramid level against the token grid (F-ViT: 4, 2, 1, 0.5).",
+        description="Resampling of each level against the token grid (F-ViT: 4, 2, 1, 0.5).",
     )
     channels: int = Field(64, ge=8, description="Channels of the pyramid (F-ViT: 256).")
     extra_level: bool = Field(

@@ -29,7 +29,9 @@ def file_digest(*paths: Path) -> str:
                 total.update(hashlib.file_digest(handle, "sha256").digest())
         except OSError as error:
             reason = error.strerror or str(error)
-            raise InputError(f"cannot be read ({reason})", path, "the output of an earlier stage")
+            raise InputError(
+                f"cannot be read ({reason})", path, "an earlier stage's output"
+            ) from None
     return total.hexdigest()
 
 
@@ -49,7 +51,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
             return tensors, dict(stored.metadata() or {})
     except FileNotFoundError:
         raise InputError("no such file", path, "the weights of a finished task") from None
@@ -68,7 +70,8 @@ def load_chain(model: nn.Module, paths: Iterable[Path], *, may_lack: Iterable[st
         may_lack: names that no file needs to hold: what the next task is about to make.
 
     Raises:
-        InputError: if a tensor is missing, unknown or of another shape: weights of another configuration.
+        InputError: if a tensor is missing, unknown or of another shape: weights of another
+            configuration.
     """
     wanted = model.state_dict()
     found: dict[str, Tensor] = {}

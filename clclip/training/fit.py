@@ -45,7 +45,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def learning_rate_factor(step: int, settings: FitSettings) -> float:
-    """Return the factor on the learning rate at 0-based ``step``: linear warm-up, then the schedule."""
+    """Return the factor on the learning rate at 0-based ``step``: warm-up, then schedule."""
     if step < settings.warmup_steps:
         return (step + 1) / (settings.warmup_steps + 1)
     if settings.schedule == "constant":
@@ -71,8 +71,9 @@ def fit(
 
     Args:
         parameters: what is trained, by name; everything else stays bit-equal.
-        losses_at: called with the 0-based step; returns the named, already weighted losses. It must depend on the step
-            alone (see ``seeds.py``), so that a resumed run repeats the uninterrupted one.
+        losses_at: called with the 0-based step; returns the named, already weighted losses. It
+            must depend on the step alone (see ``seeds.py``), so that a resumed run repeats the
+            uninterrupted one.
         settings: the numbers.
         label: for the progress bar.
         resume: folder of the resume state.
@@ -81,7 +82,8 @@ def fit(
         listener: receives each history row.
 
     Returns:
-        the history. The resume state stays until the caller has written its outputs (``remove_state``).
+        the history. The resume state stays until the caller has written its outputs
+        (``remove_state``).
 
     Raises:
         RuntimeError: if a loss is not finite.

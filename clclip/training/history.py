@@ -1,4 +1,4 @@
-"""What a training run tells while it runs: history.csv, a bar on a terminal, plain lines in a log file."""
+"""What a training run tells while it runs: history.csv, a bar, plain lines in a log file."""
 
 from __future__ import annotations
 

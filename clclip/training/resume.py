@@ -1,7 +1,8 @@
 """Exact resume: everything that a killed training run needs to go on as if nothing had happened.
 
-The state lies in ``resume/`` beside the outputs, not among them, because Snakemake deletes the outputs of a failed job.
-Random numbers need no state (see ``seeds.py``): the step decides every draw.
+The state lies in ``resume/`` beside the outputs, not among them, because Snakemake deletes the
+outputs of a failed job. Random numbers need no state (see ``seeds.py``): the step decides every
+draw.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def save_state(
 
     Args:
         folder: the ``resume`` folder of the task.
-        digest: digest of everything that decides the run (task.json, its inputs); another digest starts afresh.
+        digest: digest of everything that decides the run (task.json, its inputs); another digest
+            starts afresh.
         step: number of finished optimizer steps.
         parameters: the trained parameters by name, in the optimizer's order.
         optimizer: the optimizer; its per-parameter tensors are stored.
@@ -60,8 +62,8 @@ def load_state(
     """Restore parameters and optimizer in place.
 
     Returns:
-        the number of finished steps and the history rows; ``(0, [])`` if there is nothing to resume from, or if the
-        state belongs to other settings, which is said in the log.
+        the number of finished steps and the history rows; ``(0, [])`` if there is nothing to
+        resume from, or if the state belongs to other settings, which is said in the log.
     """
     path = folder / "state.safetensors"
     if not path.exists():
@@ -69,7 +71,7 @@ def load_state(
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     except (SafetensorError, OSError) as error:
         logger.warning("the resume state %s cannot be read (%s): starting afresh", path, error)
         return 0, []

@@ -1,8 +1,8 @@
 """Random numbers without hidden state.
 
-Every random draw comes from a generator that is seeded by what it is for: (experiment seed, task, purpose, ...). So one
-task alone reproduces, a resumed run needs no stored generator state, and the draws of an image do not depend on which
-other images are in its batch.
+Every random draw comes from a generator that is seeded by what it is for: (experiment seed, task,
+purpose, ...). So one task alone reproduces, a resumed run needs no stored generator state, and the
+draws of an image do not depend on which other images are in its batch.
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ def derive_seed(*purpose: int | str) -> int:
 
 
 def generator(*purpose: int | str) -> torch.Generator:
-    """Return a CPU generator seeded by ``purpose``, e.g. ``generator(seed, task, "order", epoch)``."""
+    """Return a CPU generator seeded by ``purpose``: ``generator(seed, task, "order", epoch)``."""
     return torch.Generator().manual_seed(derive_seed(*purpose))

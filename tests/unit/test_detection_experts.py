@@ -77,20 +77,29 @@ def test_thresholds_keep_the_asked_share_of_a_class_and_no_class_sees_another():
     assert again.threshold[0] == bank.threshold[0]
 
 
+def routed(prior, threshold):
+    region, column = routed_pairs(prior, threshold, "prior")
+    return set(zip(region.tolist(), column.tolist(), strict=True))
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 8), st.integers(1, 6), st.integers(0, 99))
 def test_routing_keeps_a_classs_pairs_when_classes_are_added(regions, classes, seed):
     draws = torch.Generator().manual_seed(seed)
     prior = torch.rand(regions, classes + 2, generator=draws)
     threshold = torch.rand(classes + 2, generator=draws)
-    few = set(zip(*map(torch.Tensor.tolist, routed_pairs(prior[:, :classes], threshold[:classes], "prior")), strict=True))
+    few = set(
+        zip(
+            *map(
+                torch.Tensor.tolist, routed_pairs(prior[:, :classes], threshold[:classes], "prior")
+            ),
+            strict=True,
+        )
+    )
     many = set(zip(*map(torch.Tensor.tolist, routed_pairs(prior, threshold, "prior")), strict=True))
     assert {pair for pair in many if pair[1] < classes} == few
     assert few == {
-        (r, c)
-        for r in range(regions)
-        for c in range(classes)
-        if prior[r, c] > threshold[c]
+        (r, c) for r in range(regions) for c in range(classes) if prior[r, c] > threshold[c]
     }
     region, column = routed_pairs(prior, threshold, "all")
     assert len(region) == regions * (classes + 2)
@@ -144,7 +153,9 @@ def test_pooling_reads_the_box_on_the_canvas():
 def test_orthogonality_is_zero_for_disjoint_and_one_for_equal_responses():
     checker = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     stripes = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
-    assert orthogonality_loss(checker[None], checker[None] * 5 + 3).item() == pytest.approx(1, abs=1e-4)
+    assert orthogonality_loss(checker[None], checker[None] * 5 + 3).item() == pytest.approx(
+        1, abs=1e-4
+    )
     assert orthogonality_loss(checker[None], stripes[None]).item() == pytest.approx(0, abs=1e-6)
     assert orthogonality_loss(torch.zeros(0, 2, 2), torch.zeros(0, 2, 2)) == 0
     # raw non-negative responses would have a cosine near one here: the mean must be removed

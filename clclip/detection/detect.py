@@ -1,0 +1,188 @@
+"""Detecting objects in images of one's own with a trained run (``clclip detect``)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from clclip.data.images import load_rgb
+from clclip.detection.batch import Batch
+from clclip.detection.online import OnlineFeatures
+from clclip.detection.proposals import canvas_list
+from clclip.detection.stages import load_detector
+from clclip.detection.views import letterboxed
+from clclip.errors import InputError, nearest
+from clclip.files import replacing, write_json
+from clclip.task_file import clip_dir, read_task, seen_classes
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+# Okabe and Ito: distinguishable with any colour vision
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+
+
+def detect(
+    run: Path,
+    images: Sequence[Path],
+    out: Path,
+    task: int | None = None,
+    classes: Sequence[str] | None = None,
+    threshold: float = 0.3,
+    resources: Path = Path("resources"),
+) -> list[dict]:
+    """Detect in images; write ``detections.json`` and one drawn PNG per image.
+
+    Args:
+        run: a folder ``results/EXPERIMENT/seedN``.
+        images: image files or folders of them.
+        out: folder of the results.
+        task: use the detector after this task; None: after the last trained one.
+        classes: report only these.
+        threshold: lowest score reported.
+        resources: the folder ``resources`` of the run's working directory.
+
+    Returns:
+        what detections.json holds: {"image", "class", "bbox": [x, y, width, height], "score"}.
+
+    Raises:
+        InputError: if the run, a class or an image is missing or wrong.
+    """
+    task_file = find_task(run, task)
+    plan = read_task(task_file)
+    if plan["kind"] != "detection":
+        raise InputError("a classification run", run, "a detection run (use `clclip classify`)")
+    names = seen_classes(plan)
+    for name in classes or ():
+        if name not in names:
+            what = f"class {name!r}{nearest(name, names)}"
+            raise InputError(what, "--classes", f"classes of the run: {', '.join(names)}")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
+    files = image_files(images)
+    features = plan["features"]
+    source = OnlineFeatures(
+        clip_dir(plan, resources),
+        dict(enumerate((path, True) for path in files)),
+        features["size"],
+        features["dense"],
+        features["taps"],
+    )
+    model = load_detector(task_file, resources, source.width, source.stride)
+    keep = [names.index(name) for name in (classes or names)]
+    answers: list[dict] = []
+    drawn: set[str] = set()
+    for number, path in enumerate(files):
+        picture = load_rgb(path)
+        found = _detect_one(model, source, number, picture.size)
+        chosen = (found["scores"] >= threshold) & torch.isin(found["labels"], torch.tensor(keep))
+        found = {name: value[chosen] for name, value in found.items()}
+        answers += _records(path, found, names)
+        _save(_draw(picture, found, names), out / _drawn_name(path, drawn))
+    write_json(out / "detections.json", answers, indent=1)
+    logger.info("%d objects in %d images: %s", len(answers), len(files), out)
+    return answers
+
+
+def find_task(run: Path, task: int | None) -> Path:
+    """Return the task.json of a trained task of a run; the last one by default.
+
+    Raises:
+        InputError: if the run has no such trained task.
+    """
+    trained = sorted(
+        int(path.parent.name.removeprefix("task"))
+        for path in run.glob("task*/weights.safetensors")
+        if path.parent.name.removeprefix("task").isdigit()
+    )
+    if not trained:
+        expected = "a folder results/EXPERIMENT/seedN of a finished run"
+        raise InputError("no trained task", run, expected)
+    if task is not None and task not in trained:
+        raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, trained))}")
+    return run / f"task{task or trained[-1]}" / "task.json"
+
+
+def image_files(given: Sequence[Path]) -> list[Path]:
+    """Return the images among files and folders, folders by name.
+
+    Raises:
+        InputError: if a path does not exist or there is no image at all.
+    """
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError("no such image", path, "an image file or a folder of images")
+    if not files:
+        where = ", ".join(map(str, given)) or "detect"
+        raise InputError("no images", where, f"files ending in {', '.join(sorted(SUFFIXES))}")
+    return files
+
+
+def _detect_one(
+    model: torch.nn.Module, source: OnlineFeatures, number: int, size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Return the detections of one image, boxes in its own pixels."""
+    view = letterboxed(*size, source.size)
+    features = source.read([number], [view])
+    extents = torch.tensor([[view.height, view.width]])
+    canvas = canvas_list(1, (source.size, source.size), extents)
+    found = model.detect(Batch(features.taps, features.dense, canvas))[0]
+    return {**found, "boxes": found["boxes"] / view.scale}
+
+
+def _records(path: Path, found: dict[str, Tensor], names: Sequence[str]) -> list[dict]:
+    rows = zip(
+        found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
+    )
+    return [
+        {
+            "image": str(path),
+            "class": names[label],
+            "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
+            "score": round(score, 5),
+        }
+        for (x0, y0, x1, y1), label, score in rows
+    ]
+
+
+def _draw(picture: Image.Image, found: dict[str, Tensor], names: Sequence[str]) -> Image.Image:
+    """Return the image with boxes and labels, enlarged if it is too small to read them."""
+    zoom = max(1, round(400 / max(picture.size)))
+    drawn = picture.resize((picture.width * zoom, picture.height * zoom))
+    pen = ImageDraw.Draw(drawn)
+    for box, label, score in zip(
+        found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
+    ):
+        colour = COLOURS[label % len(COLOURS)]
+        x0, y0, x1, y1 = (v * zoom for v in box)
+        pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=2)
+        text = f"{names[label]} {score:.2f}"
+        left, top, right, bottom = pen.textbbox((x0 + 2, max(0, y0 - 12)), text)
+        pen.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=colour)
+        pen.text((x0 + 2, max(0, y0 - 12)), text, fill="white")
+    return drawn
+
+
+def _drawn_name(path: Path, taken: set[str]) -> str:
+    """Return a file name that no other image of this call has."""
+    name, n = f"{path.stem}.png", 1
+    while name in taken:
+        n += 1
+        name = f"{path.stem}-{n}.png"
+    taken.add(name)
+    return name
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")

@@ -1,0 +1,55 @@
+"""One weights file and a card for a trained run (``clclip export``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import clclip
+from clclip.detection.detect import find_task
+from clclip.detection.weights import file_digest, read_weights, save_weights
+from clclip.files import read_json, write_json
+from clclip.task_file import read_task, seen_classes, task_folders
+
+
+def export(run: Path, out: Path, task: int | None = None) -> dict:
+    """Merge the weights of tasks 1..t into one safetensors file with a json card beside it.
+
+    Args:
+        run: a folder ``results/EXPERIMENT/seedN``.
+        out: the weights file, ``.safetensors``; the card is written to the same name with
+            ``.json``.
+        task: the model after this task; None: after the last trained one.
+
+    Returns:
+        the card: classes, tower, protocol, scores, digest, versions.
+
+    Raises:
+        InputError: if the run has no such task, or a file of it is damaged.
+    """
+    task_file = find_task(run, task)
+    plan = read_task(task_file)
+    merged = {}
+    for folder in task_folders(task_file):
+        tensors, _ = read_weights(folder / "weights.safetensors")
+        merged.update(tensors)
+    path = out if out.suffix == ".safetensors" else out.with_name(out.name + ".safetensors")
+    save_weights(path, merged, {"method": plan["method"], "classes": "\n".join(seen_classes(plan))})
+    scores = task_file.parent / "scores.json"
+    card = {
+        "classes": seen_classes(plan),
+        "groups": plan["groups"],
+        "kind": plan["kind"],
+        "method": plan["method"],
+        "seed": plan["seed"],
+        "task": plan["task"],
+        "clip": plan["clip"],
+        "features": plan.get("features"),
+        "training": plan["training"],
+        "switches": plan["switches"],
+        "scores": read_json(scores) if scores.exists() else None,
+        "weights": path.name,
+        "sha256": file_digest(path),
+        "versions": {"clclip": clclip.__version__},
+    }
+    write_json(path.with_suffix(".json"), card, indent=1)
+    return card

@@ -1,0 +1,87 @@
+"""Frozen features computed as training goes, where they are not cached (large towers, LSJ)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from clclip.clip.features import FeatureStore
+from clclip.detection.views import View, render
+from clclip.errors import InputError
+from clclip.files import read_json
+from clclip.task_file import clip_dir, features_dir
+
+if TYPE_CHECKING:  # open_clip takes seconds to import: only where a tower runs
+    from clclip.clip.tower import TowerFeatures
+
+
+class OnlineFeatures:
+    """The frozen tower over image files; the same reading as a feature store.
+
+    Args:
+        folder: the CLIP's folder, of ``clclip fetch-clip``.
+        images: image id -> (file, whether EXIF rotation applies).
+        size: side of the square canvas in pixels.
+        dense: mode of the dense tokens.
+        taps: blocks whose outputs are read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        images: Mapping[int, tuple[Path, bool]],
+        size: int,
+        dense: str,
+        taps: Sequence[int],
+    ) -> None:
+        from clclip.clip.load import load_clip
+        from clclip.clip.tower import FrozenTower
+
+        clip = load_clip(folder)
+        if size < 1 or size % clip.patch:
+            expected = f"a positive multiple of the patch, {clip.patch}"
+            raise InputError(f"canvas of {size} pixels", "training.image_size", expected)
+        self.images, self.size, self.stride = images, size, clip.patch
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.tower = FrozenTower(clip, dense, taps).to(self.device)
+        self.mean = torch.tensor(clip.mean).view(3, 1, 1)
+        self.std = torch.tensor(clip.std).view(3, 1, 1)
+        # one patch tells the width of the taps
+        self.width = self.tower(torch.zeros(1, 3, size, size, device=self.device)).taps[0].shape[1]
+
+    def read(self, image_ids: Sequence[int], views: Sequence[View]) -> TowerFeatures:
+        """Return the features of some images as they lie on their canvases."""
+        from clclip.clip.canvas import to_tensor
+        from clclip.data.images import load_rgb
+
+        canvases = [
+            render(to_tensor(load_rgb(*self.images[i])), view, self.size, self.mean, self.std)
+            for i, view in zip(image_ids, views, strict=True)
+        ]
+        return self.tower(torch.stack(canvases).to(self.device))
+
+
+def open_features(
+    task: Mapping[str, Any], split: str, resources: Path, labels: Path
+) -> FeatureStore | OnlineFeatures:
+    """Return where a task's frozen features come from.
+
+    Args:
+        task: the task file.
+        split: "train" or "test".
+        resources: folder of CLIPs and feature stores.
+        labels: the task's split file, which names the images.
+    """
+    store = features_dir(task, split, resources)
+    if store is not None:
+        return FeatureStore(store)
+    data = read_json(labels)
+    root = Path(data["info"]["root"])
+    images = {i["id"]: (root / i["file_name"], i.get("exif", True)) for i in data["images"]}
+    features = task["features"]
+    return OnlineFeatures(
+        clip_dir(task, resources), images, features["size"], features["dense"], features["taps"]
+    )
