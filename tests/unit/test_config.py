@@ -37,7 +37,8 @@ def test_import_is_torch_free_and_quick():
     code = (
         "import sys, time; t = time.process_time(); "
         "import clclip.config, clclip.plan, clclip.cli; "
-        "print(time.process_time() - t); assert not {'torch', 'open_clip', 'numpy'} & set(sys.modules)"
+        "print(time.process_time() - t); "
+        "assert not {'torch', 'open_clip', 'numpy'} & set(sys.modules)"
     )
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
