@@ -35,10 +35,15 @@ def _cells(shape: str, size: int, angle: int) -> np.ndarray:
 
 
 class Mosaics:
-    """An endless source of mosaics; a batch is a function of the seed and its number."""
+    """An endless source of mosaics; a batch is a function of the seed and its number.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    Args:
+        seed: of all draws.
+        single: make every window one tile, for towers that pool a window into one embedding.
+    """
+
+    def __init__(self, seed: int, single: bool = False) -> None:
+        self.seed, self.single = seed, single
         draws = Draws("pretrain", seed, "backgrounds")
         self._pool = [background(SIDE, SIDE, draws) for _ in range(_POOL)]
 
@@ -67,7 +72,9 @@ class Mosaics:
         image = self._ground(draws).copy()
         patchwork = draws.integer(0, 2) == 0  # a ground of its own for every tile
         columns, rows = _cuts(window, draws), _cuts(window, draws)
-        if window == TOKENS and draws.integer(0, _SINGLE - 1) == 0:
+        if self.single:
+            columns = rows = (window,) * (TOKENS // window)
+        elif window == TOKENS and draws.integer(0, _SINGLE - 1) == 0:
             columns = rows = (TOKENS,)
         empty = draws.choice((5, 15, 40))  # percent of tiles without an object
         y = 0

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.clip.embedded import MEAN, STD, register, tokenizer
+from clclip.clip.load import quiet
 from clclip.clip.mosaic import BACKGROUND, TOKENS, Mosaics
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
 from clclip.clip.trunk import OpenClipTrunk
@@ -42,24 +43,45 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def token_embeddings(model: open_clip.CLIP, images: Tensor, window: int = TOKENS) -> Tensor:
-    """Return the projected tokens (B, 256, d) whose mean is the image embedding; not normalised.
+def window_tokens(trunk: OpenClipTrunk, images: Tensor, window: int) -> Tensor:
+    """Run the tower within windows: (B * windows, 1 + window^2, C), a class token for each.
 
-    Attention stays within windows of ``window`` x ``window`` tokens: whole images in miniature. It
+    Attention stays within windows of ``window`` x ``window`` tokens, whole images in miniature. It
     costs less, and what an object looks like is learned several times faster before attention has
     to find it in a crowd.
     """
-    trunk = OpenClipTrunk(model.visual)
     x, _ = trunk.embed(images)  # (B, 1 + 256, C)
     token, x = x[:, :1], x[:, 1:]
-    batch, count, across = len(x), (TOKENS // window) ** 2, TOKENS // window
-    x = x.reshape(batch, across, window, across, window, -1).transpose(2, 3)
-    x = x.reshape(batch * count, window * window, -1)  # (B * windows, window^2, C)
+    count, across = (TOKENS // window) ** 2, TOKENS // window
+    x = x.reshape(len(x), across, window, across, window, -1).transpose(2, 3)
+    x = x.reshape(-1, window * window, x.shape[-1])  # (B * windows, window^2, C)
     x = torch.cat([token.repeat_interleave(count, dim=0), x], dim=1)
     for block in trunk.blocks:
         x = block(x)
-    x = trunk.head(x[:, 1:]).reshape(batch, across, across, window, window, -1)
-    return x.transpose(2, 3).reshape(batch, TOKENS * TOKENS, -1)
+    return x
+
+
+def token_embeddings(trunk: OpenClipTrunk, images: Tensor, window: int = TOKENS) -> Tensor:
+    """Return the projected tokens (B, 256, d) whose mean is the image embedding."""
+    across = TOKENS // window
+    x = trunk.head(window_tokens(trunk, images, window)[:, 1:])
+    x = x.reshape(len(images), across, across, window, window, -1)
+    return x.transpose(2, 3).reshape(len(images), TOKENS * TOKENS, -1)
+
+
+def tile_embeddings(
+    trunk: OpenClipTrunk, images: Tensor, tiles: Tensor, count: int, window: int
+) -> Tensor:
+    """Return one embedding per tile, (T, d), not normalised.
+
+    A tower pooled by average gives the mean of the tile's tokens; the others pool each window,
+    which then must be one tile.
+    """
+    if trunk.pooling != "avg":
+        return trunk.pool(window_tokens(trunk, images, window)).float()
+    tokens = token_embeddings(trunk, images, window).float().flatten(0, 1)
+    # a sum has the direction of the mean
+    return torch.zeros(count, tokens.shape[-1]).index_add_(0, tiles.flatten(), tokens)
 
 
 def window_of(step: int, steps: int) -> int:
@@ -78,23 +100,17 @@ def captions_of(step_draws: Draws, classes: list[int]) -> list[str]:
     return texts
 
 
-def tile_loss(
-    tokens: Tensor, tiles: Tensor, texts: Tensor, target: Tensor, scale: Tensor
-) -> Tensor:
+def tile_loss(tile: Tensor, texts: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     """Contrast tiles with captions, both ways (InfoNCE with several positives per caption).
 
     Args:
-        tokens: (B, n, d) projected tokens.
-        tiles: (B, n) tile index of each token, 0..T-1.
+        tile: (T, d) embeddings of the tiles.
         texts: (U, d) embeddings of the distinct captions.
         target: (T,) caption index 0..U-1 of each tile.
         scale: inverse temperature.
     """
-    total = torch.zeros(len(target), tokens.shape[-1]).index_add_(
-        0, tiles.flatten(), tokens.flatten(0, 1)
-    )
-    tile = functional.normalize(total, dim=-1)  # (T, d); a mean and a sum have the same direction
-    logits = scale * tile @ functional.normalize(texts, dim=-1).T  # (T, U)
+    tile, texts = functional.normalize(tile, dim=-1), functional.normalize(texts, dim=-1)
+    logits = scale * tile @ texts.T  # (T, U)
     forward = functional.cross_entropy(logits, target)
     positive = functional.one_hot(target, len(texts)).float()  # (T, U)
     share = positive / positive.sum(dim=0, keepdim=True)
@@ -113,19 +129,16 @@ def learning_rate(step: int, steps: int, peak: float = LEARNING_RATE) -> float:
 def new_model(seed: int, name: str = "embedded") -> open_clip.CLIP:
     """Return the untrained small CLIP, initialised from ``seed``."""
     register()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        return open_clip.create_model(name)
+        return open_clip.create_model(name, load_weights=False)
 
 
 def train_steps(model: open_clip.CLIP, seed: int, steps: int, batch: int = BATCH) -> None:
     """Train ``model`` in place for ``steps`` steps; a function of its arguments on one machine."""
-    encode = tokenizer()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
-    source, start = Mosaics(seed), time.monotonic()
+    encode, trunk = tokenizer(), OpenClipTrunk(model.visual)
+    optimizer = _optimizer(model)
+    source, start = Mosaics(seed, single=trunk.pooling != "avg"), time.monotonic()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
@@ -134,10 +147,10 @@ def train_steps(model: open_clip.CLIP, seed: int, steps: int, batch: int = BATCH
         distinct, target = captions.unique(return_inverse=True)
         texts = encode(captions_of(Draws("pretrain", seed, "captions", step), distinct.tolist()))
         with torch.autocast("cpu", torch.bfloat16):
-            tokens = token_embeddings(model, normalised(images), window)
-            embedded = model.encode_text(texts)
+            tile = tile_embeddings(trunk, normalised(images), tiles, len(target), window)
+            embedded = model.encode_text(texts).float()
         scale = model.logit_scale.clamp(max=MAX_SCALE).exp()
-        loss = tile_loss(tokens.float(), tiles.flatten(1), embedded.float(), target, scale)
+        loss = tile_loss(tile, embedded, target, scale)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -145,14 +158,16 @@ def train_steps(model: open_clip.CLIP, seed: int, steps: int, batch: int = BATCH
         if step % 25 == 24 or step == steps - 1:
             seconds = time.monotonic() - start
             left = seconds / (step + 1) * (steps - step - 1)
-            logger.info(
-                "step %d/%d window %d loss %.3f, %.0f s left",
-                step + 1,
-                steps,
-                window,
-                loss.item(),
-                left,
-            )
+            done = f"{step + 1}/{steps}"
+            logger.info("step %s window %d loss %.3f, %.0f s left", done, window, loss.item(), left)
+
+
+def _optimizer(model: open_clip.CLIP) -> torch.optim.Optimizer:
+    """Return AdamW that decays matrices, not biases, norms and the temperature."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98))
 
 
 def pretrain_clip(out: Path, seed: int = 0, steps: int = STEPS, name: str = "embedded") -> Path:
@@ -170,14 +185,16 @@ def pretrain_clip(out: Path, seed: int = 0, steps: int = STEPS, name: str = "emb
     model = new_model(seed, name)
     train_steps(model, seed, steps)
     path = out / f"{name}.safetensors"
-    save_half(
-        model, path, {"seed": str(seed), "steps": str(steps), "made_by": "clclip pretrain-clip"}
-    )
+    save_half(model, path, f"clclip pretrain-clip --name {name} --seed {seed} --steps {steps}")
     return path
 
 
-def save_half(model: open_clip.CLIP, path: Path, metadata: dict[str, str]) -> None:
-    """Write all weights in float16: half the size, and no class of the benchmark changes by it."""
+def save_half(model: open_clip.CLIP, path: Path, made_by: str) -> None:
+    """Write all weights in float16, half the size; ``made_by`` is the command that makes them.
+
+    The file's bytes decide the CLIP's id, and the library writes several metadata keys in any
+    order: there is one.
+    """
     state = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+        save_file(state, temporary, metadata={"made_by": made_by})

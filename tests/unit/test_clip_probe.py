@@ -51,7 +51,7 @@ def test_gate_is_higher_inside_the_box_than_outside(embedded):
     clip = load_clip(embedded)
     names = class_names(20)
     text, tower = text_embeddings(clip, names), FrozenTower(clip, "tokens")
-    higher, total = 0, 0
+    margins = []
     for number in range(60):
         pixels, objects = scenes.scene(names, Draws("sign", number))
         if len(objects) != 1:
@@ -61,9 +61,8 @@ def test_gate_is_higher_inside_the_box_than_outside(embedded):
         volume = cost_volume(dense, text)[0, names.index(name)]
         inside = torch.zeros(16, 16, dtype=torch.bool)
         inside[y // 8 : (y + h + 7) // 8, x // 8 : (x + w + 7) // 8] = True
-        higher += bool(volume[inside].mean() > volume[~inside].mean() + 0.1)
-        total += 1
-    assert total >= 8 and higher == total
+        margins.append((volume[inside].mean() - volume[~inside].mean()).item())
+    assert len(margins) >= 8 and min(margins) > 0 and sum(margins) / len(margins) > 0.2
 
 
 def test_shipped_weights_know_the_classes(embedded, world):
