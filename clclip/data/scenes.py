@@ -23,7 +23,6 @@ from clclip.files import write_json
 
 logger = logging.getLogger(__name__)
 
-VERSION = "1"  # of this generator: raise it whenever a drawn byte changes
 SCENE_SIDE = 128
 OBJECT_SIDE = (20, 52)
 OBJECTS = (1, 5)
@@ -33,13 +32,17 @@ _TRIES = 40  # placements tried before an object is left out of a crowded scene
 
 @dataclass(frozen=True)
 class World:
-    """How many classes and images a world has; classification counts are per class."""
+    """How many classes and images a world has; classification counts are per class.
+
+    ``version`` is raised whenever a drawn byte of the world changes: ids and caches follow it.
+    """
 
     kind: str
     classes: int
     train: int
     test: int
     side: int
+    version: str = "1"
 
 
 WORLDS: dict[str, World] = {
@@ -55,8 +58,7 @@ def world_spec(world: str) -> dict[str, Any]:
     """Describe a world without drawing it.
 
     Returns:
-        {"data_id", "version", "kind", "classes": [...], "counts": {"train": images, "test":
-        images}}.
+        {"data_id", "version", "kind", "classes": [...], "counts": {split: images}}.
 
     Raises:
         InputError: if there is no such world.
@@ -67,8 +69,8 @@ def world_spec(world: str) -> dict[str, Any]:
         raise InputError(f"unknown world {world!r}", "data", expected)
     each = found.classes if found.kind == "classification" else 1
     return {
-        "data_id": f"{world}-v{VERSION}",
-        "version": VERSION,
+        "data_id": f"{world}-v{found.version}",
+        "version": found.version,
         "kind": found.kind,
         "classes": class_names(found.classes),
         "counts": {"train": found.train * each, "test": found.test * each},
@@ -128,7 +130,7 @@ def generate(world: str, out: Path) -> None:
     index = {
         "id": spec["data_id"],
         "format": "shapes",
-        "version": VERSION,
+        "version": spec["version"],
         "kind": spec["kind"],
         "root": "images",
         "splits": {"train": "train.json", "test": "test.json"},
@@ -147,7 +149,7 @@ def _detection(world: str, split: str, out: Path) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, spec["counts"][split] + 1):
-        pixels, objects = scene(spec["classes"], Draws(world, VERSION, split, number))
+        pixels, objects = scene(spec["classes"], Draws(world, spec["version"], split, number))
         image_id = number if split == "train" else 100_000 + number
         file_name = f"{split}_{number:05d}.png"
         _save(pixels, out / "images" / file_name)
@@ -176,7 +178,7 @@ def _classification(world: str, split: str, out: Path) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     for name in spec["classes"]:
         for number in range(1, each + 1):
-            draws = Draws(world, VERSION, split, name, number)
+            draws = Draws(world, spec["version"], split, name, number)
             file_name = f"{split}_{name.replace(' ', '_')}_{number:03d}.png"
             _save(rendition(name, side, draw_style(draws), draws), out / "images" / file_name)
             image_id = len(images) + (1 if split == "train" else 100_001)

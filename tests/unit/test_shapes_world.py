@@ -43,7 +43,7 @@ def test_draws_depend_on_the_key_alone_and_fill_their_range():
 
 
 def test_pixels_are_the_same_on_every_machine():
-    """A changed hash means changed data: raise ``scenes.VERSION`` with it."""
+    """A changed hash means changed data: raise the version of the worlds that show it with it."""
     image, _ = scenes.scene(shapes.class_names(20), Draws("shapes20", "1", "train", 1))
     assert digest(image) == "27bc03f4be198d2e"
     atlas = [shapes.coverage(shape, 40, 17).reshape(-1) for shape in shapes.SHAPES]
