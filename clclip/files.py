@@ -15,10 +15,10 @@ from clclip.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path``, on failure it is removed.
+    """Yield a temporary path beside ``path``; it replaces ``path`` on success, else is removed.
 
-    The temporary file lies in the same folder because ``os.replace`` is atomic only within one file system.
-    The suffix is kept, since libraries choose a format by it.
+    The temporary file lies in the same folder because ``os.replace`` is atomic only within one
+    file system. The suffix is kept, since libraries choose a format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)

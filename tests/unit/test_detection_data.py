@@ -1,0 +1,192 @@
+"""Batches of features with labels, views of images, weight files, detect and export."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from detection_making import NAMES, clclip
+from PIL import Image
+from safetensors.torch import save_file
+
+from clclip.clip.canvas import letterbox
+from clclip.detection.batch import Batch
+from clclip.detection.dataset import FeatureBatches, LabelledImage, read_labels
+from clclip.detection.detect import image_files
+from clclip.detection.stages import coco_results, fit_settings
+from clclip.detection.views import jittered, letterboxed, render
+from clclip.detection.weights import load_chain, read_weights, save_weights
+from clclip.errors import InputError
+from clclip.training.seeds import generator
+
+MEAN, STD = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.full((3, 1, 1), 0.25)
+
+
+def test_labels_are_columns_of_the_classes_asked_for(tmp_path):
+    split = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 40, "height": 20}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 30, "bbox": [1, 2, 3, 4], "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 10, "bbox": [5, 6, 7, 8], "iscrowd": 0},
+            {"id": 3, "image_id": 7, "category_id": 10, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+        ],
+        "categories": [{"id": 10, "name": "ace"}, {"id": 30, "name": "jack"}],
+    }
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(split))
+    image = read_labels(path, ["jack", "ace"])[0]
+    assert image.labels.tolist() == [0, 1]
+    assert image.boxes.tolist() == [[1, 2, 4, 6], [5, 6, 12, 14]]
+    assert image.ignore.tolist() == [[0, 0, 9, 9]]
+    assert read_labels(path, [])[0].labels.tolist() == []
+    with pytest.raises(InputError, match="king"):
+        read_labels(path, ["king"])
+
+
+def picture(width=60, height=30):
+    g = generator("picture", width, height)
+    return torch.randint(0, 256, (3, height, width), generator=g, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_letterboxed_view_is_the_canvas_of_the_feature_store(flip):
+    image = picture()
+    view = letterboxed(60, 30, 32, flip)
+    mean, std = MEAN.flatten().tolist(), STD.flatten().tolist()
+    assert torch.equal(render(image, view, 32, MEAN, STD), letterbox(image, 32, mean, std, flip))
+
+
+@pytest.mark.parametrize("kind", ["plain", "flip", "lsj"])
+def test_boxes_follow_the_pixels(kind):
+    """A bright rectangle on black must lie where its box is said to lie, in every view."""
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    image[:, 20:40, 10:50] = 255
+    box = torch.tensor([[10.0, 20.0, 50.0, 40.0]])
+    for number in range(8):
+        draws = generator("view", number)
+        if kind == "lsj":
+            view = jittered(80, 60, 64, bool(number % 2), draws)
+        else:
+            view = letterboxed(80, 60, 64, kind == "flip")
+        canvas = render(image, view, 64, torch.zeros(3, 1, 1), torch.ones(3, 1, 1))[0]
+        x0, y0, x1, y1 = view.boxes(box)[0].tolist()
+        if min(x1 - x0, y1 - y0) < 2:
+            assert canvas.mean() < 0.2
+            continue
+        rows, columns = torch.where(canvas > 0.5)
+        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert [float(v) for v in found] == pytest.approx([x0, y0, x1, y1], abs=1.5)
+
+
+class Source:
+    """Features that tell which image was read, and how."""
+
+    size, stride, width = 64, 8, 4
+
+    def read(self, ids, views):
+        self.asked = list(zip(ids, views, strict=True))
+        rows = torch.tensor(ids, dtype=torch.float32).view(-1, 1, 1, 1)
+        return Batch((rows.expand(-1, 4, 8, 8),), rows.expand(-1, 4, 8, 8), None)
+
+
+def labelled(number):
+    box = torch.tensor([[4.0, 4.0, 20.0, 20.0]])
+    return LabelledImage(number, 64, 64, box, torch.tensor([0]), torch.zeros(0, 4))
+
+
+def test_an_images_draws_do_not_depend_on_its_batch():
+    images = [labelled(n) for n in range(12)]
+    batches = FeatureBatches(images, Source(), (3, 1), "flip")
+    together = batches.training(2, list(range(12)))
+    flips = [view.flip for _, view in batches.source.asked]
+    assert 0 < sum(flips) < 12
+    for n in (0, 5, 11):
+        alone = batches.training(2, [n])
+        assert batches.source.asked[0][1].flip == flips[n]
+        assert torch.equal(alone.targets[0]["boxes"], together.targets[n]["boxes"])
+        first = torch.rand(3, generator=alone.generators[0])
+        assert torch.equal(first, torch.rand(3, generator=together.generators[n]))
+    batches.training(3, list(range(12)))
+    assert [view.flip for _, view in batches.source.asked] != flips  # another epoch, other draws
+    assert sorted(batches.order(0)) == list(range(12)) != batches.order(0) != batches.order(1)
+    plain = FeatureBatches(images, Source(), (3, 1), "none")
+    plain.training(2, list(range(12)))
+    assert not any(view.flip for _, view in plain.source.asked)
+
+
+def test_results_return_to_the_images_own_pixels_and_ids():
+    found = {
+        "boxes": torch.tensor([[10.0, 20.0, 30.0, 60.0]]),
+        "scores": torch.tensor([0.5]),
+        "labels": torch.tensor([1]),
+    }
+    assert coco_results(9, found, [44, 71], scale=0.5) == [
+        {"image_id": 9, "category_id": 71, "bbox": [20.0, 40.0, 40.0, 80.0], "score": 0.5}
+    ]
+
+
+def test_the_optimization_counts_in_steps():
+    training = {
+        "epochs": 4,
+        "lr": 0.1,
+        "batch_size": 8,
+        "optimizer": "sgd",
+        "weight_decay": 0.0,
+        "warmup_steps": 50,
+        "schedule": "multistep",
+        "milestones": [0.5, 0.75],
+        "grad_clip": None,
+    }
+    settings = fit_settings(training, 10)
+    assert (settings.steps, settings.milestones, settings.warmup_steps) == (40, (20, 30), 10)
+    assert settings.grad_clip == 0.0
+
+
+def test_weights_round_trip_and_later_files_win(tmp_path):
+    model = clclip([NAMES[:3]])
+    full = {name: value for name, value in model.state_dict().items()}
+    save_weights(tmp_path / "1.safetensors", full, {"digest": "x"})
+    later = {"gate.middle": torch.tensor(0.7)}
+    save_weights(tmp_path / "2.safetensors", later, {})
+    other = clclip([NAMES[:3]], seed=1)
+    load_chain(other, [tmp_path / "1.safetensors", tmp_path / "2.safetensors"])
+    assert other.gate.middle.item() == pytest.approx(0.7)
+    assert torch.equal(other.banks[0].convs[0], model.banks[0].convs[0])
+    _, metadata = read_weights(tmp_path / "1.safetensors")
+    assert metadata["digest"] == "x" and "torch" in metadata
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "text", "shape", "unknown", "lacking"])
+def test_weights_of_something_else_are_refused(tmp_path, damage):
+    model = clclip([NAMES[:3]])
+    state = dict(model.state_dict())
+    path = tmp_path / "w.safetensors"
+    if damage == "shape":
+        state["gate.middle"] = torch.zeros(2)
+    if damage == "unknown":
+        state["else"] = torch.zeros(2)
+    if damage == "lacking":
+        del state["gate.middle"]
+    if damage != "missing":
+        save_file({k: v.contiguous() for k, v in state.items()}, path)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-9])
+    if damage == "text":
+        path.write_text("hello")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"w\.safetensors, expected"):
+        load_chain(model, [path])
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_folders_give_their_images_and_nothing_else(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    for name in ("b.PNG", "a.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    assert [p.name for p in image_files([tmp_path])] == ["a.jpg", "b.PNG"]
+    with pytest.raises(InputError, match="no such image"):
+        image_files([tmp_path / "c.png"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        image_files([tmp_path / "empty"])
