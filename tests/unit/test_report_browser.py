@@ -35,33 +35,54 @@ document.addEventListener("securitypolicyviolation", (e) => window.faults.push(e
 USE = """<script>
 window.addEventListener("load", () => {
   const all = (query) => Array.from(document.querySelectorAll(query));
-  const shown = (state) => all(".picture:not([hidden]) .box." + state).filter((b) => b.style.display
-  !== "none").length; const set = (node, value) => { node.value = value; node.dispatchEvent(new
-  Event("input", {bubbles: true})); }; const seen = {}; const table =
-  document.querySelector("table.data.sortable"); const names = () =>
-  Array.from(table.tBodies[0].rows).map((row) => row.cells[0].dataset.value); const head =
-  table.querySelector("thead th"); head.querySelector("button").click(); seen.up =
-  [head.getAttribute("aria-sort"), names()]; head.querySelector("button").click(); seen.down =
-  [head.getAttribute("aria-sort"), names()]; const heat = document.querySelector("table.heat");
+  const visible = (box) => box.style.display !== "none";
+  const open = ".gallery .picture:not([hidden])";
+  const shown = (state) => all(open + " .box." + state).filter(visible).length;
+  const tell = (node, kind) => node.dispatchEvent(new Event(kind, {bubbles: true}));
+  const set = (node, value) => { node.value = value; tell(node, "input"); };
+  const seen = {};
+  const table = document.querySelector("table.data.sortable");
+  const names = () => Array.from(table.tBodies[0].rows).map((row) => row.cells[0].dataset.value);
+  const head = table.querySelector("thead th");
+  head.querySelector("button").click();
+  seen.up = [head.getAttribute("aria-sort"), names()];
+  head.querySelector("button").click();
+  seen.down = [head.getAttribute("aria-sort"), names()];
+  const heat = document.querySelector("table.heat");
   const columns = () => Array.from(heat.rows[1].cells).filter((cell) => !cell.hidden).length;
-  seen.columns = [columns()]; const methods = document.querySelector("select.methods");
-  methods.value = "1"; methods.dispatchEvent(new Event("change")); seen.columns.push(columns());
-  const score = document.querySelector("input[type=range]"); seen.default = [shown("right"),
-  shown("object"), shown("truth")]; set(score, 0.95); seen.strict = [shown("right"),
-  shown("object")]; set(score, 0.05); seen.loose = [shown("right"), shown("object")]; const truth =
-  document.querySelector("input[type=checkbox]"); truth.checked = true; truth.dispatchEvent(new
-  Event("input", {bubbles: true})); seen.truth = shown("truth");
-  set(document.querySelector("select.class"), all("select.class option")[1].value); seen.named = new
-  Set(all(".picture:not([hidden]) .box").filter((b) => b.style.display !== "none")
-    .map((b) => b.dataset.name)).size;
+  seen.columns = [columns()];
+  const methods = document.querySelector("select.methods");
+  methods.value = "1";
+  tell(methods, "change");
+  seen.columns.push(columns());
+  const score = document.querySelector("input[type=range]");
+  seen.default = [shown("right"), shown("object"), shown("truth")];
+  set(score, 0.95);
+  seen.strict = [shown("right"), shown("object")];
+  set(score, 0.05);
+  seen.loose = [shown("right"), shown("object")];
+  const truth = document.querySelector("input[type=checkbox]");
+  truth.checked = true;
+  tell(truth, "input");
+  seen.truth = shown("truth");
+  set(document.querySelector("select.class"), all("select.class option")[1].value);
+  const boxes = all(open + " .box").filter(visible);
+  seen.named = new Set(boxes.map((box) => box.dataset.name)).size;
+  set(document.querySelector("select.class"), "");
   const thumbs = all(".thumbs button");
   thumbs[1].click();
-  seen.thumb = [thumbs[1].getAttribute("aria-pressed"), all(".gallery
-  .picture:not([hidden])").length]; const theme = document.getElementById("theme"); const paper = ()
-  => getComputedStyle(document.body).backgroundColor; theme.click(); const light = paper();
-  theme.click(); seen.theme = light !== paper(); seen.wide = document.documentElement.scrollWidth -
-  document.documentElement.clientWidth; seen.faults = window.faults; const out =
-  document.createElement("pre"); out.id = "seen"; out.textContent = JSON.stringify(seen);
+  seen.thumb = [thumbs[1].getAttribute("aria-pressed"), all(open).length];
+  const theme = document.getElementById("theme");
+  const paper = () => getComputedStyle(document.body).backgroundColor;
+  theme.click();
+  const light = paper();
+  theme.click();
+  seen.theme = light !== paper();
+  seen.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  seen.faults = window.faults;
+  const out = document.createElement("pre");
+  out.id = "seen";
+  out.textContent = JSON.stringify(seen);
   document.body.append(out);
 });
 </script>"""
