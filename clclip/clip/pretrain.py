@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.clip.embedded import MEAN, STD, register, tokenizer
+from clclip.clip.fetch import EMBEDDED
 from clclip.clip.load import quiet
 from clclip.clip.mosaic import BACKGROUND, TOKENS, Mosaics
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
 from clclip.clip.trunk import OpenClipTrunk
 from clclip.data.draws import Draws
 from clclip.data.shapes import class_names
+from clclip.errors import InputError
 from clclip.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -181,7 +183,15 @@ def pretrain_clip(out: Path, seed: int = 0, steps: int = STEPS, name: str = "emb
 
     Returns:
         The file written.
+
+    Raises:
+        InputError: if there is no such architecture, or no step.
     """
+    if name not in EMBEDDED:
+        expected = f"one of {', '.join(EMBEDDED)}"
+        raise InputError(f"no architecture {name!r} to pre-train", "--name", expected)
+    if steps < 1:
+        raise InputError(f"{steps} steps", "--steps", "at least one")
     model = new_model(seed, name)
     train_steps(model, seed, steps)
     path = out / f"{name}.safetensors"

@@ -101,4 +101,4 @@ class FrozenTower(nn.Module):
 
 def _as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Turn tokens (B, h*w, C) into a contiguous map (B, C, h, w)."""
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid).contiguous()
+    return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # refuses another token count

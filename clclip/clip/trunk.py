@@ -79,7 +79,7 @@ class TimmTrunk:
     def __init__(self, visual: TimmModel) -> None:
         trunk = visual.trunk
         self.visual, self.trunk = visual, trunk
-        self.patch = int(trunk.patch_embed.patch_size[0])
+        self.patch = int(trunk.patch_embed.feat_ratio())  # of a hybrid, its whole stem's
         self.blocks: Sequence[nn.Module] = trunk.blocks
         self.prefix = int(trunk.num_prefix_tokens)
         self.has_cls = trunk.cls_token is not None

@@ -14,6 +14,7 @@ from clclip.clip.prompts import BACKGROUND_PROMPTS
 from clclip.clip.trunk import OpenClipTrunk
 from clclip.data.draws import Draws
 from clclip.data.shapes import COLOURS, class_names
+from clclip.errors import InputError
 
 
 @pytest.mark.parametrize("window", [4, 8, 16])
@@ -157,6 +158,14 @@ def test_training_is_a_function_of_seed_and_steps(tmp_path):
         files.append(path.read_bytes())
     assert files[0] == files[1] != files[2]
     assert len(files[0]) < 4 * 2**20
+
+
+def test_bad_input_is_named(tmp_path):
+    with pytest.raises(InputError, match="embedded_map"):
+        pretrain.pretrain_clip(tmp_path, name="ViT-B-16")
+    with pytest.raises(InputError, match="0 steps"):
+        pretrain.pretrain_clip(tmp_path, steps=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_learns(monkeypatch):
