@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clclip.classification.judging import load_classifier
+from clclip.data.images import IMAGE_SUFFIXES
 from clclip.errors import InputError
 from clclip.files import write_json
 from clclip.task_file import read_task
@@ -14,36 +15,37 @@ from clclip.task_file import read_task
 def classify(
     run: Path,
     images: Sequence[Path],
-    out: Path,
-    resources: Path,
+    out: Path | None,
     task: int | None = None,
     top: int = 5,
+    resources: Path | None = None,
 ) -> list[dict]:
     """Judge images and write the most probable classes of each.
 
     Args:
         run: a folder ``results/EXPERIMENT/seedN``.
-        images: image files.
+        images: image files, or folders of them.
         out: JSON file: a list of {"image", "classes": [{"class", "probability"}, ...]}, most
-            probable first.
-        resources: the folder ``resources`` of the run's working directory.
+            probable first; None: nothing is written.
         task: classifier after this task; None: after the last trained one.
         top: classes given for each image.
+        resources: None: the folder ``resources`` beside the run's ``results``.
 
     Returns:
-        what was written.
+        the answers.
 
     Raises:
         InputError: if the run, the task or an image is missing or wrong, or the run is no
             classification.
     """
-    if not images:
-        raise InputError("no image given", "classify", "one or more image files")
+    images = image_files(images)
     if top < 1:
         raise InputError(f"top {top}", "--top", "a number from 1")
     task_file = find_task(run, task)
     if read_task(task_file)["kind"] != "classification":
         raise InputError("a detection run", run, "a classification run (use `clclip detect`)")
+    if resources is None:
+        resources = run.resolve().parents[2] / "resources"
     classifier = load_classifier(task_file, resources)
     table = classifier.probabilities(classifier.pixels(images))  # (N, K)
     values, columns = table.topk(min(top, len(classifier.classes)), dim=1)
@@ -57,8 +59,28 @@ def classify(
         }
         for path, row, column_values in zip(images, columns.tolist(), values.tolist(), strict=True)
     ]
-    write_json(out, answers, indent=1)
+    if out is not None:
+        write_json(out, answers, indent=1)
     return answers
+
+
+def image_files(given: Sequence[Path]) -> list[Path]:
+    """Return the files given and, of folders, the images directly inside, by name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    files: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            files += sorted(inside)
+        else:
+            files.append(path)
+    if not files:
+        places = ", ".join(map(str, given)) or "classify"
+        raise InputError("no image", places, "image files, or folders that hold some")
+    return files
 
 
 def find_task(run: Path, task: int | None) -> Path:

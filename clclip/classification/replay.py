@@ -37,7 +37,7 @@ class Gaussians:
         return self.factor @ self.factor.transpose(1, 2) + torch.diag_embed(self.spread.square())
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return ``count`` draws of each class (K * count, d) and their class numbers (K * count,)."""
+        """Return ``count`` draws a class (K * count, d) and their class numbers."""
         classes, width, rank = self.factor.shape
         device = self.mean.device
         inner = torch.randn(classes, count, rank, generator=generator).to(device)

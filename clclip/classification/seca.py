@@ -70,6 +70,7 @@ class Learner:
         self.tower = VisualTower(model, image_size)
         self.device = next(model.parameters()).device
         self.model, self.tokenizer = model, tokenizer
+        self.scale = switches.training_scale or float(model.logit_scale.detach().exp().max())
         self.modules: dict[str, nn.Module] = {}
         self.trained: dict[str, nn.Parameter] = {}
         self._build_visual()
@@ -220,7 +221,7 @@ class Learner:
             rows: (B,) numbers of training images.
             step: 0-based optimizer step; with seed and task it decides dropout and replay draws.
         """
-        switches, scale = self.switches, self.switches.training_scale
+        switches, scale = self.switches, self.scale
         labels = self.labels[rows.to(self.device)]
         drop = None
         if switches.visual == "adapter":
@@ -258,9 +259,7 @@ class Learner:
         losses = {}
         if switches.distillation == "sgakt":
             teacher, relevance = self.teacher(rows, labels, current)
-            losses["aggregation"] = aggregation_loss(
-                teacher, current, labels, switches.training_scale
-            )
+            losses["aggregation"] = aggregation_loss(teacher, current, labels, self.scale)
             if len(self.pool) == switches.pool:
                 utility = self.trained["utility"]
                 utility.data.copy_(updated_utility(utility.data, relevance))
@@ -282,7 +281,7 @@ class Learner:
         self, student: Tensor, labels: Tensor, text: Tensor, refined: Tensor | None, step: int
     ) -> Tensor:
         """L_gs: cross-entropy over all seen classes, of pseudo features and the batch's own."""
-        scale = self.switches.training_scale
+        scale = self.scale
         draw = self._draw("replay", step)
         pseudo, old_labels = self.gaussians.sample(self.switches.replay_samples, draw)
         x = torch.cat([F.normalize(pseudo, dim=-1), student.detach()])

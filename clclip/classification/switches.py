@@ -50,7 +50,9 @@ class ClassificationSwitches(BaseModel):
         None, gt=0, description="sharpness of the affinity; null: 1 / (2 sqrt(embed_dim))"
     )
     consistency: float = Field(1.0, ge=0, description="weight of L_reg")
-    training_scale: float = Field(100.0, gt=0, description="factor on cosines in cross-entropies")
+    training_scale: float | None = Field(
+        None, gt=0, description="factor on cosines in cross-entropies; null: CLIP's own (100)"
+    )
     inference_scale: float = Field(20.0, gt=0, description="factor on cosines in predictions")
     replay: Literal["none", "gaussian"] = "none"
     replay_samples: int = Field(10, ge=1, description="pseudo features a class and step")

@@ -47,7 +47,7 @@ def tokenizer(texts: list[str]) -> Tensor:
     """Return CLIP-like ids: start 298, one id per character, end 299, zeros."""
     rows = torch.zeros(len(texts), CONTEXT, dtype=torch.long)
     for row, text in zip(rows, texts, strict=True):
-        ids = [298, *(1 + ord(c) % 290 for c in text)][: CONTEXT - 1] + [299]
+        ids = [*[298, *(1 + ord(c) % 290 for c in text)][: CONTEXT - 1], 299]
         row[: len(ids)] = torch.tensor(ids)
     return rows
 
@@ -56,7 +56,7 @@ def bare_tokenizer(texts: list[str]) -> Tensor:
     """Return SigLIP-like ids: no start token, end 1, padding 0."""
     rows = torch.zeros(len(texts), CONTEXT, dtype=torch.long)
     for row, text in zip(rows, texts, strict=True):
-        ids = [2 + ord(c) % 290 for c in text][: CONTEXT - 1] + [1]
+        ids = [*[2 + ord(c) % 290 for c in text][: CONTEXT - 1], 1]
         row[: len(ids)] = torch.tensor(ids)
     return rows
 

@@ -313,7 +313,7 @@ def test_classify_names_images(tmp_path):
     run(files)
     images = sorted((tmp_path / "resources/data/noise/images").glob("test_*.png"))[:3]
     run_folder, out = files[0].parents[1], tmp_path / "out" / "names.json"
-    classify(run_folder, images, out, tmp_path / "resources", top=3)
+    classify(run_folder, images, out, top=3)
     found = json.loads(out.read_text())
     assert [Path(entry["image"]).name for entry in found] == [p.name for p in images]
     predicted = json.loads((files[-1].parent / "predictions.json").read_text())
@@ -321,15 +321,19 @@ def test_classify_names_images(tmp_path):
     best = found[0]["classes"]
     assert len(best) == 3 and best[0]["probability"] == pytest.approx(max(row), abs=1e-4)
     assert best[0]["class"] == predicted["classes"][row.index(max(row))]
-    first = classify(run_folder, images[:1], out, tmp_path / "resources", task=1)
+    first = classify(run_folder, images[:1], None, task=1)
     assert {entry["class"] for entry in first[0]["classes"]} == set(GROUPS[0])
+    everything = classify(run_folder, [images[0].parent], None)
+    assert len(everything) == len(list(images[0].parent.iterdir()))
     for bad, text in (({"task": 7}, "one of 1, 2"), ({"top": 0}, "from 1")):
         with pytest.raises(InputError, match=text):
-            classify(run_folder, images, out, tmp_path / "resources", **bad)
+            classify(run_folder, images, out, **bad)
     with pytest.raises(InputError, match="no trained task"):
-        classify(tmp_path, images, out, tmp_path / "resources")
+        classify(tmp_path, images, out)
     with pytest.raises(InputError, match="no such image"):
-        classify(run_folder, [tmp_path / "gone.png"], out, tmp_path / "resources")
+        classify(run_folder, [tmp_path / "gone.png"], out)
+    with pytest.raises(InputError, match="no image"):
+        classify(run_folder, [run_folder], out)
 
 
 def test_bad_input_is_one_clear_error(tmp_path):
