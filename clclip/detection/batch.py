@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -28,3 +28,16 @@ class Batch:
     canvas: ImageList
     targets: list[dict[str, Tensor]] = field(default_factory=list)
     generators: Sequence[torch.Generator] = ()
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device; the generators stay on the CPU, as their draws do."""
+        if device.type == "cpu":
+            return self
+        canvas = ImageList(self.canvas.tensors.to(device), self.canvas.image_sizes)
+        return replace(
+            self,
+            taps=[tap.to(device, non_blocking=True) for tap in self.taps],
+            dense=self.dense.to(device, non_blocking=True),
+            canvas=canvas,
+            targets=[{k: v.to(device) for k, v in target.items()} for target in self.targets],
+        )

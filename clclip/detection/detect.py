@@ -19,6 +19,7 @@ from clclip.detection.views import letterboxed
 from clclip.errors import InputError, nearest
 from clclip.files import replacing, write_json
 from clclip.task_file import clip_dir, read_task, seen_classes
+from clclip.training.device import training_device
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def detect(
         features["taps"],
     )
     model = load_detector(task_file, resources, source.width, source.stride)
+    model.to(training_device())
     keep = [names.index(name) for name in (classes or names)]
     answers: list[dict] = []
     drawn: set[str] = set()
@@ -136,7 +138,9 @@ def _detect_one(
     features = source.read([number], [view])
     extents = torch.tensor([[view.height, view.width]])
     canvas = canvas_list(1, (source.size, source.size), extents)
-    found = model.detect(Batch(features.taps, features.dense, canvas))[0]
+    device = next(model.parameters()).device
+    found = model.detect(Batch(features.taps, features.dense, canvas).to(device))[0]
+    found = {name: value.cpu() for name, value in found.items()}
     return {**found, "boxes": found["boxes"] / view.scale}
 
 

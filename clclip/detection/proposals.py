@@ -69,6 +69,15 @@ class StridedAnchors(AnchorGenerator):
         return [anchors] * len(image_list.image_sizes)
 
 
+class Float32Head(RPNHead):
+    """torchvision's RPN head whose outputs are float32 under autocast: box maths needs it."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return objectness and deltas of every level."""
+        objectness, deltas = super().forward(x)
+        return [o.float() for o in objectness], [d.float() for d in deltas]
+
+
 class RegionProposals(RegionProposalNetwork):
     """torchvision's RPN; targets may hold ``ignore`` boxes, whose anchors are neither class."""
 
@@ -107,7 +116,7 @@ def region_proposals(
     anchors = StridedAnchors(strides, anchor_size)
     network = RegionProposals(
         anchors,
-        RPNHead(channels, anchors.num_anchors_per_location()[0]),
+        Float32Head(channels, anchors.num_anchors_per_location()[0]),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=batch,

@@ -24,6 +24,7 @@ from clclip.task_file import (
     seen_classes,
     task_folders,
 )
+from clclip.training.device import precision, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
 
@@ -50,9 +51,10 @@ def train(task_file: Path, resources: Path) -> None:
     model = build_detector(task, resources, source.width, source.stride)
     if previous:
         load_chain(model, previous, may_lack=_new_names(model, task["task"]))
-    model.begin_task()
+    device = training_device()
+    model.to(device).begin_task()
     if isinstance(model, ClClip) and not previous:
-        _calibrate_gate(model, batches)
+        _calibrate_gate(model, batches, device)
     parameters = model.trained()
     counts = sum(value.numel() for value in parameters.values())
     total = sum(value.numel() for value in model.parameters())
@@ -63,7 +65,8 @@ def train(task_file: Path, resources: Path) -> None:
         epoch, place = divmod(step, steps)
         size = training["batch_size"]
         members = batches.order(epoch)[place * size : (place + 1) * size]
-        return model.losses(batches.training(epoch, members))
+        with precision(training["precision"], device):
+            return model.losses(batches.training(epoch, members).to(device))
 
     history = fit(
         parameters,
@@ -75,7 +78,7 @@ def train(task_file: Path, resources: Path) -> None:
     )
     tensors: dict[str, Tensor] = dict(parameters)
     if isinstance(model, ClClip):
-        _set_thresholds(model, batches)
+        _set_thresholds(model, batches, device)
         name = f"banks.{len(model.banks) - 1}.threshold"
         tensors[name] = model.banks[-1].threshold
     history.write(folder / "history.csv")
@@ -105,21 +108,21 @@ def _new_names(model: FViT | ClClip, task: int) -> list[str]:
     return [name for name in model.state_dict() if name.startswith(new)]
 
 
-def _calibrate_gate(model: ClClip, batches: FeatureBatches) -> None:
+def _calibrate_gate(model: ClClip, batches: FeatureBatches, device: torch.device) -> None:
     """Start the gate's affine from the cost volume of the first training images."""
     members = list(range(min(64, len(batches.images))))
-    cost, _ = model.gates(batches.plain(members).dense, model.classes_of(0))
+    cost, _ = model.gates(batches.plain(members).to(device).dense, model.classes_of(0))
     model.gate.calibrate(cost)
 
 
-def _set_thresholds(model: ClClip, batches: FeatureBatches) -> None:
+def _set_thresholds(model: ClClip, batches: FeatureBatches, device: torch.device) -> None:
     """Fix the routing thresholds of this task's classes from its own labelled boxes."""
     if not model.switches.experts:
         return
     collected: list[list[Tensor]] = []
     for start in range(0, len(batches.images), PREDICT_BATCH):
         members = range(start, min(start + PREDICT_BATCH, len(batches.images)))
-        collected.append(model.region_priors(batches.plain(list(members))))
+        collected.append(model.region_priors(batches.plain(list(members)).to(device)))
     priors = [torch.cat(values) for values in zip(*collected, strict=True)]
     model.banks[-1].set_thresholds(priors, model.switches.route_recall)
 
@@ -142,7 +145,8 @@ def predict(task_file: Path, resources: Path) -> None:
     """Detect on all test images of a task; write predictions.json beside its task file."""
     task, folder = read_task(task_file), task_file.parent
     source = open_features(task, "test", resources, folder / "test.json")
-    model = load_detector(task_file, resources, source.width, source.stride)
+    device = training_device()
+    model = load_detector(task_file, resources, source.width, source.stride).to(device)
     images = read_labels(folder / "test.json", [])
     categories = {c["name"]: c["id"] for c in read_json(folder / "test.json")["categories"]}
     ids = [categories[name] for name in seen_classes(task)]
@@ -150,7 +154,9 @@ def predict(task_file: Path, resources: Path) -> None:
     results: list[dict[str, Any]] = []
     for start in range(0, len(images), PREDICT_BATCH):
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
-        for i, found in zip(members, model.detect(batches.plain(members)), strict=True):
+        with precision(task["training"]["precision"], device):
+            detected = model.detect(batches.plain(members).to(device))
+        for i, found in zip(members, detected, strict=True):
             scale = batches.letterboxed(images[i]).scale
             results += coco_results(images[i].image_id, found, ids, scale)
         logger.info("predicted %d of %d images", members[-1] + 1, len(images))

@@ -207,3 +207,16 @@ def test_fvit_labels_current_classes_behind_the_previous_ones():
         optimizer.step()
     for image in model.eval().detect(data):
         assert image["labels"][0] == 3 and image["scores"][0] > 0.5
+
+
+@pytest.mark.parametrize("make", [clclip, fvit])
+def test_bf16_keeps_box_maths_in_float32_and_stays_close(make):
+    model = make([NAMES[:3]])
+    exact = model.losses(batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.losses(batch())
+        found = model.eval().detect(batch(labelled=False))
+    assert rough["box"].dtype == rough["rpn_box"].dtype == torch.float32
+    assert all(image["boxes"].dtype == torch.float32 for image in found)
+    assert rough["rpn_objectness"].item() == pytest.approx(exact["rpn_objectness"].item(), rel=0.05)
+    sum(value.float() for value in rough.values()).backward()

@@ -1,0 +1,281 @@
+"""Plant faults one by one: each must make a test fail.
+
+    uv run python tests/plant_faults.py            # all of them, some minutes
+    uv run python tests/plant_faults.py gate-sign  # one
+
+Works on a copy of the checkout. Exit status 1 if a fault survives, or if a test fails without one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+D, T, E = "clclip/detection/", "clclip/training/", "clclip/evaluation/"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One edit: ``old`` becomes ``new`` in ``file``; ``tests`` must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = (
+    Fault(
+        "expert-prior-sign",
+        D + "experts.py",
+        "+ self.beta[columns] * prior",
+        "- self.beta[columns] * prior",
+        "test_detection_experts",
+    ),
+    Fault(
+        "expert-seeded-by-place",
+        D + "experts.py",
+        'generator(seed, "expert", name)',
+        'generator(seed, "expert", k)',
+        "test_detection_experts",
+    ),
+    Fault(
+        "gate-sign",
+        D + "gate.py",
+        "return torch.sigmoid(slope * (cost - self.middle))",
+        "return torch.sigmoid(slope * (self.middle - cost))",
+        "test_detection_experts",
+    ),
+    Fault(
+        "unfrozen-experts",
+        D + "clclip.py",
+        "        self.requires_grad_(False)\n        self.banks",
+        "        self.banks",
+        "test_detection_clclip",
+    ),
+    Fault(
+        "classes-compete-for-routing",
+        D + "pairs.py",
+        "chosen = prior > threshold",
+        "chosen = prior > prior.mean(1, keepdim=True)",
+        "test_detection_experts",
+    ),
+    Fault(
+        "drift-against-itself",
+        D + "objective.py",
+        "before = reference.levels(taps)",
+        "before = path.levels(taps)",
+        "test_detection_clclip",
+    ),
+    Fault(
+        "orthogonality-keeps-the-mean",
+        D + "orthogonality.py",
+        "v = v - v.mean(1, keepdim=True)",
+        "v = v - 0",
+        "test_detection_experts",
+    ),
+    Fault(
+        "missing-detach",
+        D + "objective.py",
+        "other.append(admitted[rest].detach())",
+        "other.append(admitted[rest])",
+        "test_detection_experts",
+    ),
+    Fault(
+        "off-by-one-class-map",
+        D + "stages.py",
+        '"category_id": ids[label],',
+        '"category_id": ids[label - 1],',
+        "test_detection_data",
+    ),
+    Fault(
+        "boxes-scaled-the-wrong-way",
+        D + "stages.py",
+        'boxes = found["boxes"] / scale',
+        'boxes = found["boxes"] * scale',
+        "test_detection_data",
+    ),
+    Fault(
+        "old-columns-forgotten",
+        D + "fvit.py",
+        "column = sampled.labels + self.previous",
+        "column = sampled.labels",
+        "test_detection_clclip",
+    ),
+    Fault(
+        "flip-keeps-x-order",
+        D + "views.py",
+        "self.width - moved[:, 2], moved[:, 1], self.width - moved[:, 0]",
+        "self.width - moved[:, 0], moved[:, 1], self.width - moved[:, 2]",
+        "test_detection_data",
+    ),
+    Fault(
+        "draws-depend-on-the-batch",
+        D + "dataset.py",
+        '"image", epoch, image.image_id) for image in images]',
+        '"image", epoch, n) for n, image in enumerate(images)]',
+        "test_detection_data",
+    ),
+    Fault(
+        "optimizer-not-resumed",
+        T + "resume.py",
+        "        if state:\n",
+        "        if False:\n",
+        "test_training_fit",
+    ),
+    Fault(
+        "resume-of-another-run",
+        T + "resume.py",
+        'metadata.get("digest") != digest or',
+        "False or",
+        "test_training_fit",
+    ),
+    Fault(
+        "no-warm-up",
+        T + "fit.py",
+        "if step < settings.warmup_steps:",
+        "if step < 0:",
+        "test_training_fit",
+    ),
+    Fault(
+        "precision-without-envelope",
+        E + "ap.py",
+        "np.maximum.accumulate(precision[::-1])[::-1]",
+        "precision",
+        "test_evaluation_ap",
+    ),
+    Fault(
+        "forgetting-includes-the-last-task",
+        E + "continual.py",
+        "past = [scores[name] for scores in after[:-1]",
+        "past = [scores[name] for scores in after",
+        "test_evaluation_continual",
+    ),
+    Fault(
+        "crowds-count-as-misses",
+        E + "matching.py",
+        'bool(a.get("ignore") or a.get("iscrowd"))',
+        'bool(a.get("ignore"))',
+        "test_evaluation_ap",
+    ),
+    Fault(
+        "future-labels-leak",
+        "clclip/data/split.py",
+        'if box["image_id"] in kept and box["category_id"] in now and not',
+        'if box["image_id"] in kept and not',
+        "test_data_split",
+    ),
+    Fault(
+        "cost-volume-sign",
+        "clclip/clip/cost_volume.py",
+        'return torch.einsum("bdhw,kd->bkhw", dense, text)',
+        'return -torch.einsum("bdhw,kd->bkhw", dense, text)',
+        "test_clip_text",
+    ),
+    Fault(
+        "flipped-features-not-read",
+        "clclip/clip/features.py",
+        'self._arrays[f"{name}_flip" if flip else name][row]',
+        "self._arrays[name][row]",
+        "test_clip_features",
+    ),
+    Fault(
+        "json-keys-unsorted",
+        "clclip/task_file.py",
+        "json.dumps(value, sort_keys=True,",
+        "json.dumps(value,",
+        "test_plan",
+    ),
+    Fault(
+        "slice-holds-later-tasks",
+        "clclip/plan.py",
+        'groups if experiment.method == "joint" else groups[:number]',
+        "groups",
+        "test_plan",
+    ),
+    Fault(
+        "distillation-the-other-way-round",
+        "clclip/classification/sgakt.py",
+        "F.kl_div(student_log, target,",
+        "F.kl_div(target, student_log,",
+        "test_seca_parts",
+    ),
+    Fault(
+        "affinity-normalised-along-columns",
+        "clclip/classification/sevpr.py",
+        "(-self.gamma * squared).softmax(dim=-1)",
+        "(-self.gamma * squared).softmax(dim=-1).T",
+        "test_seca_parts",
+    ),
+)
+
+
+def copy_checkout(folder: Path) -> None:
+    """Copy the tracked and untracked files that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+
+
+def tests_fail(folder: Path, tests: str) -> bool:
+    """Return whether the tests of one file fail in the copy."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, f"tests/unit/{tests}.py"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest broke on {tests}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 1
+
+
+def main(names: list[str]) -> int:
+    """Plant the named faults, or all; return the exit status."""
+    chosen = [fault for fault in FAULTS if not names or fault.name in names]
+    if not chosen:
+        print(f"no such fault; one of: {', '.join(fault.name for fault in FAULTS)}")
+        return 2
+    survivors = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copy_checkout(folder)
+        for tests in sorted({fault.tests for fault in chosen}):
+            if tests_fail(folder, tests):
+                print(f"{tests} fails without a fault")
+                return 1
+        for fault in chosen:
+            path = folder / fault.file
+            source = path.read_text(encoding="utf-8")
+            if source.count(fault.old) != 1:
+                raise RuntimeError(f"{fault.name}: {fault.old!r} must stand once in {fault.file}")
+            path.write_text(source.replace(fault.old, fault.new), encoding="utf-8")
+            found = tests_fail(folder, fault.tests)
+            path.write_text(source, encoding="utf-8")
+            print(f"{'found   ' if found else 'SURVIVED'} {fault.name} ({fault.tests})", flush=True)
+            survivors += [] if found else [fault.name]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults found")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
