@@ -25,7 +25,7 @@ METHODS = {"detection": DETECTION_METHODS, "classification": CLASSIFICATION_METH
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world",)),
-    "coco": (("root", "images", "train", "test"), ()),
+    "coco": (("root", "train", "test"), ("images",)),
     "voc": (("root",), ("year", "train", "test")),
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
