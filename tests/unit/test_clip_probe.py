@@ -47,7 +47,7 @@ def test_box_means_against_fine_sampling():
 
 
 def test_gate_is_higher_inside_the_box_than_outside(embedded):
-    """The sign check: a map can be anti-correlated with its object, and nothing else would show it."""
+    """The sign check: nothing else shows a map that is anti-correlated with its object."""
     clip = load_clip(embedded)
     names = class_names(20)
     text, tower = text_embeddings(clip, names), FrozenTower(clip, "tokens")

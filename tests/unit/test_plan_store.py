@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+
 from clclip.config import Experiment
 from clclip.errors import InputError
 from clclip.plan import RunPlan, add_experiment
