@@ -27,6 +27,7 @@ from clclip.task_file import (
 from clclip.training.device import precision, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
+from clclip.training.tracking import tracker
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def train(task_file: Path, resources: Path) -> None:
         with precision(training["precision"], device):
             return model.losses(batches.training(epoch, members).to(device))
 
+    tracked = tracker(folder, task)
     history = fit(
         parameters,
         losses_at,
@@ -75,7 +77,10 @@ def train(task_file: Path, resources: Path) -> None:
         label=f"task {task['task']}",
         resume=folder / "resume",
         digest=digest,
+        listener=tracked,
     )
+    if tracked is not None:
+        tracked.close()
     tensors: dict[str, Tensor] = dict(parameters)
     if isinstance(model, ClClip):
         _set_thresholds(model, batches, device)
