@@ -11,11 +11,21 @@ import torch
 from clclip.clip.text import read_background, read_text
 from clclip.detection.clclip import ClClip
 from clclip.detection.fvit import FViT
+from clclip.detection.mma import MmaFViT
+from clclip.detection.pseudo import PseudoFViT
 from clclip.detection.switches import DetectionSwitches
+from clclip.errors import InputError
 from clclip.task_file import text_file
 from clclip.training.seeds import derive_seed
 
-DETECTORS = {"fvit": FViT, "fvit_current": FViT, "joint": FViT, "clclip": ClClip}
+DETECTORS: dict[str, type[FViT] | type[ClClip]] = {
+    "fvit": FViT,
+    "fvit_current": FViT,
+    "fvit_mma": MmaFViT,
+    "fvit_pseudo": PseudoFViT,
+    "joint": FViT,
+    "clclip": ClClip,
+}
 """Method -> detector class; a new method is one file and one line here."""
 
 
@@ -38,6 +48,10 @@ def build_detector(
         groups = [[name for group in groups for name in group]]
     # seeded without the task, so that equal modules of all tasks start from equal weights
     torch.manual_seed(derive_seed(task["seed"], "initial weights"))
-    if DETECTORS[task["method"]] is FViT:
-        return FViT(width, stride, switches, groups, text)
-    return ClClip(width, stride, switches, groups, text, background, task["seed"])
+    if task["method"] not in DETECTORS:
+        expected = f"one of {', '.join(DETECTORS)}"
+        raise InputError(f"method {task['method']!r} is not finished", "method", expected)
+    kind = DETECTORS[task["method"]]
+    if kind is ClClip:
+        return ClClip(width, stride, switches, groups, text, background, task["seed"])
+    return kind(width, stride, switches, groups, text)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from clclip.detection.batch import Batch
 from clclip.detection.gate import pool_maps
+from clclip.detection.guard import guarded
 from clclip.detection.path import SharedPath, cosine_scale
-from clclip.detection.regions import box_loss, refine, sample_regions, select_detections
+from clclip.detection.regions import (
+    SampledRegions,
+    box_loss,
+    refine,
+    sample_regions,
+    select_detections,
+)
 from clclip.detection.switches import DetectionSwitches
 
 
@@ -38,6 +49,16 @@ class TextClassifier(nn.Module):
         return self.log_scale.exp().clamp(max=100.0) * z @ columns.T
 
 
+@dataclass(frozen=True)
+class Pass:
+    """What one training pass computed, for losses beside the detector's own."""
+
+    levels: OrderedDict[str, Tensor]
+    targets: list[dict[str, Tensor]]  # labels: columns of the seen classes
+    sampled: SampledRegions  # labels: columns of the seen classes, or BACKGROUND
+    logits: Tensor  # (R, K + 1), background last
+
+
 class FViT(nn.Module):
     """F-ViT with either column rule.
 
@@ -63,32 +84,67 @@ class FViT(nn.Module):
         self.register_buffer("text", text, persistent=False)
         self.path = SharedPath(width, stride, switches)
         self.classifier = TextClassifier(switches.fc_width, text.shape[1], switches.temperature)
+        object.__setattr__(self, "teacher", None)
+
+    teacher: FViT | None  # the model from before the task; not a submodule, so never stored
+    asks_teacher = False  # whether the method needs one
 
     def begin_task(self) -> None:
-        """Fine-tuning protects nothing: every parameter is trained."""
+        """Train every parameter; keep a frozen copy from before the task where one is asked."""
+        if self.previous and (self.asks_teacher or self.switches.relegation_guard != "off"):
+            teacher = copy.deepcopy(self).eval().requires_grad_(False)
+            teacher.text = self.text[: self.previous]
+            object.__setattr__(self, "teacher", teacher)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the current task trains."""
         return dict(self.named_parameters())
 
+    # ---- training; methods that protect old classes override the four parts below -----------
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the named losses of a batch."""
         levels = self.path.levels(batch.taps)
-        proposals, losses = self.path.propose(levels, batch.canvas, batch.targets, batch.generators)
+        targets = self.seen_targets(batch)
+        proposals, losses = self.path.propose(levels, batch.canvas, targets, batch.generators)
         s = self.switches
         sampled = sample_regions(
-            proposals, batch.targets, batch.generators, s.roi_batch, s.roi_positive
+            proposals, self.region_targets(targets), batch.generators, s.roi_batch, s.roi_positive
         )
         vectors = self.path.vectors(self.path.regions(levels, sampled.boxes, batch.canvas))
         losses["box"] = box_loss(self.path.box(vectors), sampled)
         logits = self.classifier(vectors, self.text)
-        column = sampled.labels + self.previous
-        if s.columns == "current":
-            logits, column = logits[:, self.previous :], sampled.labels
-        background = logits.shape[1] - 1
-        column = torch.where(sampled.labels >= 0, column, background)
-        losses["class"] = functional.cross_entropy(logits, column)
+        losses["class"] = self.class_loss(logits, sampled.labels)
+        if self.teacher is not None:
+            losses.update(self.distillation(batch, Pass(levels, targets, sampled, logits)))
         return losses
+
+    def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """Return the targets with labels as columns of the seen classes, guarded if asked."""
+        targets = [{**t, "labels": t["labels"] + self.previous} for t in batch.targets]
+        s = self.switches
+        if self.teacher is None or s.relegation_guard == "off":
+            return targets
+        found = self.teacher.detect(batch)
+        return guarded(targets, found, s.relegation_guard, s.guard_threshold, s.guard_overlap)
+
+    def region_targets(self, targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Return the targets by which regions are sampled, given those of the proposals."""
+        return targets
+
+    def class_loss(self, logits: Tensor, column: Tensor) -> Tensor:
+        """Return the loss of logits (R, K + 1) of regions with the label ``column`` (R,)."""
+        column = torch.where(column >= 0, column, logits.shape[1] - 1)
+        if self.switches.columns == "current":
+            known = column >= self.previous  # not objects of previous classes that a guard teaches
+            logits, column = logits[known, self.previous :], column[known] - self.previous
+        return functional.cross_entropy(logits, column)
+
+    def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
+        """Return what is lost against the teacher; fine-tuning has no such term."""
+        return {}
+
+    # ---- inference --------------------------------------------------------------------------
 
     @torch.no_grad()
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:

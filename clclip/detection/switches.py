@@ -93,10 +93,65 @@ class DetectionSwitches(BaseModel):
     )
     orthogonality_weight: float = Field(0.1, ge=0, description="lambda_orth.")
 
+    # What the previous model says about a new task's images
+    relegation_guard: Literal["off", "ignore", "pseudo"] = Field(
+        "off",
+        description="Objects that the previous model claims on a new task's images: background, "
+        "left out of the losses of proposals and regions, or taught there as objects.",
+    )
+    guard_threshold: float = Field(0.5, ge=0, le=1, description="Smallest score of such a claim.")
+    guard_overlap: float = Field(
+        0.5, gt=0, le=1, description="A claim with more IoU with a labelled object is that object."
+    )
+    pseudo_threshold: float = Field(
+        0.75, ge=0, le=1, description="fvit_pseudo: smallest score of a pseudo-label (BPF: 0.75)."
+    )
+
+    # Distillation: fvit_mma, fvit_replay, fvit_ior
+    distil_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of region distillation; null: as published (MMA and ABR by the number "
+        "of new classes, IOR 1).",
+    )
+    distil_rpn_weight: float = Field(
+        1.0, ge=0, description="fvit_mma: weight of the distillation of proposals."
+    )
+    attentive_weight: float | None = Field(
+        None, ge=0, description="fvit_replay: weight of L_ARD; null: 0.5 from 10 new classes on, 1."
+    )
+    attentive_gamma: float = Field(
+        1.0, ge=0, description="fvit_replay: weight of attention maps in L_ARD (ABR: 0.5 to 5)."
+    )
+
+    # Remembered objects: fvit_replay
+    memory: int = Field(200, ge=1, description="Boxes remembered, of all classes (ABR, VOC: 2000).")
+    memory_min_side: int = Field(
+        0, ge=0, description="Boxes not larger than this many px both ways are not kept (ABR: 70)."
+    )
+    old_label: Literal["ce", "zero"] = Field(
+        "ce",
+        description="Class loss of replayed regions: cross-entropy, or none as in ABR's code.",
+    )
+
+    # Inverted objects: fvit_ior
+    invert_objects: int = Field(5, ge=1, description="Objects inverted per class (IOR: 10).")
+    invert_steps: int = Field(200, ge=1, description="Steps of the inversion (IOR: 2000).")
+    invert_size: int = Field(
+        64, ge=16, description="Canvas of the inversion in px (IOR: 160; ViT-B/16: 224)."
+    )
+    invert_accept: bool = Field(
+        False, description="Keep only objects that the model detects again (IOR keeps all)."
+    )
+
 
 METHOD_SWITCHES: dict[str, dict[str, Any]] = {
     "fvit": {"columns": "all"},
     "fvit_current": {"columns": "current"},
+    "fvit_mma": {"columns": "all"},
+    "fvit_pseudo": {"columns": "all"},
+    "fvit_replay": {"columns": "all"},
+    "fvit_ior": {"columns": "all"},
     "joint": {"columns": "all"},
     "clclip": {},
 }
