@@ -42,7 +42,7 @@ def text_embeddings(
 def embed_text(clip_dir: Path, names: list[str], out: Path) -> None:
     """Write the embeddings of ``names`` to ``out``: {"text": (K, d)}, metadata {"names", "clip"}.
 
-    Beside them stands "background" (N, d), the fixed background prompts that the softmax gate is held against.
+    Beside them stands "background" (N, d), the fixed prompts that the softmax gate is held against.
 
     Raises:
         InputError: if the CLIP cannot be loaded.

@@ -49,7 +49,7 @@ def test_pixels_are_the_same_on_every_machine():
     atlas = [shapes.coverage(shape, 40, 17).reshape(-1) for shape in shapes.SHAPES]
     assert digest(np.concatenate(atlas)) == "64c85cbeb644ebfa"
     styles = [renditions.rendition("red ring", 64, s, Draws("t", s)) for s in renditions.STYLES]
-    assert digest(np.stack(styles)) == "5c3c110b39c4b663"
+    assert digest(np.stack(styles)) == "466670839f24dde3"
 
 
 def test_classes_are_prefixes_of_the_larger_world():
@@ -179,7 +179,7 @@ def test_outline_hatch_and_blur():
     rim = renditions.outline(cells, 2)
     assert rim[10, 10] == 0 and rim[0, 10] == 16 and rim[1, 10] == 16 and rim[2, 10] == 0
     striped = renditions.hatch(cells, 4, 1)
-    assert striped.sum() == cells.sum() // 2
+    assert (striped == 16).sum() == 200 and (striped == 10).sum() == 200
     spike = np.zeros((9, 9, 3), dtype=np.int64)
     spike[4, 4] = 81 * 81
     smooth = renditions.blur(spike, 1)
