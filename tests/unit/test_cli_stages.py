@@ -1,0 +1,138 @@
+"""Each sub-command hands its stage the paths and plain values it asks for; host facts for jobs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from clclip import host
+from clclip.cli import main
+
+P = Path
+CALLS = [
+    (
+        'prepare --spec {"id":"x"} --out d',
+        "clclip.data.index:prepare",
+        (({"id": "x"}, P("d")), {}),
+    ),
+    (
+        'fetch-clip --clip {"model":"embedded"} --out c',
+        "clclip.clip.fetch:fetch_clip",
+        (({"model": "embedded"}, P("c")), {}),
+    ),
+    (
+        "pretrain-clip --seed 3 --steps 7 --out o",
+        "clclip.clip.pretrain:pretrain_clip",
+        ((P("o"),), {"seed": 3, "name": "embedded", "steps": 7}),
+    ),
+    (
+        'embed-text --clip c --names ["ace"] --out t',
+        "clclip.clip.text:embed_text",
+        ((P("c"), ["ace"], P("t")), {}),
+    ),
+    (
+        "features --data d --clip c --split test --size 128 --dense tokens --taps 1,2 --flip"
+        " --out o",
+        "clclip.clip.features:build_features",
+        (
+            (P("d"), P("c"), "test", P("o")),
+            {"size": 128, "dense": "tokens", "taps": [1, 2], "flip": True},
+        ),
+    ),
+    (
+        "split --task t.json --resources r",
+        "clclip.data.split:split_task",
+        ((P("t.json"), P("r")), {}),
+    ),
+    ("score --task t.json", "clclip.evaluation.score:score", ((P("t.json"),), {})),
+    (
+        "aggregate --summaries a b --out o",
+        "clclip.evaluation.aggregate:aggregate_experiment",
+        (([P("a"), P("b")], P("o")), {}),
+    ),
+    (
+        "aggregate --tasks a b --experiment e --dataset d --protocol p --out o",
+        "clclip.evaluation.aggregate:aggregate_seed",
+        (([P("a"), P("b")], P("o"), "e", "d", "p"), {}),
+    ),
+    (
+        'report --summaries a --style {"dpi":90} --out o',
+        "clclip.report.page:report",
+        (([P("a")], P("o"), {"dpi": 90}), {}),
+    ),
+    (
+        "detect --run r a.png b --task 2 --classes ace,ten --threshold 0.5 --out o",
+        "clclip.detection.detect:detect",
+        ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace", "ten"], 0.5), {}),
+    ),
+    (
+        "classify --run r a.png --top-k 3 --out o",
+        "clclip.classification.classify:classify",
+        ((P("r"), [P("a.png")], P("o"), None, 3), {}),
+    ),
+    ("export --run r --out o", "clclip.detection.export:export", ((P("r"), P("o"), None), {})),
+]
+
+
+@pytest.mark.parametrize(("line", "target", "expected"), CALLS)
+def test_options_reach_the_stage(line, target, expected, monkeypatch):
+    module, name = target.split(":")
+    calls = []
+    stub = SimpleNamespace(aggregate_seed=None, aggregate_experiment=None)
+    setattr(stub, name, lambda *args, **named: calls.append((args, named)))
+    monkeypatch.setitem(sys.modules, module, stub)
+    assert main(line.split()) == 0
+    assert calls == [expected]
+
+
+@pytest.mark.parametrize("command", ["probe-dense", "zero-shot"])
+def test_probes_print_and_write_their_result(command, monkeypatch, capsys, tmp_path):
+    name = command.replace("-", "_")
+    stub = SimpleNamespace(**{name: lambda data, clip, images: {"accuracy": 80.0, "n": images}})
+    monkeypatch.setitem(sys.modules, "clclip.clip.probe", stub)
+    out = tmp_path / "probe.json"
+    options = ["--data", "d", "--clip", "c", "--images", "5", "--out", str(out)]
+    assert main([command, *options]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+    assert json.loads(out.read_text()) == {"accuracy": 80.0, "n": 5}
+
+
+def test_shell_prefix_survives_snakemakes_formatting_and_any_path(monkeypatch, tmp_path):
+    odd = tmp_path / "a b{c}'d"
+    odd.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    odd.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(odd))
+    command = host.shell_prefix(conda=False).format() + "clclip train --task 'x y'"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "-m|clclip.cli|train|--task|x y|"
+    assert "{ python -m" in host.shell_prefix(conda=True).format()
+
+
+def test_environment_of_jobs(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPATH", "/before")
+    monkeypatch.setenv("CLCLIP_WANDB", "off")
+    host.prepare_environment("/project")
+    host.announce_logger("offline")
+    assert os.environ["PYTHONPATH"] == "/project:/before"
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+    assert os.environ["CLCLIP_WANDB"] == "offline"
+
+
+def test_relative_paths_start_in_the_working_directory_then_where_it_was_typed(
+    monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", "/typed")
+    assert host.invoking_folders("/project") == [tmp_path, P("/typed"), P("/project")]
+
+
+def test_ending_shows_what_is_there(tmp_path):
+    assert host.ending(tmp_path) == ""
+    (tmp_path / "table.txt").write_text("table\n")
+    (tmp_path / "report.html").write_text("x")
+    assert host.ending(tmp_path) == f"\ntable\nreport: {tmp_path / 'report.html'}\n"
