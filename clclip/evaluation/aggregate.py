@@ -29,7 +29,7 @@ def aggregate_seed(
     dataset: str | None = None,
     protocol: str | None = None,
 ) -> None:
-    """Summarise the tasks of one seed.
+    """Summarise the tasks of one seed: summary.json, whose ``tasks`` hold a number a class.
 
     Args:
         task_dirs: the folders of tasks 1, 2, ... with task.json and scores.json; one folder for
@@ -47,10 +47,12 @@ def aggregate_seed(
     _check_chain(tasks, task_dirs)
     last = tasks[-1]
     groups = last["groups"]
-    after = [score["per_class"] for score in scores]
+    after = [
+        {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
+    ]
     classification = last["kind"] == "classification"
-    counts = scores[-1]["counts"] if classification else None
-    matrix = continual.score_matrix(after, groups, counts)
+    counts = {name: entry["objects"] for name, entry in scores[-1]["per_class"].items()}
+    matrix = continual.score_matrix(after, groups, counts if classification else None)
     if len(tasks) == 1:
         forgetting = None
     elif classification:
@@ -66,8 +68,8 @@ def aggregate_seed(
         "seeds": [last["seed"]],
         "groups": groups,
         "tasks": [
-            {"task": task["task"], **_three(score["metrics"]), "per_class": score["per_class"]}
-            for task, score in zip(tasks, scores, strict=True)
+            {"task": task["task"], **_three(score["metrics"]), "per_class": by_class}
+            for task, score, by_class in zip(tasks, scores, after, strict=True)
         ],
         "final": _three(scores[-1]["metrics"]),
         "forgetting": forgetting,

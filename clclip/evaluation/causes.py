@@ -3,18 +3,15 @@
 Two runs over the same test images are compared object by object: *before*, the predictions of an
 earlier task, and *after*, those of a later one. Every difference between them belongs to one cause:
 
-====================
-==================================================================================== not proposed
-       an object is missed, and no proposal overlaps it any more (needs proposals) score
-            an object is missed though proposed, or found with another score: relegated
-no detection near     both of the above, where proposals are unknown and they cannot be told apart
-box                   an object is missed by a box of the right class that overlaps it too little
-new class, old class  another class took the object, or an object of another class is now called
-this one duplicate             a second box on an object that is found
-background            a box on nothing
-found anew            an object that only the later task finds (a gain, so a negative loss)
-====================
-====================================================================================
+- not proposed: an object is missed, and no proposal overlaps it any more (needs proposals)
+- score: an object is missed though proposed, or found with another score: relegated
+- no detection near: both of the above, where proposals are unknown and cannot tell them apart
+- box: an object is missed by a box of the right class that overlaps it too little
+- new class, old class: another class took the object, or an object of another class is now called
+  this one
+- duplicate: a second box on an object that is found
+- background: a box on nothing
+- found anew: an object that only the later task finds (a gain, so a negative loss)
 """
 
 from __future__ import annotations

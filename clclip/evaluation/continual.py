@@ -1,8 +1,7 @@
 """Numbers that only a task stream has: the score matrix, forgetting, averages.
 
 Notation: after[i][name] is the score (AP or accuracy, percent) of a class after task i + 1, None
-    where the class has
-no test instances or has not been seen yet.
+where the class has no test instances or has not been seen yet.
 """
 
 from __future__ import annotations
@@ -64,8 +63,10 @@ def forgetting_per_class(
 ) -> dict[str, float | None]:
     """Return best score so far minus final score, for each class of the tasks before the last.
 
-    "So far" ends before the last task, so that a class which the last task improved counts as
-    negative forgetting.
+    "So far" ends before the last task, as in Chaudhry et al. (2018): with the final score among the
+    best, forgetting could never be negative, and a mean over classes would count every chance loss
+    but no chance gain, so that even a model that does not change would seem to forget. A class that
+    the last task improved thus counts as negative forgetting.
     """
     lost: dict[str, float | None] = {}
     for name in [name for group in groups[:-1] for name in group]:
@@ -83,7 +84,11 @@ def detection_forgetting(after: Sequence[Scores], groups: Sequence[Sequence[str]
 
 
 def task_forgetting(matrix: Sequence[Sequence[float | None]]) -> float | None:
-    """Return best minus last accuracy, averaged over the tasks before the last."""
+    """Return best minus last accuracy, averaged over the tasks before the last.
+
+    As for classes, the best is that before the last task. (For SECA's published logs, where no task
+    improves later, it equals their diagonal minus their last row.)
+    """
     if len(matrix) < 2:
         return None
     lost = []

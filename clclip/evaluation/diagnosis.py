@@ -7,7 +7,7 @@ How many points each cause is worth: give back the earlier version of some cause
 keep the later one of the others, and compute the AP of the mixture. With nothing given back it is
 the later AP, with everything the earlier one. A cause's share is its Shapley value over these
 mixtures: the mean gain of giving it back over all orders. Shares therefore sum to the loss exactly
-    and do not depend on an order of repair.
+and do not depend on an order of repair.
 """
 
 from __future__ import annotations

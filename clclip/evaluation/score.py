@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 def score(task_file: Path) -> None:
     """Score the predictions beside ``task_file``: write scores.json.
 
-    scores.json: ``metrics`` {P, C, A} and ``per_class`` in percent (null: nothing to measure),
-    ``metric`` its name, ``images`` the evaluation flavour, ``counts`` test instances per class,
-    ``empty_classes`` those without any.
+    scores.json: ``metrics`` {P, C, A} and ``per_class`` {name: {``score``, ``objects``}}, scores in
+    percent (null: nothing to measure), ``objects`` the class's test objects (classification: test
+    images), ``metric`` the score's name, ``images`` the evaluation flavour, ``empty_classes`` those
+    without any object.
 
     Raises:
         InputError: if a file is missing or the predictions do not fit the test split.
@@ -76,13 +77,19 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     counts = {name: int(levels[0][name].object_images.size) for name in groups["A"]}
     return {
         "metrics": metrics,
-        "per_class": {name: per_class[name] for name in groups["A"]},
+        "per_class": _entries({name: per_class[name] for name in groups["A"]}, counts),
         "metric": METRIC_NAMES[flavour],
         "images": images,
         "other_metrics": {METRIC_NAMES[other]: row for other, row in others.items()},
-        "counts": counts,
         "empty_classes": [name for name, count in counts.items() if count == 0],
     }
+
+
+def _entries(
+    scores: Mapping[str, float | None], counts: Mapping[str, int]
+) -> dict[str, dict[str, float | int | None]]:
+    """Return what scores.json holds of each class."""
+    return {name: {"score": value, "objects": counts[name]} for name, value in scores.items()}
 
 
 def _percent(
@@ -120,10 +127,9 @@ def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any
             part: weighted_mean([per_class[n] for n in names], [counts[n] for n in names])
             for part, names in groups.items()
         },
-        "per_class": per_class,
+        "per_class": _entries(per_class, counts),
         "metric": "accuracy",
         "images": "full",
-        "counts": counts,
         "empty_classes": [name for name, count in counts.items() if count == 0],
     }
 

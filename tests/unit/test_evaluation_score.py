@@ -60,14 +60,22 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def by_class(folder):
+    """Return class -> score of a folder's scores.json."""
+    return {name: row["score"] for name, row in read(folder / "scores.json")["per_class"].items()}
+
+
 def test_previous_current_all(tmp_path):
     found = [(100, "cat", True, 0.9), (102, "eel", True, 0.8), (103, "eel", False, 0.9)]
     score(detection(tmp_path, 2, found))
     scores = read(tmp_path / "scores.json")
-    assert scores["per_class"] == {"cat": 50.0, "dog": 0.0, "eel": 50.0}
+    assert scores["per_class"] == {
+        "cat": {"score": 50.0, "objects": 2},
+        "dog": {"score": 0.0, "objects": 1},
+        "eel": {"score": 50.0, "objects": 1},
+    }
     assert scores["metrics"] == {"P": 25.0, "C": 50.0, "A": pytest.approx(100 / 3)}
     assert scores["metric"] == "AP50 (area)" and scores["images"] == "full"
-    assert scores["counts"] == {"cat": 2, "dog": 1, "eel": 1}
     assert scores["empty_classes"] == []
 
 
@@ -95,7 +103,7 @@ def test_coco_flavour_averages_over_overlaps(tmp_path):
     write(tmp_path / "predictions.json", rows)
     score(task)
     scores = read(tmp_path / "scores.json")
-    assert scores["per_class"] == {"cat": pytest.approx(70.0), "dog": pytest.approx(100.0)}
+    assert by_class(tmp_path) == {"cat": pytest.approx(70.0), "dog": pytest.approx(100.0)}
     assert scores["metric"] == "AP[.50:.95]"
     assert scores["other_metrics"]["AP50 (area)"]["A"] == pytest.approx(100.0)
 
@@ -103,7 +111,11 @@ def test_coco_flavour_averages_over_overlaps(tmp_path):
 def test_class_without_objects_is_null_and_listed(tmp_path):
     score(detection(tmp_path, 2, [(100, "cat", True, 0.9)], objects=OBJECTS[:1]))
     scores = read(tmp_path / "scores.json")
-    assert scores["per_class"] == {"cat": 100.0, "dog": None, "eel": None}
+    assert scores["per_class"] == {
+        "cat": {"score": 100.0, "objects": 1},
+        "dog": {"score": None, "objects": 0},
+        "eel": {"score": None, "objects": 0},
+    }
     assert scores["metrics"] == {"P": 100.0, "C": None, "A": 100.0}
     assert scores["empty_classes"] == ["dog", "eel"]
 
@@ -166,7 +178,8 @@ def classification(folder, number, guesses, seed=0, labels=None):
 def test_accuracy_counts_images(tmp_path):
     score(classification(tmp_path, 2, ["cat", "cat", "eel", "dog", "eel", "dog"]))
     scores = read(tmp_path / "scores.json")
-    assert scores["per_class"] == {"cat": pytest.approx(200 / 3), "dog": 100.0, "eel": 50.0}
+    assert scores["per_class"]["cat"] == {"score": pytest.approx(200 / 3), "objects": 3}
+    assert by_class(tmp_path) == {"cat": pytest.approx(200 / 3), "dog": 100.0, "eel": 50.0}
     assert scores["metrics"] == {"P": 75.0, "C": 50.0, "A": pytest.approx(400 / 6)}
     assert scores["metric"] == "accuracy"
 
@@ -177,7 +190,7 @@ def test_equal_probabilities_take_the_first_column(tmp_path):
     data["probabilities"] = [[0.5, 0.5, 0.5]] * 6
     write(tmp_path / "predictions.json", data)
     score(task)
-    assert read(tmp_path / "scores.json")["per_class"] == {"cat": 100.0, "dog": 0.0, "eel": 0.0}
+    assert by_class(tmp_path) == {"cat": 100.0, "dog": 0.0, "eel": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -257,6 +270,55 @@ def test_summary_of_an_experiment(tmp_path):
     assert len(rows) == 1
     assert rows[0]["experiment"] == "zoo_clclip" and rows[0]["seeds"] == "0 4"
     assert float(rows[0]["A"]) == 68.75 and rows[0]["tasks"] == "3"
+
+
+TASK_KEYS = {"task", "P", "C", "A", "per_class"}
+SEED_KEYS = {"experiment", "kind", "method", "dataset", "protocol", "seeds", "tasks", "final"}
+SEED_KEYS |= {"forgetting", "average", "matrix", "metric", "versions"}
+
+
+@pytest.mark.parametrize("kind", ["detection", "classification"])
+def test_contract_of_the_files(tmp_path, kind):
+    """The keys that users and outside checks rely on (design page, Files and Definitions)."""
+    paths = []
+    for seed in (0, 1):
+        root = tmp_path / f"seed{seed}"
+        if kind == "detection":
+            paths.append(seed_summary(root, seed, FORGETS))
+        else:
+            for number, guesses in enumerate((["cat"] * 4, ["cat"] * 6), start=1):
+                score(classification(root / f"task{number}", number, guesses, seed=seed))
+            paths.append(root / "summary.json")
+            aggregate_seed([root / "task1", root / "task2"], paths[-1], "zoo_clclip")
+    scores = read(tmp_path / "seed0" / "task2" / "scores.json")
+    assert {"metrics", "per_class"} <= scores.keys()
+    assert set(scores["metrics"]) == {"P", "C", "A"}
+    assert list(scores["per_class"]) == ["cat", "dog", "eel"]
+    assert all(set(row) == {"score", "objects"} for row in scores["per_class"].values())
+
+    aggregate_experiment(paths, tmp_path / "summary.json")
+    seed, summary = read(paths[0]), read(tmp_path / "summary.json")
+    assert SEED_KEYS <= seed.keys() and "std" not in seed
+    assert SEED_KEYS | {"std"} <= summary.keys()
+    for found in (seed, summary):
+        assert found["kind"] == kind
+        assert set(found["final"]) == {"P", "C", "A"}
+        assert [row["task"] for row in found["tasks"]] == list(range(1, len(found["tasks"]) + 1))
+        for row in found["tasks"]:
+            assert set(row) == TASK_KEYS
+            assert all(v is None or isinstance(v, float) for v in row["per_class"].values())
+        size = len(found["tasks"])
+        assert [len(row) for row in found["matrix"]] == [size] * size
+        assert all(found["matrix"][i][j] is None for i in range(size) for j in range(i + 1, size))
+    assert set(summary["std"]) == {"P", "C", "A"}
+    assert summary["seeds"] == [0, 1] and seed["seeds"] == [0]
+    for part in "PCA":
+        assert summary["std"][part] == 0.0
+        assert summary["final"][part] == summary["tasks"][-1][part]
+    write_summary_csv([tmp_path / "summary.json"], tmp_path / "summary.csv")
+    row = next(csv.DictReader((tmp_path / "summary.csv").open()))
+    expected = "experiment kind method dataset protocol metric tasks seeds P C A std_P std_C std_A"
+    assert list(row) == [*expected.split(), "forgetting", "average"]
 
 
 def test_one_seed_has_no_deviation(tmp_path):
