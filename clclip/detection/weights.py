@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import clclip
 from clclip.errors import InputError
-from clclip.files import replacing
+from clclip.training.tensors import save_tensors
+
+MEMORY = "memory."
+"""Prefix of tensors that are remembered data, no part of the network."""
 
 
 def file_digest(*paths: Path) -> str:
@@ -37,10 +39,8 @@ def file_digest(*paths: Path) -> str:
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors as safetensors, whole, with versions and the given metadata."""
-    stored = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     versions = {"clclip": clclip.__version__, "torch": torch.__version__}
-    with replacing(path) as temporary:
-        save_file(stored, temporary, metadata={**versions, **metadata})
+    save_tensors(path, tensors, {**versions, **metadata})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -78,6 +78,7 @@ def load_chain(model: nn.Module, paths: Iterable[Path], *, may_lack: Iterable[st
     last = None
     for path in paths:
         tensors, _ = read_weights(path)
+        tensors = {n: value for n, value in tensors.items() if not n.startswith(MEMORY)}
         last = path
         for name, value in tensors.items():
             if name not in wanted or wanted[name].shape != value.shape:

@@ -157,6 +157,17 @@ def test_weights_round_trip_and_later_files_win(tmp_path):
     assert metadata["digest"] == "x" and "torch" in metadata
 
 
+def test_equal_weights_make_equal_files(tmp_path):
+    tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2, dtype=torch.uint8)}
+    keys = [f"key {n}" for n in range(9)]
+    for n, order in enumerate((keys, keys[::-1])):
+        save_weights(tmp_path / f"{n}.safetensors", tensors, dict.fromkeys(order, "é"))
+    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
+    read, metadata = read_weights(tmp_path / "0.safetensors")
+    assert torch.equal(read["b"], tensors["b"]) and torch.equal(read["a"], tensors["a"])
+    assert metadata["key 3"] == "é"
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "text", "shape", "unknown", "lacking"])
 def test_weights_of_something_else_are_refused(tmp_path, damage):
     model = clclip([NAMES[:3]])
