@@ -121,6 +121,25 @@ def add_classify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=5, help="classes listed per image")
 
 
+def add_compare(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``compare``."""
+    for name in ("A", "B"):
+        parser.add_argument(
+            name.lower(), type=Path, metavar=name, help="results/EXPERIMENT, or only its name"
+        )
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_watch(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``watch``."""
+    parser.add_argument(
+        "results", type=Path, nargs="?", default=Path("results"), help="default: results"
+    )
+    parser.add_argument("--once", action="store_true", help="print once and end")
+    parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="refresh")
+
+
 def add_describe(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``describe``."""
     parser.add_argument("experiment", help="shipped name or experiment file")
@@ -191,6 +210,16 @@ COMMANDS: dict[str, Command] = {
         "write the HTML page, the table and the figures",
         add_report,
         "--summaries results/*/summary.json --out results/report.html",
+    ),
+    "compare": (
+        "is A better than B? a paired comparison with confidence intervals",
+        add_compare,
+        "results/shapes_10_10_clclip results/shapes_10_10_fvit",
+    ),
+    "watch": (
+        "show a running workflow on the terminal: tasks, progress, losses, time left",
+        add_watch,
+        "results --once",
     ),
     "detect": ("detect objects in images", add_detect, f"--run {RUN} photo.jpg --out boxes"),
     "classify": ("classify images", add_classify, f"--run {RUN} photo.jpg --out classes.json"),

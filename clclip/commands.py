@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
@@ -158,6 +160,25 @@ def report(options: argparse.Namespace) -> None:
         print(f"{table}\nreport: {options.out}")
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Compare two experiments' final scores on the same test images."""
+    from clclip.evaluation.compare import as_text
+    from clclip.evaluation.compare import compare as run
+
+    if options.samples < 1:
+        raise InputError(f"got {options.samples}", "--samples", "a number from 1")
+    sides = [path if path.exists() else Path("results") / path for path in (options.a, options.b)]
+    found = run(*sides, samples=options.samples)
+    print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())
+
+
+def watch(options: argparse.Namespace) -> None:
+    """Show a running workflow until it has ended or the reader presses Ctrl-C."""
+    from clclip.report.watch import watch as run
+
+    run(options.results, options.once, options.every, lambda text: print(text, flush=True))
+
+
 def detect(options: argparse.Namespace) -> None:
     """Detect objects in images."""
     from clclip.detection.detect import detect as run
@@ -247,6 +268,8 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "score": score,
     "aggregate": aggregate,
     "report": report,
+    "compare": compare,
+    "watch": watch,
     "detect": detect,
     "classify": classify,
     "export": export,

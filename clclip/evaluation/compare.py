@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from clclip.errors import InputError
-from clclip.evaluation.ap import average_precision
+from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
 from clclip.evaluation.continual import deviation
 from clclip.evaluation.matching import ClassMatches, match
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
@@ -76,23 +76,27 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
         InputError: if the two do not share test images, classes, metric and a seed.
     """
     sides = [read_json(folder / "summary.json") for folder in (first, second)]
-    for key in ("kind", "groups", "metric"):
-        if sides[0][key] != sides[1][key]:
+    for key in ("kind", "groups", "metric", "images"):
+        if sides[0].get(key) != sides[1].get(key):
             raise InputError(
                 f"different {key}", second, f"that of {first}, to compare like with like"
             )
     seeds = [seed for seed in sides[0]["seeds"] if seed in sides[1]["seeds"]]
     if not seeds:
         raise InputError(f"seeds {sides[1]['seeds']}", second, f"one of {sides[0]['seeds']}")
-    read = _detections if sides[0]["kind"] == "detection" else _classifications
-    if sides[0]["metric"] != "AP50 (area)" and sides[0]["kind"] == "detection":
-        raise InputError(f"metric {sides[0]['metric']}", first, "AP50 (area)")
+    metric = sides[0]["metric"]
     last = [len(side["tasks"]) for side in sides]
     folders = [
         [folder / f"seed{seed}" / f"task{task}" for seed in seeds]
         for folder, task in zip((first, second), last, strict=True)
     ]
-    images, scorers = read([folder for side in folders for folder in side])
+    chain = [folder for side in folders for folder in side]
+    if sides[0]["kind"] == "detection":
+        flavour = {name: key for key, name in METRIC_NAMES.items()}[metric]
+        images, scorers = _detections(chain, flavour)
+        metric += " on all test images" if sides[0].get("images") == "group" else ""
+    else:
+        images, scorers = _classifications(chain)
     rng = np.random.default_rng(random_seed)
     weights = [np.ones(images, dtype=np.int64)]
     weights += [
@@ -109,7 +113,7 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
     return Comparison(
         sides[0]["experiment"],
         sides[1]["experiment"],
-        sides[0]["metric"],
+        metric,
         seeds,
         images,
         by_part,
@@ -143,20 +147,24 @@ def _difference(scores: np.ndarray) -> Difference:
 
 
 class _ClassScores:
-    """AP50 (area) of every class under weights of the images; classes weigh the same."""
+    """AP of every class under weights of the images; classes weigh the same."""
 
-    def __init__(self, matches: Mapping[str, ClassMatches]) -> None:
-        self.matches = list(matches.values())
+    def __init__(self, levels: Sequence[Mapping[str, ClassMatches]], reading: str) -> None:
+        self.matches = [[level[name] for level in levels] for name in levels[0]]
+        self.reading = reading
 
     def __call__(self, weights: np.ndarray) -> list[list[float]]:
         """Return percent and weight per class; an image drawn twice counts as two images."""
-        values = [self._class(found, weights) for found in self.matches]
+        values = [
+            float(np.mean([self._class(found, weights) for found in levels]))
+            for levels in self.matches
+        ]
         return [values, [1.0] * len(values)]
 
-    @staticmethod
-    def _class(found: ClassMatches, weights: np.ndarray) -> float:
+    def _class(self, found: ClassMatches, weights: np.ndarray) -> float:
         ranked = np.repeat(found.true_positive, weights[found.images])
-        value = average_precision(ranked, int(weights[found.object_images].sum()))
+        objects = int(weights[found.object_images].sum())
+        value = average_precision(ranked, objects, self.reading)
         return float("nan") if value is None else 100 * value
 
 
@@ -173,8 +181,9 @@ class _ClassAccuracy:
         return np.stack([np.where(total > 0, 100 * hits / np.maximum(total, 1), np.nan), total])
 
 
-def _detections(folders: Sequence[Path]) -> tuple[int, list[Any]]:
+def _detections(folders: Sequence[Path], flavour: str) -> tuple[int, list[Any]]:
     """Return the number of images and one scorer per folder."""
+    ious, reading = (COCO_IOUS, "coco101") if flavour == "coco" else ((0.5,), flavour)
     first, scorers = read_json(folders[0] / "test.json"), []
     for folder in folders:
         truth = read_json(folder / "test.json")
@@ -182,7 +191,7 @@ def _detections(folders: Sequence[Path]) -> tuple[int, list[Any]]:
             raise InputError("other test images", folder, f"those of {folders[0]}")
         ids = class_ids(truth, seen_classes(read_task(folder / "task.json")), folder / "test.json")
         rows = read_detections(folder / "predictions.json", truth, ids)
-        scorers.append(_ClassScores(match(truth, rows, ids)))
+        scorers.append(_ClassScores([match(truth, rows, ids, iou) for iou in ious], reading))
     return len(first["images"]), scorers
 
 

@@ -8,8 +8,11 @@ import shutil
 import pytest
 import report_world as world
 
+from clclip.cli import main
 from clclip.errors import InputError
+from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed
 from clclip.evaluation.compare import as_text, compare
+from clclip.evaluation.score import score
 
 NAMES = ["red disc", "blue disc", "green disc", "gold disc"]
 GROUPS = [NAMES[:2], NAMES[2:]]
@@ -98,6 +101,42 @@ def test_text(made):
     assert text.startswith("A = zoo_clclip, B = zoo_fvit: AP50 (area) in percent, seeds 0, 1")
     assert all(f"  {name}" in text for name in NAMES)
     assert "standard deviation" in text and "[+" in text
+
+
+@pytest.mark.parametrize(("flavour", "images"), [("voc07", "full"), ("coco", "group")])
+def test_other_readings_of_precision(tmp_path, flavour, images):
+    truth = world.draw_images(tmp_path, NAMES, 12, seed=3)
+    finals = []
+    for method in ("fvit", "clclip"):
+        path = world.run(tmp_path, f"zoo_{method}", method, GROUPS, truth)
+        folders = [path.parent / "seed0" / f"task{number}" for number in (1, 2)]
+        for folder in folders:
+            task = json.loads((folder / "task.json").read_text())
+            world.write(folder / "task.json", task | {"evaluation": {"ap": flavour}})
+            score(folder / "task.json")
+        aggregate_seed(folders, path.parent / "seed0" / "summary.json", f"zoo_{method}")
+        aggregate_experiment([path.parent / "seed0" / "summary.json"], path)
+        finals.append(json.loads(path.read_text())["final"])
+        summary = json.loads(path.read_text()) | {"images": images}
+        world.write(path, summary)
+    found = compare(*(tmp_path / "results" / f"zoo_{m}" for m in ("fvit", "clclip")), samples=5)
+    for part in "PCA":
+        row = found.parts[part]
+        assert (row.a, row.b) == pytest.approx(tuple(final[part] for final in finals))
+    assert ("on all test images" in found.metric) == (images == "group")
+
+
+def test_command(made, monkeypatch, capsys):
+    monkeypatch.chdir(made.parent)
+    assert main(["compare", "zoo_clclip", "results/zoo_fvit", "--samples", "20"]) == 0
+    assert capsys.readouterr().out.startswith("A = zoo_clclip, B = zoo_fvit: AP50 (area)")
+    assert main(["compare", "zoo_clclip", "zoo_fvit", "--samples", "20", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["a"] == "zoo_clclip" and set(found["parts"]) == {"P", "C", "A"}
+    assert main(["compare", "zoo_clclip", "zoo_nothing"]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main(["compare", "zoo_clclip", "zoo_fvit", "--samples", "0"]) == 2
+    assert "--samples" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_refused(made, tmp_path):
