@@ -119,6 +119,7 @@ def test_weights_that_do_not_fit_are_refused(small_architecture, tmp_path):
         assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_is_never_run(small_architecture, tmp_path):
     import pickle
 
