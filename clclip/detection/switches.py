@@ -55,7 +55,7 @@ class DetectionSwitches(BaseModel):
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
         "sigmoid", description="How the cost volume is squashed; off: no decoupling."
     )
-    gate_floor: float = Field(0.1, ge=0, le=1, description="eps of F * (eps + gate).")
+    gate_floor: float = Field(0.5, ge=0, le=1, description="eps of F * (eps + gate).")
     refiner: bool = Field(
         False, description="Refine the cost volume by a small net shared by all classes."
     )
