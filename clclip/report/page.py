@@ -19,6 +19,7 @@ from clclip.report.collect import Experiment, Setting, load, palette_colours, re
 from clclip.report.cost_maps import cost_maps
 from clclip.report.figures import write_figures
 from clclip.report.heatmap import heatmap
+from clclip.report.semantics import semantics
 from clclip.report.why import LOOKS, why
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         else [],
         "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
         "heat": heatmap(setting),
+        "semantics": semantics(setting),
         "why": why(setting),
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),

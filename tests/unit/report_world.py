@@ -142,11 +142,34 @@ def classify(root, name, method, groups, keep, seeds=(0,)):
             data |= {"labels": [i["label"] for i in own], "probabilities": rows.tolist()}
             write(here / "predictions.json", data)
             score(here / "task.json")
+            record(here, groups[:number], method == "seca", rng)
             dirs.append(here)
         aggregate_seed(dirs, folder / f"seed{seed}" / "summary.json", name, "birds", "8x5")
         summaries.append(folder / f"seed{seed}" / "summary.json")
     aggregate_experiment(summaries, folder / "summary.json")
     return folder / "summary.json"
+
+
+def record(folder, groups, refines, rng, width=16):
+    """Write a classification task's weights: what the report reads of them."""
+    from safetensors.numpy import save_file
+
+    new, seen = len(groups[-1]), sum(map(len, groups))
+
+    def unit(rows):
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    raw = unit(rng.normal(1.0, 0.5, (new, width)))
+    tensors = {"raw": raw, "prompt": np.zeros((2, 3), np.float32)}
+    if refines:
+        tensors["refined"] = unit(raw - raw.mean())
+        logits = rng.normal(0, 1, (seen, seen)) + 4 * np.eye(seen)
+        tensors["affinity"] = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype("f4")
+        pool = list(range(1, len(groups)))
+        if pool:
+            tensors["relevance"] = rng.dirichlet(np.ones(len(pool)), new).astype(np.float32)
+            tensors["relevance_tasks"] = np.array(pool)
+    save_file(tensors, folder / "weights.safetensors")
 
 
 def store_features(root, truth, names):
