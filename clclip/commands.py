@@ -124,7 +124,12 @@ def train(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Predict the test images of a task: predictions.json beside its task.json."""
-    _stored(options, "predict", ["predictions.json"])
+    from clclip.task_file import read_task
+
+    names = ["predictions.json"]
+    if read_task(options.task)["kind"] == "detection":
+        names.append("recall.json")
+    _stored(options, "predict", names)
 
 
 def score(options: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from clclip.task_file import digest, read_task, task_folders
 
 logger = logging.getLogger(__name__)
 
-SAME_FIRST_TASK = {"fvit_current": "fvit"}
+SAME_FIRST_TASK = {"fvit_current": "fvit", "fvit_mma": "fvit", "fvit_pseudo": "fvit"}
 """Methods whose first task is another method's: then the current classes are all seen ones."""
 
 

@@ -69,6 +69,10 @@ class FrozenTower(nn.Module):
         """
         return self._features(images, (self.dense,))[0]
 
+    def with_gradient(self, images: Tensor) -> TowerFeatures:
+        """Return what ``forward`` returns, with a gradient to the images (for inversion)."""
+        return self._features(images, (self.dense,))[0]
+
     @torch.no_grad()
     def all_modes(self, images: Tensor) -> dict[str, TowerFeatures]:
         """Return the features under every mode, from one pass (for ``probe-dense``)."""

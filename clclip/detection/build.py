@@ -11,8 +11,10 @@ import torch
 from clclip.clip.text import read_background, read_text
 from clclip.detection.clclip import ClClip
 from clclip.detection.fvit import FViT
+from clclip.detection.ior import IorFViT
 from clclip.detection.mma import MmaFViT
 from clclip.detection.pseudo import PseudoFViT
+from clclip.detection.replay import ReplayFViT
 from clclip.detection.switches import DetectionSwitches
 from clclip.errors import InputError
 from clclip.task_file import text_file
@@ -23,6 +25,8 @@ DETECTORS: dict[str, type[FViT] | type[ClClip]] = {
     "fvit_current": FViT,
     "fvit_mma": MmaFViT,
     "fvit_pseudo": PseudoFViT,
+    "fvit_replay": ReplayFViT,
+    "fvit_ior": IorFViT,
     "joint": FViT,
     "clclip": ClClip,
 }

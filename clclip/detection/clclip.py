@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from clclip.detection.adapter import ResidualPath
 from clclip.detection.batch import Batch
 from clclip.detection.experts import ExpertBank
 from clclip.detection.gate import Gate, pool_maps
+from clclip.detection.guard import guarded
 from clclip.detection.objective import (
     drift_loss,
     expert_box_loss,
@@ -29,8 +31,11 @@ from clclip.detection.regions import (
     refine,
     sample_regions,
     select_detections,
+    without_classes_from,
 )
 from clclip.detection.switches import DetectionSwitches
+
+logger = logging.getLogger(__name__)
 
 PAIR_CHUNK = 2048  # pairs per expert call; fixed, so that results do not depend on the class count
 
@@ -81,10 +86,12 @@ class ClClip(nn.Module):
             )
             for names in (groups if switches.experts else groups[: len(self.paths)])
         )
-        # the path before this task, for the drift term
+        # the path before this task for the drift term, the model before it for the guard
         object.__setattr__(self, "reference", None)
+        object.__setattr__(self, "teacher", None)
 
     reference: SharedPath | None
+    teacher: ClClip | None
 
     # ---- life cycle -------------------------------------------------------------------------
 
@@ -102,6 +109,18 @@ class ClClip(nn.Module):
             # not a submodule: it belongs to this run, not to the weights
             reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
             object.__setattr__(self, "reference", reference)
+        if self.switches.relegation_guard != "off" and not first:
+            if shared in ("drift", "free"):
+                object.__setattr__(self, "teacher", self._previous_model())
+            else:
+                logger.warning("relegation_guard does nothing: shared: %s protects itself", shared)
+
+    def _previous_model(self) -> ClClip:
+        """Return a frozen copy that knows the previous classes only."""
+        teacher = copy.deepcopy(self).eval().requires_grad_(False)
+        start = self.classes_of(len(self.groups) - 1).start
+        teacher.text, teacher.groups = self.text[:start], self.groups[:-1]
+        return teacher
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the current task trains."""
@@ -144,12 +163,12 @@ class ClClip(nn.Module):
         """Return the named, weighted losses of a batch (item 7)."""
         s, path, task = self.switches, self.paths[-1], len(self.groups) - 1
         levels = path.levels(batch.taps, self._base_levels(batch.taps))
-        proposals, losses = path.propose(levels, batch.canvas, batch.targets, batch.generators)
-        sampled = sample_regions(
-            proposals, batch.targets, batch.generators, s.roi_batch, s.roi_positive
-        )
+        targets = self._guarded(batch)
+        proposals, losses = path.propose(levels, batch.canvas, targets, batch.generators)
+        sampled = sample_regions(proposals, targets, batch.generators, s.roi_batch, s.roi_positive)
         regions = path.regions(levels, sampled.boxes, batch.canvas)
         losses["box"] = box_loss(path.box(path.vectors(regions)), sampled)
+        sampled = without_classes_from(sampled, len(self.groups[task]))
         gates, prior = self.pathways(batch.dense, self.classes_of(task), sampled.boxes)
         region, column, target = training_pairs(
             sampled.labels, sampled.image, prior, batch.generators, s.negatives
@@ -180,6 +199,23 @@ class ClClip(nn.Module):
                 path, self.reference, levels, batch.taps, s.drift
             )
         return losses
+
+    def _guarded(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """Return the targets, aware of what the previous model claims if the guard is on.
+
+        Taught claims get the label behind the last current class: objects, but of no expert here.
+        """
+        if self.teacher is None:
+            return batch.targets
+        s = self.switches
+        return guarded(
+            batch.targets,
+            self.teacher.detect(batch),
+            s.relegation_guard,
+            s.guard_threshold,
+            s.guard_overlap,
+            label=len(self.groups[-1]),
+        )
 
     def _base_levels(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor] | None:
         """Return task 1's levels where residual adapters build on them."""

@@ -132,14 +132,14 @@ class FeatureBatches:
             features = self.source.read(ids, [view.flip for view in views])
         else:
             features = self.source.read(ids, views)
-        targets = [_target(image, view) for image, view in zip(images, views, strict=True)]
+        targets = [canvas_target(image, view) for image, view in zip(images, views, strict=True)]
         extents = torch.tensor([[view.height, view.width] for view in views])
         side = self.source.size
         canvas = canvas_list(len(images), (side, side), extents)
         return Batch(features.taps, features.dense, canvas, targets, draws)
 
 
-def _target(image: LabelledImage, view: View) -> dict[str, Tensor]:
+def canvas_target(image: LabelledImage, view: View) -> dict[str, Tensor]:
     """Return an image's labels on the canvas; boxes cut to less than a pixel are gone."""
     boxes, ignore = view.boxes(image.boxes), view.boxes(image.ignore)
     kept, zones = (((b[:, 2:] - b[:, :2]) >= 1).all(1) for b in (boxes, ignore))

@@ -85,7 +85,7 @@ def proposal_distillation(
 
 
 @torch.no_grad()
-def teacher_regions(
+def drawn_regions(
     proposals: Sequence[Tensor], generators: Sequence[torch.Generator], best: int, drawn: int
 ) -> list[Tensor]:
     """Return, per image, ``drawn`` at random of the ``best`` first proposals (N_i, 4)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import clclip
 from clclip.detection.detect import find_task
-from clclip.detection.weights import file_digest, read_weights, save_weights
+from clclip.detection.weights import MEMORY, file_digest, read_weights, save_weights
 from clclip.files import read_json, write_json
 from clclip.task_file import read_task, seen_classes, task_folders
 
@@ -31,7 +31,8 @@ def export(run: Path, out: Path, task: int | None = None) -> dict:
     merged = {}
     for folder in task_folders(task_file):
         tensors, _ = read_weights(folder / "weights.safetensors")
-        merged.update(tensors)
+        # remembered pictures of training images are no part of the detector
+        merged.update({n: value for n, value in tensors.items() if not n.startswith(MEMORY)})
     path = out if out.suffix == ".safetensors" else out.with_name(out.name + ".safetensors")
     save_weights(path, merged, {"method": plan["method"], "classes": "\n".join(seen_classes(plan))})
     scores = task_file.parent / "scores.json"

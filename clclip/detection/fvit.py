@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.detection.image_list import ImageList
 
 from clclip.detection.batch import Batch
 from clclip.detection.gate import pool_maps
@@ -143,6 +144,13 @@ class FViT(nn.Module):
     def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
         """Return what is lost against the teacher; fine-tuning has no such term."""
         return {}
+
+    def outputs(
+        self, levels: OrderedDict[str, Tensor], boxes: list[Tensor], canvas: ImageList
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (R, K + 1) and deltas (R, 4) of the boxes of all images, in order."""
+        vectors = self.path.vectors(self.path.regions(levels, boxes, canvas))
+        return self.classifier(vectors, self.text), self.path.box(vectors).float()
 
     # ---- inference --------------------------------------------------------------------------
 

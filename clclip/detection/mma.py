@@ -10,15 +10,17 @@ known to us: logits.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor
 
 from clclip.detection.batch import Batch
 from clclip.detection.distillation import (
+    drawn_regions,
     proposal_distillation,
     proposal_outputs,
     published_weight,
-    teacher_regions,
     unbiased_cross_entropy,
     unbiased_distillation,
 )
@@ -44,20 +46,33 @@ class MmaFViT(FViT):
 
     def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
         """Return the distillation of proposals and of the teacher's regions."""
-        teacher = self.teacher
+        levels, boxes = self.teacher_regions(batch)
         with torch.no_grad():
-            levels = teacher.path.levels(batch.taps)
-            before = proposal_outputs(teacher.path, levels)
-            proposals, _ = teacher.path.propose(levels, batch.canvas)
-            boxes = teacher_regions(proposals, batch.generators, BEST, DRAWN)
-            vectors = teacher.path.vectors(teacher.path.regions(levels, boxes, batch.canvas))
-            wanted, deltas = teacher.classifier(vectors, teacher.text), teacher.path.box(vectors)
+            before = proposal_outputs(self.teacher.path, levels)
         now = proposal_outputs(self.path, made.levels)
-        vectors = self.path.vectors(self.path.regions(made.levels, boxes, batch.canvas))
-        scores = unbiased_distillation(self.classifier(vectors, self.text), wanted, self.previous)
-        moved = (self.path.box(vectors).float() - deltas.float()).pow(2).sum(1)
+        weight = self.switches.distil_rpn_weight
         return {
-            "distil_rpn": self.switches.distil_rpn_weight * proposal_distillation(now, before),
+            "distil_rpn": weight * proposal_distillation(now, before),
+            **self.region_distillation(batch, made, levels, boxes),
+        }
+
+    @torch.no_grad()
+    def teacher_regions(self, batch: Batch) -> tuple[OrderedDict[str, Tensor], list[Tensor]]:
+        """Return the teacher's levels and, per image, the regions to distil."""
+        levels = self.teacher.path.levels(batch.taps)
+        proposals, _ = self.teacher.path.propose(levels, batch.canvas)
+        return levels, drawn_regions(proposals, batch.generators, BEST, DRAWN)
+
+    def region_distillation(
+        self, batch: Batch, made: Pass, levels: OrderedDict[str, Tensor], boxes: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the unbiased distillation of scores and the L2 distillation of boxes."""
+        with torch.no_grad():
+            wanted, wanted_deltas = self.teacher.outputs(levels, boxes, batch.canvas)
+        logits, deltas = self.outputs(made.levels, boxes, batch.canvas)
+        scores = unbiased_distillation(logits, wanted, self.previous)
+        moved = (deltas - wanted_deltas).pow(2).sum(1)
+        return {
             "distil_class": self.distil_weight * scores,
             "distil_box": self.distil_weight * moved.sum() / max(len(moved), 1),
         }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from clclip.clip.features import FeatureStore
 from clclip.detection.views import View, render
@@ -52,14 +53,22 @@ class OnlineFeatures:
         # one patch tells the width of the taps
         self.width = self.tower(torch.zeros(1, 3, size, size, device=self.device)).taps[0].shape[1]
 
-    def read(self, image_ids: Sequence[int], views: Sequence[View]) -> TowerFeatures:
-        """Return the features of some images as they lie on their canvases."""
+    def pixels(self, image_id: int) -> Tensor:
+        """Return an image as uint8 (3, H, W)."""
         from clclip.clip.canvas import to_tensor
         from clclip.data.images import load_rgb
 
+        return to_tensor(load_rgb(*self.images[image_id]))
+
+    def read(self, image_ids: Sequence[int], views: Sequence[View]) -> TowerFeatures:
+        """Return the features of some images as they lie on their canvases."""
+        return self.encode([self.pixels(image_id) for image_id in image_ids], views)
+
+    def encode(self, images: Sequence[Tensor], views: Sequence[View]) -> TowerFeatures:
+        """Return the features of images (3, H, W) uint8 as they lie on their canvases."""
         canvases = [
-            render(to_tensor(load_rgb(*self.images[i])), view, self.size, self.mean, self.std)
-            for i, view in zip(image_ids, views, strict=True)
+            render(image, view, self.size, self.mean, self.std)
+            for image, view in zip(images, views, strict=True)
         ]
         return self.tower(torch.stack(canvases).to(self.device))
 
@@ -76,8 +85,17 @@ def open_features(
         labels: the task's split file, which names the images.
     """
     store = features_dir(task, split, resources)
-    if store is not None:
-        return FeatureStore(store)
+    return online_features(task, resources, labels) if store is None else FeatureStore(store)
+
+
+def online_features(task: Mapping[str, Any], resources: Path, labels: Path) -> OnlineFeatures:
+    """Return the tower over a split's images, whether features are cached or not.
+
+    Args:
+        task: the task file.
+        resources: folder of CLIPs.
+        labels: the task's split file, which names the images.
+    """
     data = read_json(labels)
     root = Path(data["info"]["root"])
     images = {i["id"]: (root / i["file_name"], i.get("exif", True)) for i in data["images"]}

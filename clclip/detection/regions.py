@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,6 +82,12 @@ def _match(boxes: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         near = box_iou(boxes, target["ignore"]).amax(1) >= 0.5
         label[near & (label == BACKGROUND)] = -2
     return index, label
+
+
+def without_classes_from(sampled: SampledRegions, count: int) -> SampledRegions:
+    """Return the regions with labels of ``count`` and above (taught claims) as background."""
+    labels = torch.where(sampled.labels < count, sampled.labels, BACKGROUND)
+    return replace(sampled, labels=labels)
 
 
 def box_loss(deltas: Tensor, sampled: SampledRegions) -> Tensor:

@@ -16,6 +16,8 @@ from clclip.detection.clclip import ClClip
 from clclip.detection.dataset import FeatureBatches, read_labels
 from clclip.detection.fvit import FViT
 from clclip.detection.online import open_features
+from clclip.detection.recall import proposal_hits, recall_table
+from clclip.detection.rehearsal import open_rehearsal
 from clclip.detection.weights import file_digest, load_chain, save_weights
 from clclip.files import read_json, write_json
 from clclip.task_file import (
@@ -56,6 +58,8 @@ def train(task_file: Path, resources: Path) -> None:
     model.to(device).begin_task()
     if isinstance(model, ClClip) and not previous:
         _calibrate_gate(model, batches, device)
+    rehearsal = open_rehearsal(model, task, task_file, resources, batches, device)
+    shown = batches if rehearsal is None else rehearsal.batches
     parameters = model.trained()
     counts = sum(value.numel() for value in parameters.values())
     total = sum(value.numel() for value in model.parameters())
@@ -67,7 +71,7 @@ def train(task_file: Path, resources: Path) -> None:
         size = training["batch_size"]
         members = batches.order(epoch)[place * size : (place + 1) * size]
         with precision(training["precision"], device):
-            return model.losses(batches.training(epoch, members).to(device))
+            return model.losses(shown.training(epoch, members).to(device))
 
     tracked = tracker(folder, task)
     history = fit(
@@ -82,12 +86,16 @@ def train(task_file: Path, resources: Path) -> None:
     if tracked is not None:
         tracked.close()
     tensors: dict[str, Tensor] = dict(parameters)
+    metadata = {"digest": digest}
+    if rehearsal is not None:
+        kept, told = rehearsal.remember()
+        tensors, metadata = tensors | kept, metadata | told
     if isinstance(model, ClClip):
         _set_thresholds(model, batches, device)
         name = f"banks.{len(model.banks) - 1}.threshold"
         tensors[name] = model.banks[-1].threshold
     history.write(folder / "history.csv")
-    save_weights(folder / "weights.safetensors", tensors, {"digest": digest})
+    save_weights(folder / "weights.safetensors", tensors, metadata)
     remove_state(folder / "resume")
 
 
@@ -147,25 +155,36 @@ def load_detector(task_file: Path, resources: Path, width: int, stride: float) -
 
 
 def predict(task_file: Path, resources: Path) -> None:
-    """Detect on all test images of a task; write predictions.json beside its task file."""
+    """Detect on all test images of a task; write predictions.json beside its task file.
+
+    Beside it goes recall.json, what the proposals cover of previous and current classes.
+    """
     task, folder = read_task(task_file), task_file.parent
     source = open_features(task, "test", resources, folder / "test.json")
     device = training_device()
     model = load_detector(task_file, resources, source.width, source.stride).to(device)
-    images = read_labels(folder / "test.json", [])
+    images = read_labels(folder / "test.json", seen_classes(task))
     categories = {c["name"]: c["id"] for c in read_json(folder / "test.json")["categories"]}
     ids = [categories[name] for name in seen_classes(task)]
     batches = FeatureBatches(images, source)
     results: list[dict[str, Any]] = []
+    hits: list[Tensor] = []
+    labels: list[Tensor] = []
     for start in range(0, len(images), PREDICT_BATCH):
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
         with precision(task["training"]["precision"], device):
-            detected = model.detect(batches.plain(members).to(device))
+            batch = batches.plain(members).to(device)
+            detected = model.detect(batch)
+            hits += proposal_hits(model, batch)
+        labels += [target["labels"] for target in batch.targets]
         for i, found in zip(members, detected, strict=True):
             scale = batches.letterboxed(images[i]).scale
             results += coco_results(images[i].image_id, found, ids, scale)
         logger.info("predicted %d of %d images", members[-1] + 1, len(images))
     write_json(folder / "predictions.json", results)
+    recall = recall_table(hits, labels, task["groups"])
+    logger.info("recall of proposals: %s", {part: recall[part] for part in "PCA"})
+    write_json(folder / "recall.json", recall, indent=1)
 
 
 def coco_results(
