@@ -20,6 +20,8 @@ from clclip.report.cost_maps import cost_maps
 from clclip.report.figures import write_figures
 from clclip.report.heatmap import heatmap
 from clclip.report.semantics import semantics
+from clclip.report.trust import key as trust_key
+from clclip.report.trust import trust
 from clclip.report.why import LOOKS, why
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ def render(
         "mark": lambda experiment, setting: charts.legend_mark(setting, experiment),
         "duration": timing.duration,
         "spoken": spoken,
+        "cosine": lambda value: f"{round(value, 2) + 0.0:.2f}".replace("-", "−"),
+        "trust_key": trust_key,
     }
     experiments = [e for setting in settings for e in setting.experiments]
     results = experiments[0].folder.parent
@@ -141,6 +145,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         "heat": heatmap(setting),
         "semantics": semantics(setting),
         "why": why(setting),
+        "trust": trust(setting),
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),
         "no_pictures": no_pictures,

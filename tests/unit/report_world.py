@@ -138,6 +138,7 @@ def classify(root, name, method, groups, keep, seeds=(0,)):
             for row, image in zip(rows, own, strict=True):
                 age = number - 1 - next(g for g, x in enumerate(groups) if image["label"] in x)
                 row[seen.index(image["label"])] += rng.random() < keep ** (age + 0.5)
+            rows /= rows.sum(1, keepdims=True)
             data = {"classes": seen, "images": [i["id"] for i in own]}
             data |= {"labels": [i["label"] for i in own], "probabilities": rows.tolist()}
             write(here / "predictions.json", data)

@@ -19,6 +19,7 @@ from clclip.errors import InputError
 from clclip.report import charts, cost_maps, gallery, page, table, timing
 from clclip.report.collect import curve, load, retention
 from clclip.report.heatmap import heatmap
+from clclip.report.trust import trust
 from clclip.report.why import why
 
 NAMES = ["red <b>disc</b> & co", "blue disc", 'green "disc"', "gold disc", "plum disc", "teal disc"]
@@ -213,6 +214,16 @@ def test_written_diagnosis_is_used(copy):
     world.write(task / "diagnosis.json", {"classes": {"blue disc": row}})
     tables = {e.name: classes for e, _, classes in why(load(paths)[0]).tables}
     assert tables["zoo_clclip"] == [("blue disc", row)]
+
+
+def test_calibration_is_told_for_old_and_new(made):
+    for setting in load(made["paths"]):
+        found = trust(setting)
+        assert [t.experiment.label for t in found] == [e.label for e in setting.contestants]
+        for one in found:
+            assert set(one.groups) == {"previous", "current"}
+            ElementTree.fromstring(one.drawn)
+    assert made["html"].count("Can the scores be trusted?") == 2
 
 
 def test_gallery_shows_right_wrong_and_missed(made):

@@ -1,0 +1,122 @@
+"""Calibration: is a score of 0.8 right in four cases of five, for old classes as for new ones?
+
+Detections (or classified images) are gathered by their score; in each bin the mean score is set
+against the share that is right. An old class whose scores fell below their share was relegated: it
+still sees, but is outranked. One whose scores stand above their share claims what it no longer
+knows. The expected calibration error is the mean distance of the two, weighted by the bins' sizes
+(Naeini et al. 2015; for detections Küppers et al. 2020, here without the box's place).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clclip.evaluation.matching import pair
+from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
+from clclip.evaluation.score import parts
+from clclip.files import read_json
+from clclip.task_file import read_task, seen_classes
+
+BINS = 10
+LEAST_SCORE = 0.05
+"""Detections below are left out: there are thousands, all wrong and all said to be so."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Detections of like scores: how many, their mean score, the share that is right."""
+
+    count: int
+    score: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The calibration of a group of classes.
+
+    Attributes:
+        bins: those that hold something, by rising score.
+        count: detections in all.
+        error: expected calibration error, in points.
+        gap: mean score minus share right, in points; above 0 is overconfident.
+    """
+
+    bins: list[Bin]
+    count: int
+    error: float
+    gap: float
+
+
+def reliability(scores: Sequence[float], right: Sequence[bool]) -> Reliability | None:
+    """Return the reliability of scores in [0, 1] (clipped); None without any.
+
+    Raises:
+        ValueError: if there are not as many scores as answers.
+    """
+    score = np.clip(np.asarray(scores, dtype=np.float64), 0.0, 1.0)
+    hit = np.asarray(right, dtype=bool)
+    if score.shape != hit.shape:
+        raise ValueError(f"{score.size} scores for {hit.size} answers")
+    if not score.size:
+        return None
+    place = np.minimum((score * BINS).astype(int), BINS - 1)
+    bins = [
+        Bin(int(own.sum()), float(score[own].mean()), float(hit[own].mean()))
+        for own in (place == k for k in range(BINS))
+        if own.any()
+    ]
+    error = sum(b.count * abs(b.score - b.right) for b in bins) / score.size
+    gap = float(score.mean() - hit.mean())
+    return Reliability(bins, int(score.size), 100 * error, 100 * gap)
+
+
+def calibration(task_file: Path) -> dict[str, Reliability | None]:
+    """Return the reliability of scores after a task, for "previous" and "current" classes.
+
+    A detection belongs to the class that it names, and is right if it finds an object (IoU 0.5);
+    those on crowd or difficult objects do not count. An image belongs to the class that it was
+    given, with that class's probability as score. ``joint`` is grouped by the final task's groups.
+
+    Raises:
+        InputError: if predictions or the test list are missing or broken.
+    """
+    task = read_task(task_file)
+    read = _detections if task["kind"] == "detection" else _images
+    rows = read(task, task_file.parent)
+    groups = parts(task)
+    found = {}
+    for word, part in (("previous", "P"), ("current", "C")):
+        own = [(score, right) for name, score, right in rows if name in set(groups[part])]
+        found[word] = reliability([score for score, _ in own], [right for _, right in own])
+    return found
+
+
+def _detections(task: Mapping[str, Any], folder: Path) -> list[tuple[str, float, bool]]:
+    """Return (class, score, right) of every detection that counts."""
+    truth = read_json(folder / "test.json")
+    ids = class_ids(truth, seen_classes(task), folder / "test.json")
+    pairs = pair(truth, read_detections(folder / "predictions.json", truth, ids), ids)
+    name_of = {category: name for name, category in ids.items()}
+    return [
+        (name_of[found["category_id"]], found["score"], bool(partner >= 0))
+        for found, partner in zip(pairs.found, pairs.partner, strict=True)
+        if found["score"] >= LEAST_SCORE
+    ]
+
+
+def _images(task: Mapping[str, Any], folder: Path) -> list[tuple[str, float, bool]]:
+    """Return (class given, its probability, right) of every test image."""
+    names = seen_classes(task)
+    truth = read_json(folder / "test.json")
+    labels, given = read_probabilities(folder / "predictions.json", truth, names)
+    rows = read_json(folder / "predictions.json")["probabilities"]
+    return [
+        (name, float(max(row)), name == label)
+        for name, label, row in zip(given, labels, rows, strict=True)
+    ]
