@@ -122,7 +122,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path) -> History:
     )
     orders: dict[int, Tensor] = {}
 
-    def losses_at(step: int) -> dict[str, Tensor]:
+    def losses_at(step: int, share: object = None) -> dict[str, Tensor]:
         epoch, place = divmod(step, per_epoch)
         if epoch not in orders:
             orders.clear()
