@@ -34,6 +34,7 @@ from clclip.detection.regions import (
     without_classes_from,
 )
 from clclip.detection.switches import DetectionSwitches
+from clclip.training.shares import Losses
 
 logger = logging.getLogger(__name__)
 
@@ -159,15 +160,15 @@ class ClClip(nn.Module):
 
     # ---- training ---------------------------------------------------------------------------
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the named, weighted losses of a batch (item 7)."""
+    def losses(self, batch: Batch) -> Losses:
+        """Return the named, weighted losses of a batch (item 7), and what each is a mean over."""
         s, path, task = self.switches, self.paths[-1], len(self.groups) - 1
         levels = path.levels(batch.taps, self._base_levels(batch.taps))
         targets = self._guarded(batch)
         proposals, losses = path.propose(levels, batch.canvas, targets, batch.generators)
         sampled = sample_regions(proposals, targets, batch.generators, s.roi_batch, s.roi_positive)
         regions = path.regions(levels, sampled.boxes, batch.canvas)
-        losses["box"] = box_loss(path.box(path.vectors(regions)), sampled)
+        losses.add("box", box_loss(path.box(path.vectors(regions)), sampled), len(regions))
         sampled = without_classes_from(sampled, len(self.groups[task]))
         gates, prior = self.pathways(batch.dense, self.classes_of(task), sampled.boxes)
         region, column, target = training_pairs(
@@ -179,21 +180,22 @@ class ClClip(nn.Module):
             column,
             prior[region, column],
         )
-        losses["score"] = score_loss(logits, target, s.score_loss)
+        losses.add("score", score_loss(logits, target, s.score_loss), target.sum())
         if deltas is not None:
-            losses["expert_box"] = expert_box_loss(deltas, sampled, region, target)
+            value = expert_box_loss(deltas, sampled, region, target)
+            losses.add("expert_box", value, len(regions))
         if s.orthogonality == "regions" and s.orthogonality_weight:
             own, other = region_response_pairs(activations.mean(1), region, target)
             before = self._previous_responses(batch, regions, sampled)
-            losses["orthogonality"] = s.orthogonality_weight * self._region_orthogonality(
+            value, count = self._region_orthogonality(
                 activations, region, target, own, other, before
             )
+            losses.add("orthogonality", s.orthogonality_weight * value, count)
         elif s.orthogonality == "maps" and s.orthogonality_weight:
             _, gate = self.gates(batch.dense, slice(0, len(self.text)))
             labels = [t["labels"] for t in batch.targets]
-            losses["orthogonality"] = s.orthogonality_weight * map_orthogonality(
-                levels["0"], gate, labels, self.classes_of(task).start
-            )
+            value, count = map_orthogonality(levels["0"], gate, labels, self.classes_of(task).start)
+            losses.add("orthogonality", s.orthogonality_weight * value, count)
         if self.reference is not None:
             losses["drift"] = s.drift_weight * drift_loss(
                 path, self.reference, levels, batch.taps, s.drift
@@ -257,13 +259,13 @@ class ClClip(nn.Module):
         own: Tensor,
         other: Tensor,
         before: Tensor | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, int]:
         if before is not None:
             positive = torch.where(target > 0)[0]
             positive = positive[torch.argsort(region[positive])]  # one positive pair per region
             own = torch.cat([own, activations[positive].mean(1)])
             other = torch.cat([other, before])
-        return orthogonality_loss(own, other)
+        return orthogonality_loss(own, other), len(own)
 
     @torch.no_grad()
     def region_priors(self, batch: Batch) -> list[Tensor]:

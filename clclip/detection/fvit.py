@@ -23,6 +23,7 @@ from clclip.detection.regions import (
     select_detections,
 )
 from clclip.detection.switches import DetectionSwitches
+from clclip.training.shares import Losses
 
 
 class TextClassifier(nn.Module):
@@ -103,8 +104,8 @@ class FViT(nn.Module):
 
     # ---- training; methods that protect old classes override the four parts below -----------
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the named losses of a batch."""
+    def losses(self, batch: Batch) -> Losses:
+        """Return the named losses of a batch, with what each is a mean over."""
         levels = self.path.levels(batch.taps)
         targets = self.seen_targets(batch)
         proposals, losses = self.path.propose(levels, batch.canvas, targets, batch.generators)
@@ -113,11 +114,13 @@ class FViT(nn.Module):
             proposals, self.region_targets(targets), batch.generators, s.roi_batch, s.roi_positive
         )
         vectors = self.path.vectors(self.path.regions(levels, sampled.boxes, batch.canvas))
-        losses["box"] = box_loss(self.path.box(vectors), sampled)
+        losses.add("box", box_loss(self.path.box(vectors), sampled), len(vectors))
         logits = self.classifier(vectors, self.text)
-        losses["class"] = self.class_loss(logits, sampled.labels)
+        losses.add("class", *self.class_loss(logits, sampled.labels))
         if self.teacher is not None:
-            losses.update(self.distillation(batch, Pass(levels, targets, sampled, logits)))
+            made = Pass(levels, targets, sampled, logits)
+            for name, (value, count) in self.distillation(batch, made).items():
+                losses.add(name, value, count)
         return losses
 
     def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
@@ -133,16 +136,19 @@ class FViT(nn.Module):
         """Return the targets by which regions are sampled, given those of the proposals."""
         return targets
 
-    def class_loss(self, logits: Tensor, column: Tensor) -> Tensor:
-        """Return the loss of logits (R, K + 1) of regions with the label ``column`` (R,)."""
+    def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
+        """Return the mean loss of logits (R, K + 1) against labels ``column`` (R,), and its count.
+
+        Regions count but where they are left out.
+        """
         column = torch.where(column >= 0, column, logits.shape[1] - 1)
         if self.switches.columns == "current":
             known = column >= self.previous  # not objects of previous classes that a guard teaches
             logits, column = logits[known, self.previous :], column[known] - self.previous
-        return functional.cross_entropy(logits, column)
+        return functional.cross_entropy(logits, column), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
-        """Return what is lost against the teacher; fine-tuning has no such term."""
+    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
+        """Return what is lost against the teacher: means and counts; fine-tuning has no such."""
         return {}
 
     def outputs(

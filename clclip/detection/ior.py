@@ -60,12 +60,15 @@ class IorFViT(FViT):
         """Return targets in which pasted objects are background: "rest" of the grouped softmax."""
         return [{**t, "ignore": t.get("region_ignore", t["ignore"])} for t in targets]
 
-    def class_loss(self, logits: Tensor, column: Tensor) -> Tensor:
+    def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
         """Return the grouped softmax loss: a new class against background and old ones."""
-        return unbiased_cross_entropy(logits, column, self.previous)
+        return unbiased_cross_entropy(logits, column, self.previous), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
-        """Return the balanced high-value distillation."""
+    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
+        """Return the balanced high-value distillation.
+
+        Balance and norms are those of the images at hand, so micro-batches are near, not equal.
+        """
         with torch.no_grad():
             levels = self.teacher.path.levels(batch.taps)
             proposals, _ = self.teacher.path.propose(levels, batch.canvas)
@@ -79,7 +82,7 @@ class IorFViT(FViT):
         weight = self.switches.distil_weight
         scale = balance(made.sampled, made.logits, self.previous) * IMAGES / len(batch.targets)
         scale = scale * (1.0 if weight is None else weight)
-        return {name: scale * value for name, value in terms.items()}
+        return {name: (scale * value, len(batch.targets)) for name, value in terms.items()}
 
     def _feature_term(self, batch: Batch, made: Pass, levels: dict[str, Tensor]) -> Tensor:
         """Return L_feat over the pasted objects of all images."""

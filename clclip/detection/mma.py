@@ -40,11 +40,11 @@ class MmaFViT(FViT):
         weight = self.switches.distil_weight
         return published_weight(len(self.text) - self.previous) if weight is None else weight
 
-    def class_loss(self, logits: Tensor, column: Tensor) -> Tensor:
-        """Return the unbiased cross-entropy."""
-        return unbiased_cross_entropy(logits, column, self.previous)
+    def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
+        """Return the unbiased cross-entropy and the number of regions."""
+        return unbiased_cross_entropy(logits, column, self.previous), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
+    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
         """Return the distillation of proposals and of the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
         with torch.no_grad():
@@ -52,7 +52,7 @@ class MmaFViT(FViT):
         now = proposal_outputs(self.path, made.levels)
         weight = self.switches.distil_rpn_weight
         return {
-            "distil_rpn": weight * proposal_distillation(now, before),
+            "distil_rpn": (weight * proposal_distillation(now, before), len(boxes)),
             **self.region_distillation(batch, made, levels, boxes),
         }
 
@@ -65,7 +65,7 @@ class MmaFViT(FViT):
 
     def region_distillation(
         self, batch: Batch, made: Pass, levels: OrderedDict[str, Tensor], boxes: list[Tensor]
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, tuple[Tensor, int]]:
         """Return the unbiased distillation of scores and the L2 distillation of boxes."""
         with torch.no_grad():
             wanted, wanted_deltas = self.teacher.outputs(levels, boxes, batch.canvas)
@@ -73,6 +73,6 @@ class MmaFViT(FViT):
         scores = unbiased_distillation(logits, wanted, self.previous)
         moved = (deltas - wanted_deltas).pow(2).sum(1)
         return {
-            "distil_class": self.distil_weight * scores,
-            "distil_box": self.distil_weight * moved.sum() / max(len(moved), 1),
+            "distil_class": (self.distil_weight * scores, len(logits)),
+            "distil_box": (self.distil_weight * moved.sum() / max(len(moved), 1), len(moved)),
         }

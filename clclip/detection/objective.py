@@ -70,8 +70,8 @@ def drift_loss(
 
 def map_orthogonality(
     finest: Tensor, gate: Tensor, labels: Sequence[Tensor], offset: int
-) -> Tensor:
-    """Return L_orth on the maps that the gates admit: mean_channels |P_0| * gate.
+) -> tuple[Tensor, int]:
+    """Return L_orth on the maps that the gates admit, mean_channels |P_0| * gate, and its pairs.
 
     Args:
         finest: (B, C, H, W) finest pyramid level; the gradient flows through it, because gates are
@@ -90,5 +90,5 @@ def map_orthogonality(
             # another class's map is a target, not something to change
             other.append(admitted[rest].detach())
     if not own:
-        return finest.new_zeros(())
-    return orthogonality_loss(torch.cat(own), torch.cat(other))
+        return finest.new_zeros(()), 0
+    return orthogonality_loss(torch.cat(own), torch.cat(other)), sum(map(len, own))

@@ -14,6 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from clclip.detection.proposals import region_proposals
 from clclip.detection.pyramid import Pyramid, group_norm
 from clclip.detection.switches import DetectionSwitches
+from clclip.training.shares import Losses
 
 REGION = 7  # bins a side of a region's features
 
@@ -102,13 +103,16 @@ class SharedPath(nn.Module):
         canvas: ImageList,
         targets: list[dict[str, Tensor]] | None = None,
         generators: Sequence[torch.Generator] = (),
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+    ) -> tuple[list[Tensor], Losses]:
         """Return proposals (N_i, 4) xyxy per image and, given targets, the RPN losses."""
         self.rpn.train(targets is not None)
         self.rpn.fg_bg_sampler.generators = generators
-        proposals, losses = self.rpn(canvas, levels, targets)
+        proposals, found = self.rpn(canvas, levels, targets)
         names = {"loss_objectness": "rpn_objectness", "loss_rpn_box_reg": "rpn_box"}
-        return proposals, {names[name]: value for name, value in losses.items()}
+        losses = Losses(len(proposals))
+        for name, value in found.items():
+            losses.add(names[name], value, self.rpn.fg_bg_sampler.drawn)
+        return proposals, losses
 
     def regions(
         self, levels: OrderedDict[str, Tensor], boxes: list[Tensor], canvas: ImageList

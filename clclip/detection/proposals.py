@@ -25,17 +25,20 @@ class SeededSampler:
     def __init__(self, size: int, positive: float) -> None:
         self.size, self.positive = size, positive
         self.generators: Sequence[torch.Generator] = ()
+        self.drawn = 0  # samples of the last call
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return masks of the sampled positives (label >= 1) and negatives (label 0) per image."""
         chosen_positive, chosen_negative = [], []
+        self.drawn = 0
         for label, generator in zip(labels, self.generators, strict=True):
             positive = torch.where(label >= 1)[0]
             negative = torch.where(label == 0)[0]
             count = min(len(positive), int(self.size * self.positive))
             chosen_positive.append(self._mask(label, positive, count, generator))
-            count = min(len(negative), self.size - count)
-            chosen_negative.append(self._mask(label, negative, count, generator))
+            others = min(len(negative), self.size - count)
+            chosen_negative.append(self._mask(label, negative, others, generator))
+            self.drawn += count + others
         return chosen_positive, chosen_negative
 
     @staticmethod

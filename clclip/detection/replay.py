@@ -41,11 +41,12 @@ class ReplayFViT(MmaFViT):
             for target in super().seen_targets(batch)
         ]
 
-    def class_loss(self, logits: Tensor, column: Tensor) -> Tensor:
-        """Return the inclusive classification loss."""
-        return unbiased_cross_entropy(logits, column, self.previous, self.switches.old_label)
+    def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
+        """Return the inclusive classification loss and the number of regions."""
+        loss = unbiased_cross_entropy(logits, column, self.previous, self.switches.old_label)
+        return loss, len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, Tensor]:
+    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
         """Return inclusive and attentive distillation at the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
         losses = self.region_distillation(batch, made, levels, boxes)
@@ -57,7 +58,8 @@ class ReplayFViT(MmaFViT):
         weight = s.attentive_weight
         if weight is None:
             weight = 0.5 if len(self.text) - self.previous >= 10 else 1.0
-        losses["attentive"] = weight * attentive_distillation(found, wanted, s.attentive_gamma)
+        attentive = weight * attentive_distillation(found, wanted, s.attentive_gamma)
+        losses["attentive"] = attentive, len(found)
         return losses
 
 

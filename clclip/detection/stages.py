@@ -16,7 +16,9 @@ from clclip.detection.clclip import ClClip
 from clclip.detection.dataset import FeatureBatches, read_labels
 from clclip.detection.fvit import FViT
 from clclip.detection.online import open_features
-from clclip.detection.recall import proposal_hits, recall_table
+from clclip.detection.probe_drift import IMAGES as PROBE_IMAGES
+from clclip.detection.probe_drift import ProposalListener, write_probe
+from clclip.detection.recall import covered, recall_table
 from clclip.detection.rehearsal import open_rehearsal
 from clclip.detection.weights import file_digest, load_chain, save_weights
 from clclip.files import read_json, write_json
@@ -29,6 +31,7 @@ from clclip.task_file import (
 from clclip.training.device import precision, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
+from clclip.training.shares import Losses, Share
 from clclip.training.tracking import tracker
 
 logger = logging.getLogger(__name__)
@@ -66,10 +69,12 @@ def train(task_file: Path, resources: Path) -> None:
     logger.info("task %d: %d of %d parameters are trained", task["task"], counts, total)
     steps = math.ceil(len(images) / training["batch_size"])
 
-    def losses_at(step: int) -> dict[str, Tensor]:
+    def losses_at(step: int, share: Share) -> Losses | None:
         epoch, place = divmod(step, steps)
         size = training["batch_size"]
-        members = batches.order(epoch)[place * size : (place + 1) * size]
+        members = share.part(batches.order(epoch)[place * size : (place + 1) * size])
+        if not members:
+            return None
         with precision(training["precision"], device):
             return model.losses(shown.training(epoch, members).to(device))
 
@@ -157,16 +162,19 @@ def load_detector(task_file: Path, resources: Path, width: int, stride: float) -
 def predict(task_file: Path, resources: Path) -> None:
     """Detect on all test images of a task; write predictions.json beside its task file.
 
-    Beside it goes recall.json, what the proposals cover of previous and current classes.
+    Beside it go recall.json, what the proposals cover of previous and current classes, and what
+    the diagnosis of forgetting reads: proposals.json and probe.json.
     """
     task, folder = read_task(task_file), task_file.parent
     source = open_features(task, "test", resources, folder / "test.json")
     device = training_device()
     model = load_detector(task_file, resources, source.width, source.stride).to(device)
     images = read_labels(folder / "test.json", seen_classes(task))
-    categories = {c["name"]: c["id"] for c in read_json(folder / "test.json")["categories"]}
+    truth = read_json(folder / "test.json")
+    categories = {c["name"]: c["id"] for c in truth["categories"]}
     ids = [categories[name] for name in seen_classes(task)]
     batches = FeatureBatches(images, source)
+    listener = ProposalListener(model, task, truth)
     results: list[dict[str, Any]] = []
     hits: list[Tensor] = []
     labels: list[Tensor] = []
@@ -174,8 +182,13 @@ def predict(task_file: Path, resources: Path) -> None:
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
         with precision(task["training"]["precision"], device):
             batch = batches.plain(members).to(device)
-            detected = model.detect(batch)
-            hits += proposal_hits(model, batch)
+            with listener:
+                detected = model.detect(batch)
+            hits += covered(listener.heard, batch.targets)
+        listener.match(
+            [images[i].image_id for i in members],
+            [batches.letterboxed(images[i]).scale for i in members],
+        )
         labels += [target["labels"] for target in batch.targets]
         for i, found in zip(members, detected, strict=True):
             scale = batches.letterboxed(images[i]).scale
@@ -185,6 +198,14 @@ def predict(task_file: Path, resources: Path) -> None:
     recall = recall_table(hits, labels, task["groups"])
     logger.info("recall of proposals: %s", {part: recall[part] for part in "PCA"})
     write_json(folder / "recall.json", recall, indent=1)
+    listener.write(folder / "proposals.json")
+    probe = list(range(min(PROBE_IMAGES, len(images))))
+    write_probe(
+        folder / "probe.json",
+        model,
+        batches.plain(probe).to(device),
+        [images[i].image_id for i in probe],
+    )
 
 
 def coco_results(

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clclip.training import parallel
 from clclip.training.history import History
 from clclip.training.resume import load_state, remove_state, save_state
+from clclip.training.shares import LossesAt, backward, own_shares
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,13 @@ def learning_rate_factor(step: int, settings: FitSettings) -> float:
 
 def fit(
     parameters: Mapping[str, nn.Parameter],
-    losses_at: Callable[[int], dict[str, Tensor]],
+    losses_at: LossesAt,
     settings: FitSettings,
     *,
     label: str,
     resume: Path,
     digest: str,
+    micro_batches: int = 1,
     lr_scale: Mapping[str, float] | None = None,
     listener: Callable[[dict[str, Any]], None] | None = None,
 ) -> History:
@@ -71,13 +74,14 @@ def fit(
 
     Args:
         parameters: what is trained, by name; everything else stays bit-equal.
-        losses_at: called with the 0-based step; returns the named, already weighted losses. It
-            must depend on the step alone (see ``seeds.py``), so that a resumed run repeats the
-            uninterrupted one.
+        losses_at: called with the 0-based step and a share of its batch; returns the named,
+            already weighted losses, or None for a share without images. It must depend on its
+            arguments alone (see ``seeds.py``), so that a resumed run repeats the uninterrupted one.
         settings: the numbers.
         label: for the progress bar.
         resume: folder of the resume state.
         digest: digest of everything that decides the run.
+        micro_batches: shares of a batch that this process works on one after another.
         lr_scale: factor on the learning rate by parameter-name prefix.
         listener: receives each history row.
 
@@ -94,6 +98,8 @@ def fit(
         weight_decay=settings.weight_decay,
     )
     first, rows = load_state(resume, digest, parameters, optimizer)
+    parallel.share_from_first(list(parameters.values()))
+    shares = own_shares(micro_batches)
     history = History(label, settings.steps, settings.batch_size, rows, listener)
     save_seconds = float(os.environ.get("CLCLIP_SAVE_SECONDS", "20"))
     saved = time.monotonic()
@@ -101,16 +107,16 @@ def fit(
         factor = learning_rate_factor(step, settings)
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * group["lr_scale"] * factor
-        losses = losses_at(step)
         optimizer.zero_grad(set_to_none=True)
-        torch.stack([value.float() for value in losses.values()]).sum().backward()
+        losses = backward(losses_at, step, shares, list(parameters.values()))
         if settings.grad_clip:
             nn.utils.clip_grad_norm_(list(parameters.values()), settings.grad_clip)
         optimizer.step()
         history.advance(step + 1)
         if (step + 1) % RECORD_STEPS == 0 or step + 1 == settings.steps:
             _record(history, step + 1, losses, settings.lr * factor)
-        if time.monotonic() - saved >= save_seconds and step + 1 < settings.steps:
+        due = time.monotonic() - saved >= save_seconds and parallel.rank() == 0
+        if due and step + 1 < settings.steps:
             save_state(resume, digest, step + 1, parameters, optimizer, history.rows)
             saved = time.monotonic()
     history.close()

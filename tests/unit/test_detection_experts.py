@@ -175,12 +175,13 @@ def test_response_pairs_join_a_labelled_class_with_the_others_of_its_region():
 def test_map_orthogonality_moves_the_features_and_not_the_other_class():
     finest = torch.rand(1, 4, 8, 8, requires_grad=True)
     gate = torch.rand(1, 3, 4, 4, requires_grad=True)
-    loss = map_orthogonality(finest, gate, [torch.tensor([0])], offset=1)
+    loss, count = map_orthogonality(finest, gate, [torch.tensor([0])], offset=1)
+    assert count == gate.shape[1] - 1
     loss.backward()
     assert finest.grad.abs().sum() > 0
     assert gate.grad[0, 1].abs().sum() > 0  # the labelled class: column offset + 0
     assert gate.grad[0, 0].abs().sum() == 0 and gate.grad[0, 2].abs().sum() == 0
-    assert map_orthogonality(finest, gate, [torch.zeros(0, dtype=torch.long)], 1) == 0
+    assert map_orthogonality(finest, gate, [torch.zeros(0, dtype=torch.long)], 1) == (0, 0)
 
 
 def test_score_loss_is_the_sum_over_pairs_per_positive():

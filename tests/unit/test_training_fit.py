@@ -23,7 +23,7 @@ def problem(seed=0):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 
-    def losses_at(step):
+    def losses_at(step, share):
         x = torch.randn(16, 4, generator=generator(seed, "data", step))
         y = model(x)
         return {"fit": (y[:, 0] - x.sum(1)).pow(2).mean(), "size": 0.1 * y.pow(2).mean()}
@@ -34,10 +34,10 @@ def problem(seed=0):
 def run(folder, settings, *, die_at=None, digest="d", optimizer="adamw"):
     model, losses_at = problem()
 
-    def losses(step):
+    def losses(step, share):
         if step == die_at:
             raise Killed
-        return losses_at(step)
+        return losses_at(step, share)
 
     history = fit(
         dict(model.named_parameters()), losses, settings, label="t", resume=folder, digest=digest
@@ -72,9 +72,9 @@ def test_it_goes_on_after_the_last_saved_step_and_says_so(tmp_path, monkeypatch,
     seen = []
     model, losses_at = problem()
 
-    def losses(step):
+    def losses(step, share):
         seen.append(step)
-        return losses_at(step)
+        return losses_at(step, share)
 
     with caplog.at_level(logging.INFO):
         fit(
@@ -155,7 +155,7 @@ def test_the_scale_of_a_prefix_reaches_the_optimizer(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path):
     parameter = nn.Parameter(torch.ones(1))
 
-    def losses(step):
+    def losses(step, share):
         return {"good": parameter.sum(), "bad": parameter.sum() * float("nan")}
 
     with pytest.raises(RuntimeError, match=r"bad.*nan"):
