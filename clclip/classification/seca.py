@@ -211,7 +211,9 @@ class Learner:
 
     def _columns(self) -> slice:
         """Return the text columns that a step needs: all only where they are compared."""
-        everything = self.switches.classifier == "sevpr" or self.gaussians is not None
+        switches = self.switches
+        everything = switches.classifier == "sevpr" or switches.negatives == "seen"
+        everything = everything or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
     def losses(self, rows: Tensor, step: int) -> dict[str, Tensor]:
@@ -230,12 +232,14 @@ class Learner:
         columns = self._columns()
         text = self.text(self.prompt, columns) if self.template is None else self.template[columns]
         current = text[self.old - columns.start :]  # (C, d)
-        losses = {"ce_text": F.cross_entropy(scale * student @ current.T, labels)}
+        first = self.old if switches.negatives == "current" else 0  # column that targets start at
+        targets = labels + self.old - first
+        logits = scale * student @ text[first - columns.start :].T
+        losses = {"ce_text": F.cross_entropy(logits, targets)}
         refined = None
         if switches.classifier == "sevpr":
             refined = self.modules["refinement"](text, self.raw)
-            logits = scale * student @ refined[self.old :].T
-            losses["ce_visual"] = F.cross_entropy(logits, labels)
+            losses["ce_visual"] = F.cross_entropy(scale * student @ refined[first:].T, targets)
             if self.stored is not None:
                 reg = consistency_loss(self.stored, refined[: self.old])
                 losses["consistency"] = switches.consistency * reg
