@@ -128,7 +128,8 @@ def predict(options: argparse.Namespace) -> None:
 
     names = ["predictions.json"]
     if read_task(options.task)["kind"] == "detection":
-        names.append("recall.json")
+        # what the proposals cover, and what the diagnosis of forgetting reads
+        names += ["recall.json", "proposals.json", "probe.json"]
     _stored(options, "predict", names)
 
 

@@ -46,9 +46,23 @@ def proposal_hits(model: FViT | ClClip, batch: Batch, overlap: float = 0.5) -> l
     Returns:
         per image (G,) bool.
     """
-    per_path = [boxes for _, _, boxes in proposals_of(model, batch)]
+    return covered([boxes for _, _, boxes in proposals_of(model, batch)], batch.targets, overlap)
+
+
+def covered(
+    per_path: Sequence[Sequence[Tensor]],
+    targets: Sequence[Mapping[str, Tensor]],
+    overlap: float = 0.5,
+) -> list[Tensor]:
+    """Tell, per image (G,) bool, which of its objects some path's proposals cover.
+
+    Args:
+        per_path: of every path, the proposals (N_i, 4) of each image.
+        targets: of each image, "boxes" (G, 4) xyxy on the canvas.
+        overlap: smallest IoU.
+    """
     hits = []
-    for n, target in enumerate(batch.targets):
+    for n, target in enumerate(targets):
         proposals = torch.cat([boxes[n] for boxes in per_path])
         if not len(target["boxes"]) or not len(proposals):
             hits.append(torch.zeros(len(target["boxes"]), dtype=torch.bool))

@@ -84,7 +84,7 @@ def object_changes(
     after: Run,
     category: int,
     later: set[int],
-    proposals: Mapping[Any, np.ndarray] | None,
+    proposals: Mapping[str, float] | None,
 ) -> list[Element]:
     """Return one element per object of the class that at least one run finds."""
     elements = []
@@ -135,7 +135,7 @@ def _why_missed(
     item: Mapping[str, Any],
     category: int,
     later: set[int],
-    proposals: Mapping[Any, np.ndarray] | None,
+    proposals: Mapping[str, float] | None,
 ) -> str:
     """Return why an object is not found any more."""
     box = np.array([item["bbox"]])
@@ -152,8 +152,7 @@ def _why_missed(
         return "box"
     if proposals is None:
         return "no detection near"
-    near = proposals.get(item["image_id"], np.zeros((0, 4)))
-    return "score" if (iou(near, box) >= MATCH).any() else "not proposed"
+    return "score" if proposals.get(str(item["id"]), 0.0) >= MATCH else "not proposed"
 
 
 def wrong_changes(before: Run, after: Run, category: int, later: set[int]) -> list[Element]:

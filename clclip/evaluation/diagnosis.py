@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from clclip.errors import InputError
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.causes import (
     CAUSES,
@@ -85,14 +86,15 @@ def write_diagnosis(task_file: Path) -> None:
     write_json(task_file.parent / "diagnosis.json", diagnose(task_file), indent=1)
 
 
-def _read_proposals(path: Path) -> dict[Any, np.ndarray] | None:
-    """Return image id -> (N, 4) boxes, or None if the file is not there."""
+def _read_proposals(path: Path) -> dict[str, float] | None:
+    """Return annotation id -> best IoU with a proposal, or None if the file is not there."""
     if not path.exists():
         return None
-    rows: dict[Any, list[list[float]]] = {}
-    for row in read_json(path):
-        rows.setdefault(row["image_id"], []).append(row["bbox"])
-    return {image: np.array(boxes, dtype=float) for image, boxes in rows.items()}
+    try:
+        found = read_json(path)["iou"]
+        return {str(key): float(value) for key, value in found.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError("no overlaps", path, "a file that `clclip predict` wrote") from None
 
 
 def split_loss(
@@ -100,7 +102,7 @@ def split_loss(
     after: Run,
     category: int,
     later: set[int],
-    proposals: Mapping[Any, np.ndarray] | None = None,
+    proposals: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Return the points of AP lost by each cause; a cause that did not occur is left out.
 
@@ -109,7 +111,8 @@ def split_loss(
         after: the later run, on the same test images.
         category: the class's category id.
         later: category ids of the classes that came after this class's own task ("new" ones).
-        proposals: the later task's proposals by image, None if unknown.
+        proposals: annotation id, as text -> best IoU with a proposal of the later task (its class's
+            path); None if unknown.
     """
     elements = object_changes(before, after, category, later, proposals)
     elements += wrong_changes(before, after, category, later)

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from clclip.errors import InputError
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.causes import open_run
 from clclip.evaluation.diagnosis import diagnose, split_loss, write_diagnosis
@@ -89,11 +90,12 @@ def test_broken_proposals_and_relegation_are_told_apart_by_proposals():
     missing = of_old(perfect())[:3]
     rows = [row for row in perfect() if row not in missing]
     assert causes_of(rows) == {"no detection near": pytest.approx(30.0)}
-    everywhere = {i: np.array([[100, 0, 40, 40.0]]) for i in range(10)}
+    ids = [str(a["id"]) for a in truth()["annotations"] if a["category_id"] == OLD]
+    everywhere = dict.fromkeys(ids, 0.7)
     assert causes_of(rows, proposals=everywhere) == {"score": pytest.approx(30.0)}
     assert causes_of(rows, proposals={}) == {"not proposed": pytest.approx(30.0)}
-    two = {i: everywhere[i] for i in range(2)}
-    causes = causes_of(rows, proposals=two)
+    assert set(causes_of(rows, proposals=dict.fromkeys(ids, 0.49))) == {"not proposed"}
+    causes = causes_of(rows, proposals={key: 0.7 for key in ids[:2]})
     assert set(causes) == {"not proposed", "score"}
     assert sum(causes.values()) == pytest.approx(30.0)
 
@@ -221,6 +223,9 @@ def test_files_of_a_stream(tmp_path):
     assert old["causes"] == {"new class": pytest.approx(50.0)}
     assert "new" not in result["classes"]
     assert diagnose(tmp_path / "task1" / "task.json")["classes"] == {}
-    write(tmp_path / "task3" / "proposals.json", [])
+    write(tmp_path / "task3" / "proposals.json", {"iou": {}})
     write_diagnosis(tmp_path / "task3" / "task.json")
     assert json.loads((tmp_path / "task3" / "diagnosis.json").read_text())["proposals"] is True
+    write(tmp_path / "task3" / "proposals.json", [])
+    with pytest.raises(InputError, match=r"no overlaps.*proposals\.json"):
+        diagnose(tmp_path / "task3" / "task.json")
