@@ -278,11 +278,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(RuntimeError("interrupted"), 130, False)
     except Exception as error:  # a fault of the program: one line, the traceback with --debug
-        return _fail(error, 1, options.debug)
+        from clclip.files import refusal
+
+        told = refusal(error)  # ... unless the disk or a path refused
+        return _fail(told or error, 2 if told else 1, options.debug)
 
 
 def _start_logging(log: Path | None, debug: bool) -> None:
     """Log to the file if one is given, and to stderr on a terminal or without a file."""
+    logging.raiseExceptions = False  # a full disk is told once, by the command that meets it
     handlers: list[logging.Handler] = []
     if log is not None:
         try:

@@ -173,7 +173,10 @@ def compare(options: argparse.Namespace) -> None:
 
     if options.samples < 1:
         raise InputError(f"got {options.samples}", "--samples", "a number from 1")
-    sides = [path if path.exists() else Path("results") / path for path in (options.a, options.b)]
+    sides = [
+        path if (path / "summary.json").exists() else Path("results") / path
+        for path in (options.a, options.b)
+    ]
     found = run(*sides, samples=options.samples)
     print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
+
+# What a disk or a path of the user's refuses with, as opposed to a fault of the program.
+_NAMES = "ENOSPC EDQUOT EFBIG EROFS EIO EACCES EPERM EISDIR ENOTDIR EEXIST ENAMETOOLONG ELOOP"
+REFUSALS = frozenset(getattr(errno, name) for name in _NAMES.split())
 
 
 @contextlib.contextmanager
@@ -20,17 +26,41 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary file lies in the same folder because ``os.replace`` is atomic only within one
     file system. The suffix is kept, since libraries choose a format by it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
+    except OSError as error:
+        raise refusal(error, path) or error from None
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if told := refusal(error, path):
+            raise told from None
         raise
+
+
+def refusal(error: BaseException, path: Path | None = None) -> InputError | None:
+    """Return what to say if ``error`` is a disk that refuses (full, read-only, a folder), or None.
+
+    Args:
+        error: any error; safetensors tells of a full disk in the text of an error of its own.
+        path: what was to be written; None: the error's own file, else the working directory.
+    """
+    if isinstance(error, InputError):
+        return None
+    number = error.errno if isinstance(error, OSError) else None
+    if told := re.search(r"\(os error (\d+)\)", str(error)):
+        number = int(told[1])
+    if number not in REFUSALS:
+        return None
+    where = path or getattr(error, "filename", None) or Path.cwd()
+    expected = "a path that can be read and written, with space left on its disk"
+    return InputError(f"cannot be written ({os.strerror(number)})", where, expected)
 
 
 def _umask() -> int:
@@ -74,3 +104,24 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot be read ({reason})", path, "a readable JSON file") from None
+
+
+def read_object(path: Path, keys: Sequence[str], maker: str) -> dict[str, Any]:
+    """Read a JSON object that an earlier stage wrote.
+
+    Args:
+        path: the file.
+        keys: what it must hold.
+        maker: the command that writes such files, for the message.
+
+    Raises:
+        InputError: as ``read_json``, or if it is no object or lacks a key.
+    """
+    value = read_json(path)
+    expected = f"a file made by `clclip {maker}`"
+    if not isinstance(value, dict):
+        raise InputError(f"a {type(value).__name__}", path, expected)
+    for key in keys:
+        if key not in value:
+            raise InputError(f"no key {key!r}", path, expected)
+    return value

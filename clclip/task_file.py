@@ -49,10 +49,20 @@ def check_task(task: Any, where: object) -> None:
         if key not in task:
             raise InputError(f"missing key {key!r}", where, "a file made by `clclip resolve`")
     groups = task["groups"]
-    if not (isinstance(groups, list) and groups and all(isinstance(g, list) and g for g in groups)):
+    if not (isinstance(groups, list) and groups and all(map(_is_group, groups))):
         raise InputError(f"got groups {groups!r:.60}", where, "non-empty lists of class names")
     if not isinstance(task["task"], int) or task["task"] < 1:
         raise InputError(f"got task {task['task']!r:.60}", where, "a number from 1")
+    if task["kind"] not in ("detection", "classification"):
+        raise InputError(f"got kind {task['kind']!r:.60}", where, "detection or classification")
+    for key in ("text", "data", "clip", "training", "switches", "evaluation"):
+        if not isinstance(task[key], dict):
+            raise InputError(f"got {task[key]!r:.60}", f"{where}: {key}", "an object")
+
+
+def _is_group(group: Any) -> bool:
+    """Tell whether ``group`` is a non-empty list of names."""
+    return isinstance(group, list) and bool(group) and all(isinstance(n, str) for n in group)
 
 
 def previous_classes(task: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from clclip.classification.pixels import Pixels, over_batches
 from clclip.classification.prompts import template_text
 from clclip.classification.records import Memory, read_record
 from clclip.classification.seca import Learner
+from clclip.errors import InputError
 from clclip.task_file import read_task, seen_classes, task_folders, text_names
 
 EVAL_BATCH = 64
@@ -61,7 +62,11 @@ class Classifier:
 
 
 def load_classifier(task_file: Path, resources: Path) -> Classifier:
-    """Load the classifier as it stood after a task."""
+    """Load the classifier as it stood after a task.
+
+    Raises:
+        InputError: if the weights of a task are missing, damaged or of another method.
+    """
     task = read_task(task_file)
     memory = Memory([read_record(f / "weights.safetensors") for f in task_folders(task_file)])
     learner, clip = build_learner(task, memory, resources, for_training=False)
@@ -71,6 +76,10 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
             clip.model, clip.tokenizer, text_names(task), learner.switches.template
         )[None]
     else:
+        for folder, record in zip(task_folders(task_file), memory.records, strict=True):
+            if "text" not in record:
+                expected = "weights made by this task's method and switches"
+                raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
         text = memory.text()
     rows = prototypes(learner.switches.classifier, memory)
     return Classifier(

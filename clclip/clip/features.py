@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clclip.errors import InputError
-from clclip.files import read_json, write_json
+from clclip.files import read_object, write_json
 
 if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
     from torch import Tensor
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1  # of the store: raise it whenever stored values change
 MARKER = "done.json"
+MARKER_KEYS = "format images size stride taps flip shapes extents".split()
 _BATCH_TOKENS = (
     8192  # tokens of one forward pass; it does not depend on the data, so values do not either
 )
@@ -111,11 +112,11 @@ def build_features(
 
 def split_images(index_dir: Path, split: str) -> tuple[Path, list[dict[str, Any]]]:
     """Return the folder of images and the image entries of a split, in the file's order."""
-    index = read_json(index_dir / "index.json")
+    index = read_object(index_dir / "index.json", ("splits", "root"), "prepare")
     if split not in index["splits"]:
         known = ", ".join(index["splits"])
         raise InputError(f"no split {split!r}", index_dir / "index.json", f"one of {known}")
-    images = read_json(index_dir / index["splits"][split])["images"]
+    images = read_object(index_dir / index["splits"][split], ("images",), "prepare")["images"]
     if not images:
         raise InputError(
             "a split without images", index_dir / index["splits"][split], "at least one image"
@@ -256,7 +257,7 @@ class FeatureStore:
         self.folder = folder
         if not (folder / MARKER).is_file():
             raise InputError("no finished feature store", folder, "what `clclip features` writes")
-        marker = read_json(folder / MARKER)
+        marker = read_object(folder / MARKER, MARKER_KEYS, "features")
         if marker.get("format") != FORMAT:
             raise InputError(
                 f"store format {marker.get('format')}", folder, f"format {FORMAT}; build it anew"

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError, nearest
-from clclip.files import read_json, write_json
+from clclip.files import read_object, write_json
 from clclip.task_file import current_classes, data_dir, previous_classes, read_task, seen_classes
 
 logger = logging.getLogger(__name__)
@@ -46,9 +46,13 @@ def split_task(task_file: Path, resources: Path) -> None:
     """
     task = read_task(task_file)
     home = data_dir(task, resources)
-    index = read_json(home / "index.json")
+    index = read_object(home / "index.json", ("kind", "classes", "splits", "root"), "prepare")
     _check_classes(task, index, task_file)
-    data = {split: read_json(home / name) for split, name in index["splits"].items()}
+    boxes = ("annotations", "categories") if index["kind"] == "detection" else ("classes",)
+    data = {
+        split: read_object(home / f"{split}.json", ("images", *boxes), "prepare")
+        for split in ("train", "test")
+    }
     if index["kind"] == "detection":
         train = detection_train(data["train"], task, str(task_file))
         test = detection_test(data["test"], task)
@@ -70,7 +74,7 @@ def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> 
     for name in seen_classes(task):
         if name not in declared:
             known = ", ".join(declared[:8]) + (", ..." if len(declared) > 8 else "")
-            what = f"class {name!r}, which data {index['id']!r} does not declare"
+            what = f"class {name!r}, which data {task['data']['id']!r} does not declare"
             raise InputError(what, where, f"one of its classes: {known}{nearest(name, declared)}")
     if task["kind"] != index["kind"]:
         raise InputError(

@@ -16,7 +16,7 @@ from clclip.detection.online import OnlineFeatures
 from clclip.detection.proposals import canvas_list
 from clclip.detection.views import View, jittered, letterboxed
 from clclip.errors import InputError
-from clclip.files import read_json
+from clclip.files import read_object
 from clclip.training.seeds import generator
 
 
@@ -42,7 +42,7 @@ def read_labels(split: Path, classes: Sequence[str]) -> list[LabelledImage]:
     Raises:
         InputError: if a class is not among the file's categories.
     """
-    data = read_json(split)
+    data = read_object(split, ("images", "annotations", "categories"), "split")
     ids = {category["name"]: category["id"] for category in data["categories"]}
     missing = [name for name in classes if name not in ids]
     if missing:

@@ -81,6 +81,8 @@ def load_chain(model: nn.Module, paths: Iterable[Path], *, may_lack: Iterable[st
         tensors = {n: value for n, value in tensors.items() if not n.startswith(MEMORY)}
         last = path
         for name, value in tensors.items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise InputError(f"tensor {name!r} is not finite", path, "finite numbers")
             if name not in wanted or wanted[name].shape != value.shape:
                 shape = tuple(value.shape)
                 raise InputError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from clclip.errors import InputError
 from clclip.evaluation import continual
-from clclip.files import read_json, write_json, write_text
+from clclip.files import read_json, read_object, write_json, write_text
 
 PARTS = ("P", "C", "A")
 PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faster-coco-eval")
@@ -20,6 +20,13 @@ COLUMNS = (
     "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
     "P", "C", "A", "std_P", "std_C", "std_A", "forgetting", "average",
 )  # fmt: skip
+
+TASK_KEYS = ("kind", "method", "seed", "task", "groups")
+SCORE_KEYS = ("metrics", "per_class", "metric", "images", "empty_classes")
+SUMMARY_KEYS = (
+    "experiment kind method dataset protocol seeds groups tasks final forgetting average matrix "
+    "metric images empty_classes versions"
+).split()
 
 
 def aggregate_seed(
@@ -42,8 +49,8 @@ def aggregate_seed(
     Raises:
         InputError: if the folders are not the tasks 1..T of one seed.
     """
-    tasks = [read_json(folder / "task.json") for folder in task_dirs]
-    scores = [read_json(folder / "scores.json") for folder in task_dirs]
+    tasks = [read_object(folder / "task.json", TASK_KEYS, "resolve") for folder in task_dirs]
+    scores = [read_object(folder / "scores.json", SCORE_KEYS, "score") for folder in task_dirs]
     _check_chain(tasks, task_dirs)
     last = tasks[-1]
     groups = last["groups"]
@@ -125,7 +132,7 @@ def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
     Raises:
         InputError: if the summaries are not different seeds of one experiment.
     """
-    seeds = [read_json(path) for path in seed_summaries]
+    seeds = [read_object(path, SUMMARY_KEYS, "aggregate") for path in seed_summaries]
     _check_seeds(seeds, seed_summaries)
     first = seeds[0]
     same = ("experiment", "kind", "method", "dataset", "protocol", "groups", "metric", "images")

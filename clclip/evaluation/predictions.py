@@ -47,9 +47,9 @@ def _check_row(row: Any, where: str, images: set[Any], categories: set[Any]) -> 
     """Check one entry of a results list."""
     if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
         raise InputError("not a COCO result", where, "image_id, category_id, bbox and score")
-    if row["image_id"] not in images:
+    if not _among(row["image_id"], images):
         raise InputError(f"image_id {row['image_id']!r}", where, "the id of a test image")
-    if row["category_id"] not in categories:
+    if not _among(row["category_id"], categories):
         raise InputError(
             f"category_id {row['category_id']!r}", where, "the category id of a class seen so far"
         )
@@ -60,6 +60,11 @@ def _check_row(row: Any, where: str, images: set[Any], categories: set[Any]) -> 
         raise InputError(f"bbox {box!r}", where, "a width and a height of at least 0")
     if not _finite(row["score"]):
         raise InputError(f"score {row['score']!r}", where, "a finite number")
+
+
+def _among(value: Any, known: set[Any]) -> bool:
+    """Whether ``value`` is one of the ids; true is not 1, and a list is no id."""
+    return isinstance(value, int | str) and not isinstance(value, bool) and value in known
 
 
 def _finite(value: Any) -> bool:
@@ -87,6 +92,12 @@ def read_probabilities(
         raise InputError(
             f"columns {data['classes']!r}", path, f"the seen classes in order, {names!r}"
         )
+    for key in ("images", "labels", "probabilities"):
+        entries = data[key]
+        if not isinstance(entries, list) or (
+            key == "images" and not all(isinstance(entry, int | str) for entry in entries)
+        ):
+            raise InputError(f"{key} {entries!r:.60}", path, f"a list of {key}, one per test image")
     images, labels, rows = data["images"], data["labels"], data["probabilities"]
     if not len(images) == len(labels) == len(rows):
         raise InputError(
@@ -106,7 +117,8 @@ def read_probabilities(
                 path,
                 f"{label_of.get(image)!r} as in test.json",
             )
-        if len(row) != len(names) or not all(_finite(value) for value in row):
+        fits = isinstance(row, list) and len(row) == len(names)
+        if not fits or not all(_finite(value) for value in row):
             raise InputError(
                 f"probabilities of image {image!r}", path, f"{len(names)} finite numbers"
             )
