@@ -19,6 +19,7 @@ from clclip.report.collect import Experiment, Setting, load, palette_colours, re
 from clclip.report.cost_maps import cost_maps
 from clclip.report.figures import write_figures
 from clclip.report.heatmap import heatmap
+from clclip.report.left_out import left_out
 from clclip.report.semantics import semantics
 from clclip.report.trust import key as trust_key
 from clclip.report.trust import trust
@@ -98,6 +99,7 @@ def render(
         versions=sorted(experiments[0].summary.get("versions", {}).items()),
         clips=clips(experiments, resources),
         configs=configs(experiments),
+        left_out=left_out(experiments, resources),
     )
 
 
