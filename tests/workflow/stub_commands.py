@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 
 
@@ -57,7 +59,9 @@ class StubStages:
     """What ``clclip.commands._stages`` gives in place of a kind's stages."""
 
     @staticmethod
-    def train(task_file, resources):
+    def train(task_file, resources, **_):
+        # long enough to be killed, where a test asks for it
+        time.sleep(float(os.environ.get("STUB_SECONDS", "0")))
         with Path("trained.txt").open("a") as record:
             record.write(f"{task_file}\n")
         folder = task_file.parent

@@ -4,6 +4,7 @@ sys.path.insert(0, workflow.basedir)
 from pathlib import Path
 
 from clclip import host
+from clclip.claim import claim_folder, runs_nothing
 from clclip.errors import InputError
 from clclip.fingerprint import stage_fingerprint
 from clclip.plan import canonical, plan_run
@@ -23,6 +24,8 @@ try:
         host.invoking_folders(workflow.basedir),
         cache=Path("resources/data/.facts"),
     )
+    if workflow.is_main_process and not workflow.output_settings.dryrun:
+        claim_folder(Path.cwd(), runs_nothing(sys.argv[1:]))
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1
