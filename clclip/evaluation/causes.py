@@ -169,7 +169,7 @@ def wrong_changes(before: Run, after: Run, category: int, later: set[int]) -> li
             partner = max(free, key=lambda k: overlaps[row, k], default=None)
             now = (after.pairs.found[index]["score"], index, False)
             if partner is None:
-                elements.append((_why_wrong(after, index, category, later, here), None, now))
+                elements.append((why_wrong(after, index, category, later, here), None, now))
                 continue
             taken.add(partner)
             place = old[partner]
@@ -177,7 +177,7 @@ def wrong_changes(before: Run, after: Run, category: int, later: set[int]) -> li
         for k, index in enumerate(old):
             if k not in taken:
                 then = (before.pairs.found[index]["score"], index, False)
-                cause = _why_wrong(before, index, category, later, here)
+                cause = why_wrong(before, index, category, later, here)
                 elements.append((cause, then, None))
     return elements
 
@@ -191,7 +191,7 @@ def _wrong_of(run: Run, image: Any, category: int) -> list[int]:
     ]
 
 
-def _why_wrong(
+def why_wrong(
     run: Run, index: int, category: int, later: set[int], here: Sequence[Mapping[str, Any]]
 ) -> str:
     """Return what a wrong detection lies on; ``here`` are the objects of its image."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from clclip.data.images import load_rgb
-from clclip.evaluation.matching import Pairing, pair
+from clclip.evaluation.causes import Run, open_run, why_wrong
+from clclip.evaluation.matching import Pairing
 from clclip.evaluation.predictions import class_ids, read_detections
 from clclip.files import read_json
 from clclip.report.collect import Experiment, Setting
@@ -22,11 +23,23 @@ logger = logging.getLogger(__name__)
 LONGEST_SIDE = 420
 LEAST_SCORE, MOST_BOXES, SHOWN_SCORE = 0.05, 25, 0.3
 MOST_TASKS = 4
+KINDS = {
+    "new class": "wrong class",
+    "old class": "wrong class",
+    "box": "localisation",
+    "duplicate": "duplicate",
+    "background": "background",
+}
+"""Cause of a wrong detection -> kind of error that the page filters by."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box in pixels of the original image; ``state`` is right, wrong, found or missed."""
+    """A box in pixels of the original image.
+
+    ``state`` is right, wrong, object (which counts as missed below the shown score) or truth;
+    ``kind`` says of a wrong box what is wrong about it (``KINDS``).
+    """
 
     x: float
     y: float
@@ -35,6 +48,7 @@ class Box:
     name: str
     score: float | None
     state: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,12 @@ class View:
     """One task's predictions, matched."""
 
     seen: list[str]
-    pairs: Pairing
-    by_image: dict[Any, list[int]]
+    run: Run
+
+    @property
+    def pairs(self) -> Pairing:
+        """Who found whom."""
+        return self.run.pairs
 
 
 def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
@@ -86,7 +104,7 @@ def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
     truth = read_json(last / "test.json")
     root = image_root(task, resources)
     views = {
-        (e.name, number): _view(e.task_dir(number), truth) for e in shown for number in steps(e)
+        (e.name, number): view(e.task_dir(number), truth) for e in shown for number in steps(e)
     }
     names = {c["id"]: c["name"] for c in truth["categories"]}
     chosen = choose(setting, truth, views, names, count)
@@ -119,7 +137,7 @@ def _panels(
     most = max(len(steps(experiment)) for experiment in shown)
     columns: list[list[Panel | None]] = []
     for e in shown:
-        own = [Panel(e, t, _boxes(views[e.name, t], image, names)) for t in steps(e)]
+        own = [Panel(e, t, boxes_of(views[e.name, t], image, names)) for t in steps(e)]
         columns.append([None] * (most - len(own)) + own)
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -139,28 +157,30 @@ def image_root(task: Mapping[str, Any], resources: Path) -> Path:
     return folder / read_json(folder / "index.json")["root"]
 
 
-def _view(folder: Path, truth: Mapping[str, Any]) -> View:
+def view(folder: Path, truth: Mapping[str, Any]) -> View:
     """Read and match one task's predictions; truth is that of the whole stream."""
     seen = seen_classes(read_task(folder / "task.json"))
     ids = class_ids(truth, seen, folder / "task.json")
-    pairs = pair(truth, read_detections(folder / "predictions.json", truth, ids), ids)
-    by_image: dict[Any, list[int]] = {}
-    for index, detection in enumerate(pairs.found):
-        by_image.setdefault(detection["image_id"], []).append(index)
-    return View(seen, pairs, by_image)
+    return View(
+        seen, open_run(truth, read_detections(folder / "predictions.json", truth, ids), ids)
+    )
 
 
-def _boxes(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
+def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
     """Return an image's detections, right or wrong, and the objects of seen classes."""
     boxes, hits = [], {}
-    for index in view.by_image.get(image, []):
+    here = view.run.objects.get(image, [])
+    for index in view.run.by_image.get(image, []):
         detection = view.pairs.found[index]
         right = view.pairs.partner[index] >= 0
         if right:
             hits[int(view.pairs.partner[index])] = detection["score"]
         if detection["score"] >= LEAST_SCORE and len(boxes) < MOST_BOXES:
             name, score = names[detection["category_id"]], detection["score"]
-            boxes.append(Box(*detection["bbox"], name, score, "right" if right else "wrong"))
+            category = detection["category_id"]
+            kind = "" if right else KINDS[why_wrong(view.run, index, category, set(), here)]
+            state = "right" if right else "wrong"
+            boxes.append(Box(*detection["bbox"], name, score, state, kind))
     for index, item in enumerate(view.pairs.objects):
         if item["image_id"] == image and not view.pairs.ignored[index]:
             # The score is that of the box that finds it: below the slider's value it counts as

@@ -67,30 +67,45 @@
       pictures.forEach((picture, other) => { picture.hidden = other !== place; });
       thumbs.forEach((thumb, other) => thumb.setAttribute("aria-pressed", String(other === place)));
     };
+    const wanted = ({ state, kind: fault, score: value }) => {
+      if (state === "truth") return truth.checked;
+      const enough = Number(value) >= Number(score.value);
+      if (state === "object") return !enough && (error.value === "" || error.value === "missed");
+      return enough && (error.value === "" || error.value === state || error.value === fault);
+    };
     const draw = () => {
       output.textContent = Number(score.value).toFixed(2);
-      for (const box of all(gallery, ".box")) {
-        const { state, name } = box.dataset;
-        const enough = Number(box.dataset.score) >= Number(score.value);
-        let visible = kind.value === "" || kind.value === name;
-        if (state === "truth") visible = visible && truth.checked;
-        else if (state === "object") visible = visible && !enough && error.value !== "right" && error.value !== "wrong";
-        else visible = visible && enough && (error.value === "" || error.value === state);
-        box.toggleAttribute("hidden", !visible);
-        box.style.display = visible ? "" : "none";
-      }
-      thumbs.forEach((thumb, place) => {
-        thumb.hidden = kind.value !== "" && !JSON.parse(pictures[place].dataset.classes).includes(kind.value);
+      const found = pictures.map((picture) => {
+        let count = 0;
+        for (const box of all(picture, ".box")) {
+          const visible = (kind.value === "" || kind.value === box.dataset.name) && wanted(box.dataset);
+          box.style.display = visible ? "" : "none";
+          count += visible && box.dataset.state !== "truth";
+        }
+        return count;
       });
+      // Images that hold neither the class nor such a box are left out, unless that leaves none.
+      const fits = pictures.map((picture, place) =>
+        (kind.value === "" || JSON.parse(picture.dataset.classes).includes(kind.value) || found[place] > 0)
+        && (error.value === "" || found[place] > 0));
+      const none = !fits.includes(true);
+      find(".none-left").hidden = !none;
+      thumbs.forEach((thumb, place) => { thumb.hidden = !none && !fits[place]; });
       const open = thumbs.findIndex((thumb) => thumb.getAttribute("aria-pressed") === "true");
-      if (open >= 0 && thumbs[open].hidden) {
-        const other = thumbs.findIndex((thumb) => !thumb.hidden);
-        if (other >= 0) show(other);
-      }
+      if (open >= 0 && thumbs[open].hidden) show(thumbs.findIndex((thumb) => !thumb.hidden));
     };
     thumbs.forEach((thumb, place) => thumb.addEventListener("click", () => show(place)));
     [score, kind, error, truth].forEach((control) => control.addEventListener("input", draw));
     show(0);
     draw();
+  }
+
+  // Cost volume, gate and detections of one image: one class at a time.
+  for (const figure of all(document, ".switch")) {
+    const select = figure.querySelector("select");
+    const maps = all(figure, ".maps");
+    const show = () => maps.forEach((map, place) => { map.hidden = place !== Number(select.value); });
+    select.addEventListener("input", show);
+    show();
   }
 })();

@@ -17,6 +17,7 @@ from clclip.files import read_json, write_text
 from clclip.report import charts, gallery, table, timing
 from clclip.report.collect import Experiment, Setting, load, palette_colours, retention
 from clclip.report.cost_maps import cost_maps
+from clclip.report.drift import drift
 from clclip.report.figures import write_figures
 from clclip.report.heatmap import heatmap
 from clclip.report.left_out import left_out
@@ -147,6 +148,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         "heat": heatmap(setting),
         "semantics": semantics(setting),
         "why": why(setting),
+        "drift": drift(setting),
         "trust": trust(setting),
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),

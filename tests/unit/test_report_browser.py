@@ -69,7 +69,25 @@ window.addEventListener("load", () => {
   const boxes = all(open + " .box").filter(visible);
   seen.named = new Set(boxes.map((box) => box.dataset.name)).size;
   set(document.querySelector("select.class"), "");
+  const error = document.querySelector("select.error");
   const thumbs = all(".thumbs button");
+  truth.checked = false;
+  tell(truth, "input");
+  seen.kinds = {};
+  const kinds = ["right", "wrong", "wrong class", "localisation", "duplicate", "background"];
+  for (const kind of [...kinds, "missed"]) {
+    set(error, kind);
+    const left = all(".gallery .box").filter(visible);
+    const sorts = new Set(left.map((box) => box.dataset.kind || box.dataset.state));
+    seen.kinds[kind] = [sorts.size, left.length, thumbs.filter((thumb) => !thumb.hidden).length,
+      !document.querySelector(".none-left").hidden];
+  }
+  set(error, "");
+  const pick = document.querySelector("select.shown-class");
+  const maps = () => all(".switch")[0].querySelectorAll(".maps:not([hidden])");
+  seen.maps = [maps().length, maps()[0].querySelectorAll("img")[0].alt];
+  set(pick, pick.options[pick.options.length - 1].value);
+  seen.maps.push(maps().length, maps()[0].querySelectorAll("img")[0].alt);
   thumbs[1].click();
   seen.thumb = [thumbs[1].getAttribute("aria-pressed"), all(open).length];
   const theme = document.getElementById("theme");
@@ -95,6 +113,7 @@ def test_page_in_a_browser(tmp_path, width):
         world.run(tmp_path, f"zoo_{m}", m, [NAMES[:2], NAMES[2:]], truth)
         for m in ("fvit", "clclip", "joint")
     ]
+    world.store_features(tmp_path, truth, NAMES)
     page.report(paths, tmp_path / "results" / "report.html", {"examples": 3})
     text = (tmp_path / "results" / "report.html").read_text()
     probe = tmp_path / "probe.html"
@@ -115,6 +134,13 @@ def test_page_in_a_browser(tmp_path, width):
     assert seen["strict"][0] < right and seen["strict"][1] > missed
     assert seen["loose"][0] >= right and seen["loose"][1] <= missed
     assert seen["truth"] > 0 and seen["named"] == 1
+    for kind, (sorts, boxes, thumbs, none) in seen["kinds"].items():
+        assert none == (boxes == 0), kind
+        assert thumbs == 3 if none else 1 <= thumbs <= 3
+        assert sorts <= (4 if kind == "wrong" else 1), kind
+    assert seen["kinds"]["right"][1] > 0 and seen["kinds"]["missed"][1] > 0
+    assert seen["maps"][0] == seen["maps"][2] == 1
+    assert seen["maps"][1] != seen["maps"][3]
     assert seen["thumb"] == ["true", 1]
     assert seen["theme"]
     assert seen["wide"] <= 0, "the page scrolls sideways"

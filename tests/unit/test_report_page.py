@@ -280,12 +280,71 @@ def test_cost_maps_show_where_a_class_is(made):
     assert len(shown) == cost_maps.IMAGES
     assert shown[0].low == pytest.approx(0.02, abs=1e-3)
     assert shown[0].high == pytest.approx(0.4, abs=1e-3)
-    present = [name for name, _, inside in shown[0].maps if inside]
-    absent = [uri for _, uri, inside in shown[0].maps if not inside]
-    assert present and len(shown[0].maps) == cost_maps.CLASSES
+    assert [one.name for one in shown[0].classes if not one.present]
+    present = [one for one in shown[0].classes if one.present]
+    assert present and sorted(one.name for one in shown[0].classes) == sorted(NAMES)
+    assert shown[0].classes[: len(present)] == present, "classes of the image come first"
     flat = cost_maps.picture(np.zeros((16, 16)))
-    assert all(uri == flat for uri in absent)
-    assert all(uri != flat for _, uri, inside in shown[0].maps if inside)
+    assert all((one.cost == flat) != one.present for one in shown[0].classes)
+    assert {one.gate for one in shown[0].classes} == {""}, "no weights, no gate"
+    assert shown[0].owner.summary["method"] == "clclip"
+    for one in shown[0].classes:
+        assert all(box.name == one.name and box.score >= 0.3 for box in one.boxes)
+    assert sum(len(one.boxes) for one in shown[0].classes) > 0
+
+
+def test_gate_is_that_of_the_detector(copy):
+    import torch
+    from safetensors.numpy import save_file
+
+    from clclip.detection.gate import Gate
+
+    root, paths = copy
+    setting = load(paths)[0]
+    experiment = next(e for e in setting.experiments if e.summary["method"] == "clclip")
+    task = json.loads((experiment.task_dir(2) / "task.json").read_text())
+    assert cost_maps.gate_of(experiment, task) is None, "no weights"
+    gate = Gate("sigmoid")
+    with torch.no_grad():
+        gate.log_slope.fill_(2.5)
+        gate.middle.fill_(0.17)
+    tensors = {f"gate.{name}": value.detach().numpy() for name, value in gate.named_parameters()}
+    save_file(tensors, experiment.task_dir(1) / "weights.safetensors")
+    cost = np.random.default_rng(0).random((5, 7)).astype(np.float32)
+    expected = gate(torch.from_numpy(cost)[None, None])[0, 0].detach().numpy()
+    assert cost_maps.gate_of(experiment, task)(cost) == pytest.approx(expected, abs=1e-6)
+    task["switches"] = {"gate": "minmax"}
+    expected = Gate("minmax")(torch.from_numpy(cost)[None, None])[0, 0].numpy()
+    assert cost_maps.gate_of(experiment, task)(cost) == pytest.approx(expected, abs=1e-6)
+    for switches in ({"gate": "softmax"}, {"refiner": True}):
+        assert cost_maps.gate_of(experiment, task | {"switches": switches}) is None
+    assert cost_maps.gate_of(setting.upper, task | {"switches": {}}) is None
+    assert cost_maps.cost_maps(setting, root / "resources")[0].gated
+
+
+@pytest.mark.parametrize(
+    ("box", "name", "kind"),
+    [
+        ([0, 0, 40, 40], "blue disc", "wrong class"),
+        ([20, 0, 40, 40], NAMES[0], "localisation"),
+        ([2, 0, 40, 40], NAMES[0], "duplicate"),
+        ([80, 80, 20, 20], NAMES[0], "background"),
+    ],
+)
+def test_kinds_of_error(tmp_path, box, name, kind):
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 5 + k, "name": n} for k, n in enumerate(NAMES)],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 40]}],
+    }
+    names = {c["id"]: c["name"] for c in truth["categories"]}
+    task = {"kind": "detection", "method": "fvit", "seed": 0, "task": 1, "groups": [NAMES]}
+    world.write(tmp_path / "task.json", task | world.REST)
+    rows = [{"image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 40], "score": 0.9}]
+    rows.append({"image_id": 1, "category_id": 5 + NAMES.index(name), "bbox": box, "score": 0.8})
+    world.write(tmp_path / "predictions.json", rows)
+    boxes = gallery.boxes_of(gallery.view(tmp_path, truth), 1, names)
+    assert [(b.state, b.kind) for b in boxes] == [("right", ""), ("wrong", kind), ("object", "")]
 
 
 @pytest.mark.parametrize(
