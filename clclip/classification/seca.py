@@ -212,7 +212,7 @@ class Learner:
     def _columns(self) -> slice:
         """Return the text columns that a step needs: all only where they are compared."""
         switches = self.switches
-        everything = switches.classifier == "sevpr" or switches.negatives == "seen"
+        everything = switches.classifier == "sevpr" or switches.compare == "seen"
         everything = everything or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
@@ -231,11 +231,10 @@ class Learner:
         student = F.normalize(self.tower.feature(self.stem(rows), self.adapters, drop), dim=-1)
         columns = self._columns()
         text = self.text(self.prompt, columns) if self.template is None else self.template[columns]
-        current = text[self.old - columns.start :]  # (C, d)
-        first = self.old if switches.negatives == "current" else 0  # column that targets start at
+        first = self.old if switches.compare == "current" else 0  # column that softmaxes start at
+        compared = text[first - columns.start :]  # (C, d)
         targets = labels + self.old - first
-        logits = scale * student @ text[first - columns.start :].T
-        losses = {"ce_text": F.cross_entropy(logits, targets)}
+        losses = {"ce_text": F.cross_entropy(scale * student @ compared.T, targets)}
         refined = None
         if switches.classifier == "sevpr":
             refined = self.modules["refinement"](text, self.raw)
@@ -246,13 +245,13 @@ class Learner:
         elif switches.classifier == "linear":
             weights = F.normalize(self.trained["linear"], dim=-1)
             losses["ce_visual"] = F.cross_entropy(scale * student @ weights.T, labels)
-        losses |= self._distillation(rows, labels, student, current)
+        losses |= self._distillation(rows, targets, student, compared)
         if self.gaussians is not None:
             losses["replay"] = self._replay(student, labels, text, refined, step)
         return losses
 
     def _distillation(
-        self, rows: Tensor, labels: Tensor, student: Tensor, current: Tensor
+        self, rows: Tensor, targets: Tensor, student: Tensor, compared: Tensor
     ) -> dict[str, Tensor]:
         """Return L_agg and beta * L_SG-AKT (or the KL to another teacher); {} in task 1."""
         switches = self.switches
@@ -262,21 +261,26 @@ class Learner:
         rows = rows.to(self.device)
         losses = {}
         if switches.distillation == "sgakt":
-            teacher, relevance = self.teacher(rows, labels, current)
-            losses["aggregation"] = aggregation_loss(teacher, current, labels, self.scale)
+            teacher, relevance = self.teacher(rows, compared[targets])
+            losses["aggregation"] = aggregation_loss(teacher, compared, targets, self.scale)
             if len(self.pool) == switches.pool:
                 utility = self.trained["utility"]
                 utility.data.copy_(updated_utility(utility.data, relevance))
         else:
             teacher = self.fixed[rows]
-        kl = distillation_loss(teacher, student, current, switches.distillation_scale)
+        kl = distillation_loss(teacher, student, compared, switches.distillation_scale)
         return losses | {"distillation": beta * kl}
 
-    def teacher(self, rows: Tensor, labels: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Return teacher features g (B, d) and relevance (B, P) of training images."""
-        own = current[labels][:, None]  # (B, 1, d)
+    def teacher(self, rows: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Return teacher features g (B, d) and relevance (B, P) of training images.
+
+        Args:
+            rows: (B,) numbers of the images.
+            text: (B, d) embeddings of their true labels under the current prompt.
+        """
+        own = text[:, None]  # (B, 1, d)
         if self.text_before is not None:
-            earlier = self.text_before[:, labels].transpose(0, 1)  # (B, s-1, d)
+            earlier = self.text_before[:, self.labels[rows]].transpose(0, 1)  # (B, s-1, d)
             own = torch.cat([earlier, own], dim=1)
         mixed, relevance = self.modules["mixer"](own, self.frozen.vectors[rows])
         return F.normalize(self.tower.project(mixed), dim=-1), relevance

@@ -50,8 +50,8 @@ class ClassificationSwitches(BaseModel):
         None, gt=0, description="sharpness of the affinity; null: 1 / (2 sqrt(embed_dim))"
     )
     consistency: float = Field(1.0, ge=0, description="weight of L_reg")
-    negatives: Literal["current", "seen"] = Field(
-        "current", description="classes that a cross-entropy compares with: the task's or all seen"
+    compare: Literal["current", "seen"] = Field(
+        "current", description="classes in the softmaxes of all losses: the task's, or all seen"
     )
     training_scale: float | None = Field(
         None, gt=0, description="factor on cosines in cross-entropies; null: CLIP's own (100)"

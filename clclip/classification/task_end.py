@@ -82,7 +82,7 @@ def _pool(learner: Learner, record: Record, current: Tensor) -> None:
     if values is None:
         return
     rows = torch.arange(len(learner.images), device=learner.device)
-    _, relevance = learner.teacher(rows, learner.labels, current)
+    _, relevance = learner.teacher(rows, current[learner.labels])
     sums = torch.zeros(learner.new, len(learner.pool), device=learner.device)
     sums.index_add_(0, learner.labels, relevance)
     counts = torch.bincount(learner.labels, minlength=learner.new)

@@ -109,7 +109,7 @@ def test_training_learns(tmp_path):
         {"classifier": "linear"},
         {"relevance": "mean_then_softmax", "evict": "oldest", "pool": 1},
         {"prompt": "template"},
-        {"negatives": "seen"},
+        {"compare": "seen"},
     ],
     ids=lambda switches: "-".join(map(str, switches.values())),
 )
