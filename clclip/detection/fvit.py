@@ -102,7 +102,7 @@ class FViT(nn.Module):
         """Return the parameters that the current task trains."""
         return dict(self.named_parameters())
 
-    # ---- training; methods that protect old classes override the four parts below -----------
+    # ---- training; methods that protect old classes override parts below --------------------
 
     def losses(self, batch: Batch) -> Losses:
         """Return the named losses of a batch, with what each is a mean over."""
@@ -124,13 +124,17 @@ class FViT(nn.Module):
         return losses
 
     def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return the targets with labels as columns of the seen classes, guarded if asked."""
-        targets = [{**t, "labels": t["labels"] + self.previous} for t in batch.targets]
+        """Return the labelled targets, aware of what the previous model claims if asked."""
+        targets = self.labelled(batch)
         s = self.switches
         if self.teacher is None or s.relegation_guard == "off":
             return targets
         found = self.teacher.detect(batch)
         return guarded(targets, found, s.relegation_guard, s.guard_threshold, s.guard_overlap)
+
+    def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """Return the targets with labels as columns of the seen classes."""
+        return [{**t, "labels": t["labels"] + self.previous} for t in batch.targets]
 
     def region_targets(self, targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """Return the targets by which regions are sampled, given those of the proposals."""

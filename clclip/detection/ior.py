@@ -43,22 +43,19 @@ class IorFViT(FViT):
 
     asks_teacher = True
 
-    def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
+    def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return targets in which proposals near pasted objects are neither object nor rest."""
         return [
-            {
-                **target,
-                "region_ignore": target["ignore"],
-                "ignore": torch.cat([target["ignore"], target["old_boxes"]]),
-            }
+            {**target, "ignore": torch.cat([target["old_boxes"], target["ignore"]])}
             if "old_boxes" in target
             else target
-            for target in super().seen_targets(batch)
+            for target in super().labelled(batch)
         ]
 
     def region_targets(self, targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """Return targets in which pasted objects are background: "rest" of the grouped softmax."""
-        return [{**t, "ignore": t.get("region_ignore", t["ignore"])} for t in targets]
+        pasted = [len(t["old_boxes"]) if "old_boxes" in t else 0 for t in targets]
+        return [{**t, "ignore": t["ignore"][n:]} for t, n in zip(targets, pasted, strict=True)]
 
     def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
         """Return the grouped softmax loss: a new class against background and old ones."""

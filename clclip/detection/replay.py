@@ -32,13 +32,13 @@ from clclip.detection.pasting import ABR_RULE, Pasted, drawn, mixup, mosaic, siz
 class ReplayFViT(MmaFViT):
     """F-ViT with inclusive losses, region and attentive distillation; pasted boxes are labels."""
 
-    def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
+    def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the labelled objects and the pasted ones."""
         return [
             taught(target, target["old_boxes"], target["old_labels"])
             if "old_boxes" in target
             else target
-            for target in super().seen_targets(batch)
+            for target in super().labelled(batch)
         ]
 
     def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:

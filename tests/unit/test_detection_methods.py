@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -33,6 +34,7 @@ from clclip.detection.distillation import (
     unbiased_cross_entropy,
     unbiased_distillation,
 )
+from clclip.detection.export import export
 from clclip.detection.guard import claims, guarded
 from clclip.detection.inversion import (
     BINS,
@@ -69,7 +71,7 @@ from clclip.detection.rehearsal import PastedBatches
 from clclip.detection.replay import abr_paste, choose_boxes, cut
 from clclip.detection.switches import METHOD_SWITCHES, DetectionSwitches
 from clclip.detection.views import render
-from clclip.detection.weights import load_chain, save_weights
+from clclip.detection.weights import load_chain, read_weights, save_weights
 from clclip.errors import InputError
 from clclip.training.seeds import generator
 
@@ -337,6 +339,21 @@ def test_ior_pasted_objects_are_no_labels_but_places():
     assert all(len(t["ignore"]) == 0 for t in model.region_targets(targets))
 
 
+@pytest.mark.parametrize("method", ["fvit_replay", "fvit_ior"])
+def test_the_guard_claims_no_pasted_object_again(method):
+    """The previous model recognises pasted objects; they are known already."""
+    model = second_task(method, relegation_guard="ignore", guard_threshold=0.0, score_threshold=0.0)
+    data = with_old(batch(classes=2))
+    for data_target, target in zip(data.targets, model.seen_targets(data), strict=True):
+        pasted = data_target["old_boxes"]
+        claimed = target["ignore"][len(pasted) if method == "fvit_ior" else 0 :]
+        assert len(claimed) and (box_iou(claimed, pasted) <= 0.5).all()
+    if method == "fvit_ior":
+        targets = model.seen_targets(data)
+        for region, target in zip(model.region_targets(targets), targets, strict=True):
+            assert torch.equal(region["ignore"], target["ignore"][1:])
+
+
 def test_replayed_objects_are_labels():
     model = second_task("fvit_replay")
     for target, n in zip(model.seen_targets(with_old(batch(classes=2))), range(2), strict=True):
@@ -393,6 +410,21 @@ def test_memory_is_stored_and_read_and_no_network_loads_it(tmp_path):
             unpacked(tensors, broken, "x")
     assert unpacked({}, "[]", "x") == []
     assert unpacked(*packed([]), "x") == []
+
+
+def test_an_export_holds_no_remembered_picture(tmp_path):
+    tensors, told = packed([crop()])
+    folder = tmp_path / "run" / "task1"
+    model = make("fvit_replay", GROUPS[:1])
+    save_weights(
+        folder / "weights.safetensors", {**model.state_dict(), **tensors}, {"memory": told}
+    )
+    keys = "text data clip training switches evaluation".split()
+    task = {key: {} for key in keys} | {"kind": "detection", "method": "fvit_replay", "seed": 0}
+    (folder / "task.json").write_text(json.dumps(task | {"task": 1, "groups": GROUPS[:1]}))
+    export(tmp_path / "run", tmp_path / "out.safetensors")
+    kept, _ = read_weights(tmp_path / "out.safetensors")
+    assert kept.keys() == model.state_dict().keys()
 
 
 # ---- pasting ------------------------------------------------------------------------------------
