@@ -31,7 +31,8 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="from 2 on: end at once if the log says that the last attempt met bad input",
+        help="from 2 on: end at once if the log says that the last attempt met bad input; train in "
+        "micro-batches of half the size each time, with the same result",
     )
 
 

@@ -112,7 +112,8 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     code = stage_fingerprint(stage, kind)
 
     def work() -> None:
-        getattr(_stages(kind), stage)(options.task, options.resources)
+        more = {"attempt": options.attempt} if stage == "train" else {}
+        getattr(_stages(kind), stage)(options.task, options.resources, **more)
 
     stored(options.task, options.resources, stage, code, names, work)
 

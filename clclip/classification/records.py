@@ -21,21 +21,18 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from clclip.classification.replay import Gaussians, concatenate
 from clclip.errors import InputError
-from clclip.files import replacing
+from clclip.training.tensors import save_tensors
 
 Record = dict[str, Tensor]
 
 
 def write_record(path: Path, record: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a record, whole."""
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in record.items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=dict(metadata))
+    """Write a record, whole; equal records make equal files."""
+    save_tensors(path, {name: value.clone() for name, value in record.items()}, metadata)
 
 
 def read_record(path: Path) -> Record:

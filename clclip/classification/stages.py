@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 UNTRAINED_HISTORY = "step,loss,lr,images_per_s,peak_mib\n"
 
 
-def train(task_file: Path, resources: Path, and_predict: bool = False) -> None:
+def train(task_file: Path, resources: Path, and_predict: bool = False, attempt: int = 1) -> None:
     """Train one task and write weights.safetensors and history.csv beside ``task_file``.
 
     Args:
@@ -28,6 +28,7 @@ def train(task_file: Path, resources: Path, and_predict: bool = False) -> None:
         resources: folder of data sets and CLIPs.
         and_predict: write predictions.json too, which saves the start of a process and loading the
             CLIP.
+        attempt: unused: what a step keeps is small beside the CLIP and the kept features.
     """
     task = read_task(task_file)
     folder = task_file.parent

@@ -31,7 +31,7 @@ from clclip.task_file import (
 from clclip.training.device import precision, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
-from clclip.training.shares import Losses, Share
+from clclip.training.shares import Losses, Share, micro_batches
 from clclip.training.tracking import tracker
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,13 @@ logger = logging.getLogger(__name__)
 PREDICT_BATCH = 16
 
 
-def train(task_file: Path, resources: Path) -> None:
+def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     """Train one task; write weights.safetensors and history.csv beside its task file.
+
+    Args:
+        task_file: task.json of the task.
+        resources: folder of features, text embeddings and CLIPs.
+        attempt: from 2 on, batches are taken in ever smaller micro-batches.
 
     Raises:
         InputError: if an input is missing or does not fit.
@@ -86,6 +91,7 @@ def train(task_file: Path, resources: Path) -> None:
         label=f"task {task['task']}",
         resume=folder / "resume",
         digest=digest,
+        micro_batches=micro_batches(training["batch_size"], attempt),
         listener=tracked,
     )
     if tracked is not None:

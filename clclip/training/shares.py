@@ -10,6 +10,7 @@ for its images what the whole batch would.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -60,6 +61,16 @@ WHOLE = Share()
 LossesAt = Callable[
     [int, Share], Losses | dict[str, Tensor] | None
 ]  # a dict: of whole batches only
+
+
+def micro_batches(batch_size: int, attempt: int) -> int:
+    """Return into how many micro-batches a process takes its share of a batch.
+
+    Every retry halves the images at once: an attempt that ended for want of memory is followed by
+    one that needs less and computes the same.
+    """
+    largest = max(1, batch_size // 2 ** (attempt - 1))
+    return max(1, math.ceil(batch_size / (largest * parallel.processes())))
 
 
 def own_shares(micro_batches: int) -> list[Share]:
