@@ -105,8 +105,8 @@ FAULTS = (
     Fault(
         "old-columns-forgotten",
         D + "fvit.py",
-        "column = sampled.labels + self.previous",
-        "column = sampled.labels",
+        '"labels": t["labels"] + self.previous}',
+        '"labels": t["labels"]}',
         "test_detection_clclip",
     ),
     Fault(
