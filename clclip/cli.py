@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clclip.errors import InputError
+from clclip.retry import BAD_INPUT, refuse_known_bad_input
 
 logger = logging.getLogger("clclip")
 RESOURCES = Path("resources")
-BAD_INPUT = "bad input: "  # marks the log line of an error that a retry would meet again
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +34,15 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         help="from 2 on: end at once if the log says that the last attempt met bad input; train in "
         "micro-batches of half the size each time, with the same result",
     )
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``train``."""
+    add_task(parser)
+    text = "processes that share every batch, a GPU each if there are any"
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help=text)
+    text = "nodes of this SLURM job, with so many devices each"
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help=text)
 
 
 def add_resolve(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +208,7 @@ COMMANDS: dict[str, Command] = {
         "--dense tokens --taps 1,2,3 --flip --out DIR",
     ),
     "split": ("write the images and labels of a task", add_task, f"--task {TASK}"),
-    "train": ("train a task", add_task, f"--task {TASK} --log train.log"),
+    "train": ("train a task", add_train, f"--task {TASK} --log train.log"),
     "predict": ("predict the test images with a task's model", add_task, f"--task {TASK}"),
     "score": ("score a task's predictions", add_task, f"--task {TASK}"),
     "aggregate": (
@@ -263,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     try:
         if options.log is not None and getattr(options, "attempt", 1) > 1:
-            _refuse_known_bad_input(options.log)
+            refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
         from clclip.commands import RUNNERS
 
@@ -292,7 +301,8 @@ def _start_logging(log: Path | None, debug: bool) -> None:
     if log is not None:
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+            log.write_text("")  # then append: processes that train together write into one log
+            handlers.append(logging.FileHandler(log, mode="a", encoding="utf-8"))
         except OSError as error:
             raise InputError(f"cannot write ({error.strerror})", f"--log {log}", "a file") from None
     if log is None or sys.stderr.isatty():
@@ -305,20 +315,6 @@ def _start_logging(log: Path | None, debug: bool) -> None:
     )
     for noisy in ("matplotlib", "PIL", "fontTools", "httpx", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def _refuse_known_bad_input(log: Path) -> None:
-    """Raise the InputError that ended the last attempt, if one did: a retry would meet it again."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, mark, text = line.partition(BAD_INPUT)
-        if mark:
-            what, _, rest = text.partition(", in ")
-            where, _, expected = rest.partition(", expected ")
-            raise InputError(what, where, expected)
 
 
 def _log_end(stage: str, seconds: float) -> None:

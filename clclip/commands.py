@@ -112,8 +112,15 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     code = stage_fingerprint(stage, kind)
 
     def work() -> None:
-        more = {"attempt": options.attempt} if stage == "train" else {}
-        getattr(_stages(kind), stage)(options.task, options.resources, **more)
+        if stage == "predict":
+            _stages(kind).predict(options.task, options.resources)
+        elif options.devices * options.nodes == 1:
+            _stages(kind).train(options.task, options.resources, attempt=options.attempt)
+        else:
+            from clclip.training.launch import launch
+
+            spread = (options.attempt, options.devices, options.nodes, options.log)
+            launch(kind, options.task, options.resources, *spread)
 
     stored(options.task, options.resources, stage, code, names, work)
 

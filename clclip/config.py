@@ -149,6 +149,13 @@ class TrainingConfig(Strict):
     cache_features: bool = Field(
         True, description="compute frozen features once (never with augment: lsj, which moves them)"
     )
+    # how a batch is spread changes results by rounding only: these reach jobs beside task.json
+    devices: int = Field(
+        1, ge=1, le=64, description="detection: processes that share a batch, a GPU each if any"
+    )
+    nodes: int = Field(
+        1, ge=1, le=1024, description="nodes of a SLURM job, with so many devices each"
+    )
 
     @field_validator("milestones")
     @classmethod

@@ -26,7 +26,7 @@ STAGES = {
 IGNORED = frozenset(
     f"clclip.{name}"
     for name in "cli commands config describe errors experiments files fingerprint plan protocols "
-    "host store training.tracking validation".split()
+    "host retry store training.tracking validation".split()
 )
 
 

@@ -51,6 +51,8 @@ class TaskPlan:
     payload: dict[str, Any]
     text: str | None = None  # id of its text embeddings, if the kind uses them
     features: str | None = None  # id of its feature store, if it reads one
+    devices: int = 1  # processes per node; not in task.json, like nodes: they decide no result
+    nodes: int = 1
 
     @property
     def json(self) -> str:
@@ -312,9 +314,9 @@ def _with_stores(
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
-    cache = payload["training"].pop("cache_features")
+    cache, devices, nodes = map(payload["training"].pop, ("cache_features", "devices", "nodes"))
     if payload["kind"] != "detection":
-        return TaskPlan(name, seed, number, payload)
+        return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.features import feature_id
     from clclip.clip.text import text_id
 
@@ -340,7 +342,7 @@ def _with_stores(
     payload["features"] = {"id": store, "cache": cache, **kept}
     if cache:
         plan.features[store] = described
-    return TaskPlan(name, seed, number, payload, text, store if cache else None)
+    return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
 
 
 def shipped_config() -> Path:

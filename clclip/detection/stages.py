@@ -28,6 +28,7 @@ from clclip.task_file import (
     seen_classes,
     task_folders,
 )
+from clclip.training import parallel
 from clclip.training.device import precision, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
@@ -83,7 +84,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
         with precision(training["precision"], device):
             return model.losses(shown.training(epoch, members).to(device))
 
-    tracked = tracker(folder, task)
+    tracked = tracker(folder, task) if parallel.rank() == 0 else None
     history = fit(
         parameters,
         losses_at,
@@ -96,6 +97,8 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     )
     if tracked is not None:
         tracked.close()
+    if parallel.rank():
+        return  # the first process writes the files
     tensors: dict[str, Tensor] = dict(parameters)
     metadata = {"digest": digest}
     if rehearsal is not None:

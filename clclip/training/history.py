@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from clclip.files import write_text
+from clclip.training import parallel
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class History:
             initial=self._first_step,
             desc=label,
             unit="step",
-            disable=not sys.stderr.isatty(),
+            disable=not sys.stderr.isatty() or parallel.rank() > 0,
             leave=False,
         )
 

@@ -48,12 +48,15 @@ rule train_task:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
-        gpu=GPU,
+        gpu=lambda wildcards: GPU * planned(wildcards).devices,
         attempt=lambda wildcards, attempt: attempt,
+        devices=lambda wildcards: planned(wildcards).devices,
+        nodes=lambda wildcards: planned(wildcards).nodes,
     params:
         code=code("train"),
     shell:
         "clclip train --task {input.task:q} --attempt {resources.attempt} --log {log:q}"
+        " --devices {resources.devices} --nodes {resources.nodes}"
 
 
 rule predict_task:
