@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from clclip.validation import as_list
 
 WANDB_VARIABLE = "CLCLIP_WANDB"
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -52,6 +56,34 @@ def invoking_folders(project: str) -> list[Path]:
     """
     typed_in = os.environ.get("PWD")
     return [Path.cwd(), *([Path(typed_in)] if typed_in else []), Path(project)]
+
+
+def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the entries of ``config`` that are relative paths, made absolute.
+
+    A job on another host knows neither the folder nor the shell that the command was typed in.
+    """
+    found: dict[str, Any] = {}
+    entries = as_list(config.get("experiments"))
+    if isinstance(entries, list):
+        found["experiments"] = [
+            _absolute(entry, folders, Path.is_file) if is_path(entry) else entry
+            for entry in entries
+        ]
+    if isinstance(config.get("data_root"), str):
+        found["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
+    return found
+
+
+def is_path(entry: object) -> bool:
+    """Tell whether an entry of ``experiments`` is a path, as opposed to a shipped name."""
+    return isinstance(entry, str) and (entry.endswith((".yaml", ".yml")) or os.sep in entry)
+
+
+def _absolute(entry: str, folders: Sequence[Path], there: Callable[[Path], bool]) -> str:
+    """Return the first of ``folders`` / ``entry`` that is there, else ``entry`` as it is."""
+    tried = (Path(os.path.abspath(folder / Path(entry).expanduser())) for folder in folders)
+    return next((str(path) for path in tried if there(path)), entry)
 
 
 def ending(results: Path) -> str:

@@ -3,6 +3,8 @@ sys.path.insert(0, workflow.basedir)
 
 from pathlib import Path
 
+from snakemake.common import dict_to_key_value_args
+
 from clclip import host
 from clclip.claim import claim_folder, runs_nothing
 from clclip.errors import InputError
@@ -24,6 +26,13 @@ try:
         host.invoking_folders(workflow.basedir),
         cache=Path("resources/data/.facts"),
     )
+    if workflow.is_main_process:
+        jobs_config = dict(workflow.config_settings.config) | host.config_for_jobs(
+            config, host.invoking_folders(workflow.basedir)
+        )
+        workflow.config_settings.config_args = dict_to_key_value_args(
+            jobs_config, repr_obj=True
+        )
     if workflow.is_main_process and not workflow.output_settings.dryrun:
         claim_folder(Path.cwd(), runs_nothing(sys.argv[1:]))
 except InputError as error:
