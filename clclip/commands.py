@@ -68,22 +68,25 @@ def embed_text(options: argparse.Namespace) -> None:
 
 def features(options: argparse.Namespace) -> None:
     """Compute a feature store."""
-    from clclip.clip.features import build_features
+    from clclip.slots import devices
 
     try:
         taps = [int(part) for part in options.taps.split(",")]
     except ValueError:
         raise InputError(f"got {options.taps!r}", "--taps", "numbers, e.g. 1,2,3") from None
-    build_features(
-        options.data,
-        options.clip,
-        options.split,
-        options.out,
-        size=options.size,
-        dense=options.dense,
-        taps=taps,
-        flip=options.flip,
-    )
+    with devices():
+        from clclip.clip.features import build_features
+
+        build_features(
+            options.data,
+            options.clip,
+            options.split,
+            options.out,
+            size=options.size,
+            dense=options.dense,
+            taps=taps,
+            flip=options.flip,
+        )
 
 
 def split(options: argparse.Namespace) -> None:
@@ -105,6 +108,7 @@ def _stages(kind: str) -> Any:
 def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
     from clclip.fingerprint import stage_fingerprint
+    from clclip.slots import devices
     from clclip.store import stored
     from clclip.task_file import read_task
 
@@ -112,15 +116,17 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     code = stage_fingerprint(stage, kind)
 
     def work() -> None:
-        if stage == "predict":
-            _stages(kind).predict(options.task, options.resources)
-        elif options.devices * options.nodes == 1:
-            _stages(kind).train(options.task, options.resources, attempt=options.attempt)
-        else:
-            from clclip.training.launch import launch
+        # only who really works takes a device, and before torch looks at them
+        with devices(getattr(options, "devices", 1)):
+            if stage == "predict":
+                _stages(kind).predict(options.task, options.resources)
+            elif options.devices * options.nodes == 1:
+                _stages(kind).train(options.task, options.resources, attempt=options.attempt)
+            else:
+                from clclip.training.launch import launch
 
-            spread = (options.attempt, options.devices, options.nodes, options.log)
-            launch(kind, options.task, options.resources, *spread)
+                spread = (options.attempt, options.devices, options.nodes, options.log)
+                launch(kind, options.task, options.resources, *spread)
 
     stored(options.task, options.resources, stage, code, names, work)
 
