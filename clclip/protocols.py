@@ -3,7 +3,9 @@
 One YAML file per data set under ``protocols_data/``: ``classes`` (the order), ``text`` (names used
 as text where a class name is not one), and ``protocols``, which maps a short name to task sizes or
 to explicit groups. ``order: seed`` shuffles the classes by the experiment's seed, as
-class-incremental papers do; a file without ``classes`` takes them from the data.
+class-incremental papers do; a file without ``classes`` takes them from the data. With ``families:
+first word`` the classes of a task share their first word, so that they are easily confused; the
+seed shuffles within families, and the tasks.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Protocol:
         sizes: number of classes of each task.
         classes: class order; empty if the data gives it.
         shuffled: whether the experiment's seed shuffles the classes.
+        families: whether the classes of a task share their first word.
         text: class -> text name, where they differ.
     """
 
@@ -38,6 +41,7 @@ class Protocol:
     sizes: tuple[int, ...]
     classes: tuple[str, ...]
     shuffled: bool = False
+    families: bool = False
     text: dict[str, str] = field(default_factory=dict)
 
     def groups(self, seed: int, declared: Sequence[str] = ()) -> list[list[str]]:
@@ -54,10 +58,16 @@ class Protocol:
         if len(classes) < sum(self.sizes):
             what = f"{len(classes)} classes in the data"
             raise InputError(what, f"protocol {self.name}", f"at least {sum(self.sizes)}")
+        draws = random.Random(f"class order {seed}")
         if self.shuffled:
-            random.Random(f"class order {seed}").shuffle(classes)
+            draws.shuffle(classes)
+        if self.families:
+            classes.sort(key=lambda name: name.split()[0])  # stable: the order within stays
         starts = [sum(self.sizes[:k]) for k in range(len(self.sizes))]
-        return [classes[a : a + n] for a, n in zip(starts, self.sizes, strict=True)]
+        groups = [classes[a : a + n] for a, n in zip(starts, self.sizes, strict=True)]
+        if self.shuffled and self.families:
+            draws.shuffle(groups)
+        return groups
 
 
 @cache
@@ -79,7 +89,12 @@ def _protocol(name: str, tasks: list[Any], data: dict[str, Any]) -> Protocol:
         classes = tuple(c for group in tasks for c in group)
         tasks = [len(group) for group in tasks]
     return Protocol(
-        name, tuple(tasks), classes, data.get("order") == "seed", dict(data.get("text", {}))
+        name,
+        tuple(tasks),
+        classes,
+        shuffled=data.get("order") == "seed",
+        families=data.get("families") == "first word",
+        text=dict(data.get("text", {})),
     )
 
 

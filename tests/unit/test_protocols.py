@@ -72,7 +72,7 @@ def test_seeded_order_is_fixed_by_the_seed_alone():
     assert shipped.groups(0)[0] == FIRST_GROUP
 
 
-FIRST_GROUP = ["yellow ring", "red heart", "blue cross", "red arrow", "yellow circle"]
+FIRST_GROUP = ["blue star", "blue circle", "blue heart", "blue ring", "blue diamond"]
 
 
 def test_unknown_protocol_suggests_the_nearest():
@@ -83,3 +83,15 @@ def test_unknown_protocol_suggests_the_nearest():
 def test_too_few_classes_in_the_data():
     with pytest.raises(InputError, match="at least 200"):
         protocol("imagenet_r_10x20").groups(0, ["one", "two"])
+
+
+def test_the_classification_stream_holds_shapes_of_one_colour_in_an_order_of_the_seed():
+    stream = protocol("shapes_cil_8x5")
+    orders = [stream.groups(seed) for seed in range(4)]
+    for groups in orders:
+        assert [len(group) for group in groups] == [5] * 8
+        assert all(len({name.split()[0] for name in group}) == 1 for group in groups)
+        assert len({name for group in groups for name in group}) == 40
+    assert stream.groups(2) == orders[2]
+    assert len({str(groups) for groups in orders}) == 4
+    assert len({str([group[0].split()[0] for group in groups]) for groups in orders}) > 1
