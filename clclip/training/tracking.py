@@ -53,7 +53,7 @@ class WandbRun:
 
     def close(self) -> None:
         """Finish the run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
