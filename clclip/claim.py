@@ -84,11 +84,17 @@ def runs_nothing(arguments: Sequence[str]) -> bool:
 
 
 def _remove_locks(work: Path, last: dict[str, Any]) -> None:
-    """Remove Snakemake's lock files of a run whose process is gone, and say so."""
+    """Remove Snakemake's lock files of a run whose process is gone, and say so.
+
+    Not of a run on another host: some network file systems keep our lock to one host each.
+    """
     locks = work / ".snakemake" / "locks"
     if not locks.is_dir() or not any(locks.iterdir()):
         return
     who = "process {pid} on {host}, since {since}".format_map(_Known(last))
+    if last.get("host") != socket.gethostname():
+        print(f"The last run here ({who}) did not end. If it is gone: --unlock", file=sys.stderr)
+        return
     shutil.rmtree(locks, ignore_errors=True)
     print(f"The last run here ({who}) was killed: its lock is removed.", file=sys.stderr)
 

@@ -133,6 +133,9 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a task: weights.safetensors and history.csv beside its task.json."""
+    for option in ("devices", "nodes"):
+        if getattr(options, option) < 1:
+            raise InputError(f"got {getattr(options, option)}", f"--{option}", "a number from 1")
     _stored(options, "train", ["weights.safetensors", "history.csv"])
 
 

@@ -12,11 +12,12 @@ copy. Deleting the folder is always safe.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,32 @@ def stored(
     Returns:
         Whether the files came from the store.
     """
-    from filelock import FileLock
-
     entry = resources / "tasks" / work_digest(task_file, stage, code)
     entry.mkdir(parents=True, exist_ok=True)
-    with FileLock(entry / "lock"):
+    with _alone(entry, stage):
         if _fetch(entry, task_file.parent, names):
             logger.info("%s: taken from %s, made before from the same inputs", stage, entry)
             return True
         work()
         _publish(entry, task_file.parent, names)
         return False
+
+
+@contextlib.contextmanager
+def _alone(entry: Path, stage: str) -> Iterator[None]:
+    """Hold an entry's lock; say so if another process is at the same work, e.g. an orphaned job."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(entry / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("%s: waiting for another process that makes the same", stage)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch(entry: Path, folder: Path, names: Sequence[str]) -> bool:

@@ -82,6 +82,21 @@ def test_a_lock_that_is_not_ours_stays(tmp_path):
     claim_folder(tmp_path)  # the same process again
 
 
+@pytest.mark.parametrize("host", ["mine", "another"])
+def test_locks_of_a_dead_run_are_removed_on_its_own_host_only(tmp_path, monkeypatch, capsys, host):
+    locks = tmp_path / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("x\n")
+    record = {"pid": 7, "host": host, "since": "then"}
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    monkeypatch.setattr("socket.gethostname", lambda: "mine")
+    claim_folder(tmp_path, reading=True)
+    assert locks.exists() == (host == "another")
+    said = capsys.readouterr().err
+    assert f"process 7 on {host}, since then" in said
+    assert ("--unlock" in said) == (host == "another")
+
+
 def test_a_claim_ends_with_its_process_and_a_reader_is_let_in(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from clclip.claim import claim_folder;"

@@ -120,6 +120,11 @@ def test_threads_memory_and_retries_change_nothing(project):
     assert project.planned(MINE, options=options) == set()
 
 
+def test_devices_and_nodes_change_nothing(project, edited):
+    edited(training={**EXPERIMENT["training"], "devices": 2, "nodes": 2})
+    assert project.planned(MINE) == set()
+
+
 def test_touched_and_recopied_data_change_nothing(project, tmp_path):
     cards = project.work / "cards"
     for path in cards.rglob("*.*"):
