@@ -58,6 +58,10 @@ def check_task(task: Any, where: object) -> None:
     for key in ("text", "data", "clip", "training", "switches", "evaluation"):
         if not isinstance(task[key], dict):
             raise InputError(f"got {task[key]!r:.60}", f"{where}: {key}", "an object")
+    for key in ("data", "clip"):
+        name = task[key].get("id")
+        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+            raise InputError(f"got {name!r:.60}", f"{where}: {key}.id", "the name of a folder")
 
 
 def _is_group(group: Any) -> bool:

@@ -25,8 +25,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clclip.data.indexed import read_index, read_split
 from clclip.errors import InputError, nearest
-from clclip.files import read_object, write_json
+from clclip.files import write_json
 from clclip.task_file import current_classes, data_dir, previous_classes, read_task, seen_classes
 
 logger = logging.getLogger(__name__)
@@ -46,13 +47,9 @@ def split_task(task_file: Path, resources: Path) -> None:
     """
     task = read_task(task_file)
     home = data_dir(task, resources)
-    index = read_object(home / "index.json", ("kind", "classes", "splits", "root"), "prepare")
+    index = read_index(home)
     _check_classes(task, index, task_file)
-    boxes = ("annotations", "categories") if index["kind"] == "detection" else ("classes",)
-    data = {
-        split: read_object(home / f"{split}.json", ("images", *boxes), "prepare")
-        for split in ("train", "test")
-    }
+    data = {split: read_split(home / f"{split}.json", index["kind"]) for split in ("train", "test")}
     if index["kind"] == "detection":
         train = detection_train(data["train"], task, str(task_file))
         test = detection_test(data["test"], task)
