@@ -61,13 +61,26 @@ def adapter_stack(
     return nn.ModuleList(Adapter(tower.width, hidden, scale, generator) for _ in tower.blocks)
 
 
-def seeded_dropout(rate: float, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """Return inverted dropout whose masks are drawn from ``generator`` (on the CPU)."""
+def seeded_dropout(
+    rate: float, generator: torch.Generator, images: range | None = None, total: int = 0
+) -> Callable[[Tensor], Tensor]:
+    """Return inverted dropout whose masks are drawn from ``generator`` (on the CPU).
+
+    Args:
+        rate: share of values that are dropped.
+        generator: the generator.
+        images: which images of a batch of ``total`` the tensors hold, with equally many rows
+            each; None: the whole batch.
+        total: images of the whole batch, whose masks are drawn whichever are at hand.
+    """
 
     def drop(x: Tensor) -> Tensor:
         if rate == 0:
             return x
-        mask = torch.empty(x.shape).bernoulli_(1 - rate, generator=generator)
+        each = 0 if images is None else len(x) // len(images)
+        shape = x.shape if images is None else (total * each, *x.shape[1:])
+        mask = torch.empty(shape).bernoulli_(1 - rate, generator=generator)
+        mask = mask if images is None else mask[images.start * each : images.stop * each]
         return x * (mask.to(x.device) / (1 - rate))
 
     return drop

@@ -29,12 +29,17 @@ from clclip.task_file import (
 from clclip.training.fit import FitSettings, fit, remove_state
 from clclip.training.history import History
 from clclip.training.seeds import generator
+from clclip.training.shares import Losses, Share, micro_batches
 
 logger = logging.getLogger(__name__)
 
 
 def train_task(
-    task: dict[str, Any], task_file: Path, resources: Path, metadata: dict[str, str]
+    task: dict[str, Any],
+    task_file: Path,
+    resources: Path,
+    metadata: dict[str, str],
+    attempt: int = 1,
 ) -> None:
     """Train the task of ``task_file``; write its weights.safetensors and history.csv."""
     folder = task_file.parent
@@ -44,7 +49,7 @@ def train_task(
     labels = label_columns(split["images"], current_classes(task), folder / "train.json")
     _check_counts(labels, current_classes(task), folder / "train.json")
     learner.begin_task(pixels_of(split, task, resources, learner, clip), labels)
-    history = _fit(learner, task, folder)
+    history = _fit(learner, task, folder, attempt)
     metadata = metadata | {"torch": torch.__version__}
     write_record(folder / "weights.safetensors", learner.end_task(), metadata)
     history.write(folder / "history.csv")
@@ -100,7 +105,7 @@ def _check_counts(labels: Tensor, classes: list[str], where: Path) -> None:
             )
 
 
-def _fit(learner: Learner, task: dict[str, Any], folder: Path) -> History:
+def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> History:
     """Optimise the learner's parameters; every draw follows from (seed, task, purpose, step)."""
     training = task["training"]
     trained = learner.trained
@@ -122,13 +127,14 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path) -> History:
     )
     orders: dict[int, Tensor] = {}
 
-    def losses_at(step: int, share: object = None) -> dict[str, Tensor]:
+    def losses_at(step: int, share: Share) -> Losses | None:
         epoch, place = divmod(step, per_epoch)
         if epoch not in orders:
             orders.clear()
             draw = generator(task["seed"], task["task"], "order", epoch)
             orders[epoch] = torch.randperm(count, generator=draw)
-        return learner.losses(orders[epoch][place * size : (place + 1) * size], step)
+        batch = orders[epoch][place * size : (place + 1) * size]
+        return learner.losses(batch, step, share) if len(share.part(batch)) else None
 
     logger.info(
         "task %d: %d images, %d steps, %d trained parameters",
@@ -144,6 +150,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path) -> History:
         label=f"task {task['task']}",
         resume=folder / "resume",
         digest=_run_digest(task, folder),
+        micro_batches=micro_batches(size, attempt),
         lr_scale={"prompt": learner.switches.prompt_lr},
     )
 

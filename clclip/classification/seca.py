@@ -34,6 +34,7 @@ from clclip.classification.sgakt import Mixer, aggregation_loss, distillation_lo
 from clclip.classification.switches import ClassificationSwitches
 from clclip.classification.task_end import task_record
 from clclip.training.seeds import generator
+from clclip.training.shares import WHOLE, Losses, Share
 
 
 class Learner:
@@ -216,25 +217,30 @@ class Learner:
         everything = everything or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
-    def losses(self, rows: Tensor, step: int) -> dict[str, Tensor]:
-        """Return the weighted losses of a batch.
+    def losses(self, batch: Tensor, step: int, share: Share = WHOLE) -> Losses:
+        """Return the weighted losses of a share of a batch.
 
         Args:
-            rows: (B,) numbers of training images.
+            batch: (B,) numbers of training images.
             step: 0-based optimizer step; with seed and task it decides dropout and replay draws.
+            share: which of them are at hand; at least one.
         """
         switches, scale = self.switches, self.scale
+        places = share.part(range(len(batch)))
+        rows = share.part(batch)
         labels = self.labels[rows.to(self.device)]
         drop = None
         if switches.visual == "adapter":
-            drop = seeded_dropout(switches.adapter_dropout, self._draw("dropout", step))
+            draw = self._draw("dropout", step)
+            drop = seeded_dropout(switches.adapter_dropout, draw, places, len(batch))
         student = F.normalize(self.tower.feature(self.stem(rows), self.adapters, drop), dim=-1)
         columns = self._columns()
         text = self.text(self.prompt, columns) if self.template is None else self.template[columns]
         first = self.old if switches.compare == "current" else 0  # column that softmaxes start at
         compared = text[first - columns.start :]  # (C, d)
         targets = labels + self.old - first
-        losses = {"ce_text": F.cross_entropy(scale * student @ compared.T, targets)}
+        losses = Losses(len(rows))
+        losses["ce_text"] = F.cross_entropy(scale * student @ compared.T, targets)
         refined = None
         if switches.classifier == "sevpr":
             refined = self.modules["refinement"](text, self.raw)
@@ -245,13 +251,21 @@ class Learner:
         elif switches.classifier == "linear":
             weights = F.normalize(self.trained["linear"], dim=-1)
             losses["ce_visual"] = F.cross_entropy(scale * student @ weights.T, labels)
-        losses |= self._distillation(rows, targets, student, compared)
+        part = len(rows) / len(batch)
+        losses |= self._distillation(rows, targets, student, compared, part, places.start == 0)
         if self.gaussians is not None:
-            losses["replay"] = self._replay(student, labels, text, refined, step)
+            bounds = places.start / len(batch), places.stop / len(batch)
+            losses.add("replay", *self._replay(student, labels, text, refined, step, bounds))
         return losses
 
     def _distillation(
-        self, rows: Tensor, targets: Tensor, student: Tensor, compared: Tensor
+        self,
+        rows: Tensor,
+        targets: Tensor,
+        student: Tensor,
+        compared: Tensor,
+        part: float,
+        first: bool,
     ) -> dict[str, Tensor]:
         """Return L_agg and beta * L_SG-AKT (or the KL to another teacher); {} in task 1."""
         switches = self.switches
@@ -263,9 +277,10 @@ class Learner:
         if switches.distillation == "sgakt":
             teacher, relevance = self.teacher(rows, compared[targets])
             losses["aggregation"] = aggregation_loss(teacher, compared, targets, self.scale)
-            if len(self.pool) == switches.pool:
+            if len(self.pool) == switches.pool and torch.is_grad_enabled():  # not while counting
                 utility = self.trained["utility"]
-                utility.data.copy_(updated_utility(utility.data, relevance))
+                moved = updated_utility(utility.data, relevance, part=part, first=first)
+                utility.data.copy_(moved)
         else:
             teacher = self.fixed[rows]
         kl = distillation_loss(teacher, student, compared, switches.distillation_scale)
@@ -286,18 +301,29 @@ class Learner:
         return F.normalize(self.tower.project(mixed), dim=-1), relevance
 
     def _replay(
-        self, student: Tensor, labels: Tensor, text: Tensor, refined: Tensor | None, step: int
-    ) -> Tensor:
-        """L_gs: cross-entropy over all seen classes, of pseudo features and the batch's own."""
+        self,
+        student: Tensor,
+        labels: Tensor,
+        text: Tensor,
+        refined: Tensor | None,
+        step: int,
+        bounds: tuple[float, float],
+    ) -> tuple[Tensor, int]:
+        """L_gs: cross-entropy over all seen classes, of pseudo features and the batch's own.
+
+        Of the pseudo features only those between ``bounds``, in [0, 1]: a share's part of them.
+        """
         scale = self.scale
         draw = self._draw("replay", step)
         pseudo, old_labels = self.gaussians.sample(self.switches.replay_samples, draw)
+        own = slice(*(round(bound * len(pseudo)) for bound in bounds))
+        pseudo, old_labels = pseudo[own], old_labels[own]
         x = torch.cat([F.normalize(pseudo, dim=-1), student.detach()])
         y = torch.cat([old_labels, labels + self.old])
         loss = F.cross_entropy(scale * x @ text.T, y)
         if refined is not None:
             loss = loss + F.cross_entropy(scale * x @ refined.T, y)
-        return loss
+        return loss, len(x)
 
     # ---------------------------------------------------------------- end_task
     @torch.no_grad()

@@ -88,9 +88,25 @@ def distillation_loss(teacher: Tensor, student: Tensor, text: Tensor, scale: flo
     return F.kl_div(student_log, target, reduction="batchmean", log_target=True)
 
 
-def updated_utility(utility: Tensor, relevance: Tensor, momentum: float = 0.5) -> Tensor:
-    """Return U (P,) moved towards the mean relevance (B, P) of a batch."""
-    return momentum * utility + (1 - momentum) * relevance.detach().mean(dim=0)
+def updated_utility(
+    utility: Tensor,
+    relevance: Tensor,
+    momentum: float = 0.5,
+    *,
+    part: float = 1.0,
+    first: bool = True,
+) -> Tensor:
+    """Return U (P,) moved towards the mean relevance (B, P) of a batch.
+
+    Args:
+        utility: U before.
+        relevance: of the images at hand.
+        momentum: how much of U stays.
+        part: share of the batch that is at hand.
+        first: whether it is the first share, with which the old U fades.
+    """
+    before = momentum * utility if first else utility
+    return before + (1 - momentum) * part * relevance.detach().mean(dim=0)
 
 
 def next_pool(

@@ -28,7 +28,7 @@ def train(task_file: Path, resources: Path, and_predict: bool = False, attempt: 
         resources: folder of data sets and CLIPs.
         and_predict: write predictions.json too, which saves the start of a process and loading the
             CLIP.
-        attempt: unused: what a step keeps is small beside the CLIP and the kept features.
+        attempt: from 2 on, batches are taken in ever smaller micro-batches.
     """
     task = read_task(task_file)
     folder = task_file.parent
@@ -37,7 +37,7 @@ def train(task_file: Path, resources: Path, and_predict: bool = False, attempt: 
     else:
         from clclip.classification.learning import train_task
 
-        train_task(task, task_file, resources, record_metadata(task))
+        train_task(task, task_file, resources, record_metadata(task), attempt)
     if and_predict:
         predict(task_file, resources)
 

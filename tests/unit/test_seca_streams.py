@@ -375,11 +375,11 @@ def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setenv("CLCLIP_SAVE_SECONDS", "0")
     original, calls = learning.Learner.losses, []
 
-    def failing(self, rows, step):
+    def failing(self, rows, step, share):
         calls.append(step)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return original(self, rows, step)
+        return original(self, rows, step, share)
 
     monkeypatch.setattr(learning.Learner, "losses", failing)
     with pytest.raises(KeyboardInterrupt):
