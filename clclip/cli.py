@@ -8,6 +8,7 @@ that ``--help`` is quick.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -297,6 +298,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _start_logging(log: Path | None, debug: bool) -> None:
     """Log to the file if one is given, and to stderr on a terminal or without a file."""
     logging.raiseExceptions = False  # a full disk is told once, by the command that meets it
+    for old in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
+        logging.getLogger().removeHandler(old)
+        with contextlib.suppress(OSError):  # what an earlier call's disk refused is not ours
+            old.close()
     handlers: list[logging.Handler] = []
     if log is not None:
         try:

@@ -21,6 +21,6 @@ class InputError(ValueError):
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the candidate closest to ``word``, or "" if none is close."""
+    """Return " (did you mean ...?)" for the candidate closest to ``word``, or "" if none is."""
     matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
