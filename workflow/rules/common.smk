@@ -17,8 +17,6 @@ shell.prefix(
         "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
     )
 )
-# One job at a time holds this host's accelerator; the SLURM profile sets gpu=1 by itself.
-GPU = int(host.has_accelerator())
 
 try:
     PLAN = plan_run(
@@ -40,6 +38,11 @@ except InputError as error:
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1
 
 host.announce_logger(PLAN.wandb)
+
+
+def gpu(devices=1):
+    """Return how many accelerators a job asks for: none on a host that has none."""
+    return devices * int(host.has_accelerator() or workflow.non_local_exec)
 
 
 def planned(wildcards):

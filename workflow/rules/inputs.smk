@@ -88,7 +88,7 @@ rule extract_features:
     resources:
         mem_mb=16000,
         runtime=720,
-        gpu=GPU,
+        gpu=lambda wildcards: gpu(),
     params:
         data=subpath(input.data, parent=True),
         clip=subpath(input.clip, parent=True),
