@@ -112,8 +112,10 @@ def run_launcher(
         answers = elastic_launch(config, worker)(kind, task_file, resources, attempt, log)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        message = str(failure.message).strip().splitlines()[-1]
-        raise RuntimeError(f"process {rank} of {devices * nodes} failed: {message}") from None
+        told = failure.message
+        text = str(told.get("message", told) if isinstance(told, dict) else told)
+        last = (text.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"process {rank} of {devices * nodes} failed: {last}") from None
     for answer in answers.values():
         if answer is not None:
             raise InputError(*answer)
@@ -132,6 +134,7 @@ def worker(
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.barrier()  # nobody may leave with bad input while others are still connecting
     try:
         stages.train(task_file, resources, attempt)
     except InputError as error:

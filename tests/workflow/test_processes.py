@@ -29,23 +29,28 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("processes"), EXPERIMENT, train=1)
 
 
+def history(world, root, *options):
+    """Train afresh; return the rows of history.csv."""
+    world.forget()
+    done = train(world, root, *options)
+    assert done.returncode == 0, done.stderr
+    assert (world.folder / "weights.safetensors").exists()
+    with (world.folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.slow
-def test_two_processes_train_a_task_as_one_does(world, root):
-    rows = {}
-    for devices in ("1", "2"):
-        world.forget()
-        done = train(world, root, "--devices", devices)
-        assert done.returncode == 0, done.stderr
-        assert (world.folder / "weights.safetensors").exists()
-        with (world.folder / "history.csv").open() as file:
-            rows[devices] = list(csv.DictReader(file))
+def test_two_processes_and_a_retry_train_a_task_as_one_attempt_does(world, root):
+    alone = history(world, root)
+    retried = history(world, root, "--attempt", "3")
+    together = history(world, root, "--devices", "2")
     log = (world.folder / "logs" / "train.log").read_text().splitlines()
     assert "training in 2 processes" in log[0] and "done stage=train" in log[-1]
     assert sum("step 5/5" in line for line in log) == 1  # the first process alone tells
-    alone, together = rows["1"], rows["2"]
-    assert [row["step"] for row in alone] == [row["step"] for row in together] == ["5"]
-    for key in set(alone[0]) - {"images_per_s", "peak_mib"}:
-        assert float(together[0][key]) == pytest.approx(float(alone[0][key]), rel=1e-4), key
+    for other in (retried, together):
+        assert [row["step"] for row in alone] == [row["step"] for row in other] == ["5"]
+        for key in set(alone[0]) - {"images_per_s", "peak_mib"}:
+            assert float(other[0][key]) == pytest.approx(float(alone[0][key]), rel=1e-4), key
 
 
 @pytest.mark.slow
