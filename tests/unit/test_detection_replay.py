@@ -77,7 +77,8 @@ def test_an_export_holds_no_remembered_picture(tmp_path):
         folder / "weights.safetensors", {**model.state_dict(), **tensors}, {"memory": told}
     )
     keys = "text data clip training switches evaluation".split()
-    task = {key: {} for key in keys} | {"kind": "detection", "method": "fvit_replay", "seed": 0}
+    task = {key: {"id": "x"} for key in keys}
+    task |= {"kind": "detection", "method": "fvit_replay", "seed": 0}
     (folder / "task.json").write_text(json.dumps(task | {"task": 1, "groups": GROUPS[:1]}))
     export(tmp_path / "run", tmp_path / "out.safetensors")
     kept, _ = read_weights(tmp_path / "out.safetensors")
