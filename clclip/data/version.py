@@ -246,5 +246,5 @@ def _write_cache(path: Path, value: dict[str, Any]) -> None:
     """Write the cache; a read-only disk only makes the next plan slower."""
     try:
         write_text(path, json.dumps(value))
-    except OSError as error:
+    except (OSError, InputError) as error:
         logger.debug("%s not cached: %s", path, error)
