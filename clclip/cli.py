@@ -275,9 +275,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.log is not None and getattr(options, "attempt", 1) > 1:
             refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
-        from clclip.commands import RUNNERS
+        from clclip import commands
 
-        RUNNERS[options.command](options)
+        commands.RUNNERS[options.command](options)
         if options.log is not None:
             _log_end(options.command, time.monotonic() - start)
         return 0
@@ -300,7 +300,7 @@ def _start_logging(log: Path | None, debug: bool) -> None:
     logging.raiseExceptions = False  # a full disk is told once, by the command that meets it
     for old in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
         logging.getLogger().removeHandler(old)
-        with contextlib.suppress(OSError):  # what an earlier call's disk refused is not ours
+        with contextlib.suppress(OSError):
             old.close()
     handlers: list[logging.Handler] = []
     if log is not None:
@@ -335,10 +335,9 @@ def _fail(error: BaseException, status: int, debug: bool) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     if status == 1 and not isinstance(error, InputError):
         text = f"{type(error).__name__}: {text} (a fault of clclip; --debug shows where)"
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            mark = BAD_INPUT if status == 2 else "error: "
-            logger.error("%s%s", mark, text, exc_info=debug or status == 1)
+    if any(isinstance(h, logging.FileHandler) for h in logging.getLogger().handlers):
+        mark = BAD_INPUT if status == 2 else "error: "
+        logger.error("%s%s", mark, text, exc_info=debug or status == 1)
     if debug:
         import traceback
 

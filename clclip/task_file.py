@@ -120,3 +120,22 @@ def text_file(task: Mapping[str, Any], resources: Path) -> Path:
     from clclip.clip.text import text_id
 
     return resources / "text" / f"{text_id(task['clip']['id'], text_names(task))}.safetensors"
+
+
+def find_task(run: Path, task: int | None) -> Path:
+    """Return the task.json of a trained task of a run; the last one by default.
+
+    Raises:
+        InputError: if the run has no such trained task.
+    """
+    trained = sorted(
+        int(path.parent.name.removeprefix("task"))
+        for path in run.glob("task*/weights.safetensors")
+        if path.parent.name.removeprefix("task").isdigit()
+    )
+    if not trained:
+        expected = "a folder results/EXPERIMENT/seedN of a finished run"
+        raise InputError("no trained task", run, expected)
+    if task is not None and task not in trained:
+        raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, trained))}")
+    return run / f"task{task or trained[-1]}" / "task.json"

@@ -9,7 +9,7 @@ from clclip.classification.judging import load_classifier
 from clclip.data.images import IMAGE_SUFFIXES
 from clclip.errors import InputError
 from clclip.files import write_json
-from clclip.task_file import read_task
+from clclip.task_file import find_task, read_task
 
 
 def classify(
@@ -81,23 +81,3 @@ def image_files(given: Sequence[Path]) -> list[Path]:
         places = ", ".join(map(str, given)) or "classify"
         raise InputError("no image", places, "image files, or folders that hold some")
     return files
-
-
-def find_task(run: Path, task: int | None) -> Path:
-    """Return the task.json of a trained task of a run.
-
-    Raises:
-        InputError: if the run has no such trained task.
-    """
-    trained = sorted(
-        int(path.parent.name.removeprefix("task"))
-        for path in run.glob("task*/weights.safetensors")
-        if path.parent.name.removeprefix("task").isdigit()
-    )
-    if not trained:
-        raise InputError(
-            "no trained task", run, "a folder results/EXPERIMENT/seedN of a finished run"
-        )
-    if task is not None and task not in trained:
-        raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, trained))}")
-    return run / f"task{task or trained[-1]}" / "task.json"

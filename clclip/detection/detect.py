@@ -18,7 +18,7 @@ from clclip.detection.stages import load_detector
 from clclip.detection.views import letterboxed
 from clclip.errors import InputError, nearest
 from clclip.files import replacing, write_json
-from clclip.task_file import clip_dir, read_task, seen_classes
+from clclip.task_file import clip_dir, find_task, read_task, seen_classes
 from clclip.training.device import training_device
 
 logger = logging.getLogger(__name__)
@@ -89,25 +89,6 @@ def detect(
     write_json(out / "detections.json", answers, indent=1)
     logger.info("%d objects in %d images: %s", len(answers), len(files), out)
     return answers
-
-
-def find_task(run: Path, task: int | None) -> Path:
-    """Return the task.json of a trained task of a run; the last one by default.
-
-    Raises:
-        InputError: if the run has no such trained task.
-    """
-    trained = sorted(
-        int(path.parent.name.removeprefix("task"))
-        for path in run.glob("task*/weights.safetensors")
-        if path.parent.name.removeprefix("task").isdigit()
-    )
-    if not trained:
-        expected = "a folder results/EXPERIMENT/seedN of a finished run"
-        raise InputError("no trained task", run, expected)
-    if task is not None and task not in trained:
-        raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, trained))}")
-    return run / f"task{task or trained[-1]}" / "task.json"
 
 
 def image_files(given: Sequence[Path]) -> list[Path]:

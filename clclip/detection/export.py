@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import clclip
-from clclip.detection.detect import find_task
 from clclip.detection.weights import MEMORY, file_digest, read_weights, save_weights
 from clclip.files import read_json, write_json
-from clclip.task_file import read_task, seen_classes, task_folders
+from clclip.task_file import find_task, read_task, seen_classes, task_folders
 
 
 def export(run: Path, out: Path, task: int | None = None) -> dict:
