@@ -235,7 +235,7 @@ def copy_checkout(folder: Path) -> None:
 
 def tests_fail(folder: Path, tests: str) -> bool:
     """Return whether the tests of one file fail in the copy."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, f"tests/unit/{tests}.py"],

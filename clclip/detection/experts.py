@@ -103,7 +103,9 @@ class ExpertBank(nn.Module):
                 features.new_zeros(0, self.convs[-1].shape[1], REGION, REGION),
                 features.new_zeros(0, 4) if self.has_box else None,
             )
-        logit = torch.cat(logits).float() + self.beta[columns] * prior + self.bias[columns]
+        raw = torch.cat(logits)
+        raw = raw if raw.dtype == torch.float64 else raw.float()  # never bf16: scores are compared
+        logit = raw + self.beta[columns] * prior + self.bias[columns]
         return logit, torch.cat(activations), torch.cat(deltas) if deltas else None
 
     @torch.no_grad()

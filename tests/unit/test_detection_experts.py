@@ -40,8 +40,7 @@ def test_batched_experts_equal_the_plain_loop(columns, depth, seed):
     wanted = [plain_score(bank, k, x, p) for k, x, p in zip(column, features, prior, strict=True)]
     assert logits.shape == (len(columns),) and activations.shape[0] == len(columns)
     if wanted:
-        # the bank returns float32 scores; the convolutions in front of them are in float64
-        torch.testing.assert_close(logits.double(), torch.stack(wanted), rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(logits, torch.stack(wanted), rtol=1e-9, atol=1e-9)
 
 
 def test_activations_equal_the_plain_loop_in_double_precision():
