@@ -317,3 +317,16 @@ def test_pseudo_features_have_the_fitted_moments(covariance):
 def test_one_image_leaves_the_ridge_alone():
     fitted = fit_gaussians(draw(1, 3), torch.zeros(1, dtype=torch.long), 1, "full", 2)
     torch.testing.assert_close(fitted.covariance()[0], 1e-4 * torch.eye(3))
+
+
+def test_distillation_is_the_divergence_of_the_student_from_the_teacher():
+    draws = torch.Generator().manual_seed(5)
+    teacher, student, text = (
+        torch.nn.functional.normalize(torch.randn(n, 8, generator=draws), dim=-1) for n in (6, 6, 4)
+    )
+    p, q = ((20 * x @ text.T).softmax(-1) for x in (teacher, student))
+    forward = (p * (p.log() - q.log())).sum(-1).mean()
+    backward = (q * (q.log() - p.log())).sum(-1).mean()
+    loss = distillation_loss(teacher, student, text, 20.0)
+    torch.testing.assert_close(loss, forward)
+    assert not torch.isclose(forward, backward)
