@@ -246,6 +246,14 @@ def schema(options: argparse.Namespace) -> None:
         write_text(options.out, schema_text())
 
 
+def completion(options: argparse.Namespace) -> None:
+    """Print a shell's completion script."""
+    from clclip.cli import build_parser
+    from clclip.completion import script
+
+    print(script(options.shell, build_parser()), end="")
+
+
 def probe_dense(options: argparse.Namespace) -> None:
     """Measure the dense modes of a CLIP."""
     from clclip.clip.probe import probe_dense as run
@@ -303,4 +311,5 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "schema": schema,
     "probe-dense": probe_dense,
     "zero-shot": zero_shot,
+    "completion": completion,
 }
