@@ -109,11 +109,12 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
     from clclip.fingerprint import stage_fingerprint
     from clclip.slots import devices
-    from clclip.store import stored
+    from clclip.store import stored, training_slice
     from clclip.task_file import read_task
 
-    kind = read_task(options.task)["kind"]
-    code = stage_fingerprint(stage, kind)
+    task = training_slice(read_task(options.task))  # with the method that the first task is told as
+    kind = task["kind"]
+    code = stage_fingerprint(stage, kind, task["method"])
 
     def work() -> None:
         # only who really works takes a device, and before torch looks at them

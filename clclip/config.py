@@ -11,17 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from clclip.classification.switches import METHODS as CLASSIFICATION
+from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import nearest
 from clclip.validation import as_list, check_groups, check_seeds, open_clip_models
 
 Kind = Literal["detection", "classification"]
-DETECTION_METHODS = (
-    "fvit fvit_current fvit_mma fvit_pseudo fvit_replay fvit_ior clclip joint".split()
-)
-CLASSIFICATION_METHODS = (
-    "zeroshot finetune hpeft hpeft_sgakt hpeft_sevpr seca seca_pp joint".split()
-)
-METHODS = {"detection": DETECTION_METHODS, "classification": CLASSIFICATION_METHODS}
+METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world",)),

@@ -16,9 +16,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from clclip.classification.switches import METHODS as CLASSIFICATION
 from clclip.clip_config import dense_mode, taps
 from clclip.config import KIND_TRAINING, Experiment, RunConfig, TrainingConfig
 from clclip.data_config import data_spec, declared_classes
+from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import InputError, nearest
 from clclip.experiments import find_experiment, merged, read_experiment, shipped_folder
 from clclip.protocols import protocol
@@ -288,11 +290,8 @@ def resolve_switches(
     Raises:
         InputError: if a switch is unknown or a value is wrong.
     """
-    if kind == "detection":
-        from clclip.detection.switches import METHOD_SWITCHES as defaults
-    else:
-        from clclip.classification.switches import METHODS as defaults
-    values = merged(dict(defaults.get(method, {})), dict(given))
+    own = DETECTION[method].switches if kind == "detection" else CLASSIFICATION[method]
+    values = merged(dict(own), dict(given))
     return _dump(switch_model(kind), values, f"{where}: switches")
 
 

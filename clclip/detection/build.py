@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,24 @@ import torch
 from clclip.clip.text import read_background, read_text
 from clclip.detection.clclip import ClClip
 from clclip.detection.fvit import FViT
-from clclip.detection.ior import IorFViT
-from clclip.detection.mma import MmaFViT
-from clclip.detection.pseudo import PseudoFViT
-from clclip.detection.replay import ReplayFViT
+from clclip.detection.methods import METHODS
 from clclip.detection.switches import DetectionSwitches
-from clclip.errors import InputError
+from clclip.errors import InputError, nearest
 from clclip.task_file import text_file
 from clclip.training.seeds import derive_seed
 
-DETECTORS: dict[str, type[FViT] | type[ClClip]] = {
-    "fvit": FViT,
-    "fvit_current": FViT,
-    "fvit_mma": MmaFViT,
-    "fvit_pseudo": PseudoFViT,
-    "fvit_replay": ReplayFViT,
-    "fvit_ior": IorFViT,
-    "joint": FViT,
-    "clclip": ClClip,
-}
-"""Method -> detector class; a new method is one file and one line here."""
+
+def detector_class(method: str) -> type[FViT] | type[ClClip]:
+    """Return the detector of a method.
+
+    Raises:
+        InputError: if there is no such method.
+    """
+    if method not in METHODS:
+        expected = f"one of {', '.join(METHODS)}"
+        raise InputError(f"unknown method {method!r}{nearest(method, METHODS)}", "method", expected)
+    found = METHODS[method]
+    return getattr(importlib.import_module(found.module), found.code.partition(".")[2])
 
 
 def build_detector(
@@ -52,10 +51,7 @@ def build_detector(
         groups = [[name for group in groups for name in group]]
     # seeded without the task, so that equal modules of all tasks start from equal weights
     torch.manual_seed(derive_seed(task["seed"], "initial weights"))
-    if task["method"] not in DETECTORS:
-        expected = f"one of {', '.join(DETECTORS)}"
-        raise InputError(f"method {task['method']!r} is not finished", "method", expected)
-    kind = DETECTORS[task["method"]]
-    if kind is ClClip:
-        return ClClip(width, stride, switches, groups, text, background, task["seed"])
+    kind = detector_class(task["method"])
+    if issubclass(kind, ClClip):
+        return kind(width, stride, switches, groups, text, background, task["seed"])
     return kind(width, stride, switches, groups, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -143,16 +143,3 @@ class DetectionSwitches(BaseModel):
     invert_accept: bool = Field(
         False, description="Keep only objects that the model detects again (IOR keeps all)."
     )
-
-
-METHOD_SWITCHES: dict[str, dict[str, Any]] = {
-    "fvit": {"columns": "all"},
-    "fvit_current": {"columns": "current"},
-    "fvit_mma": {"columns": "all"},
-    "fvit_pseudo": {"columns": "all"},
-    "fvit_replay": {"columns": "all"},
-    "fvit_ior": {"columns": "all"},
-    "joint": {"columns": "all"},
-    "clclip": {},
-}
-"""Method name -> the switches that define it, beneath those of the experiment file."""

@@ -18,10 +18,11 @@ from detection_making import step as take_step
 from torch.nn import functional
 
 from clclip.clip.tower import TowerFeatures
-from clclip.detection.build import DETECTORS
+from clclip.detection.build import detector_class
 from clclip.detection.dataset import LabelledImage
 from clclip.detection.memory import Crop
-from clclip.detection.switches import METHOD_SWITCHES, DetectionSwitches
+from clclip.detection.methods import METHODS
+from clclip.detection.switches import DetectionSwitches
 from clclip.detection.views import render
 from clclip.training.seeds import generator
 
@@ -32,9 +33,9 @@ CPU = torch.device("cpu")
 
 def make(method, groups, *, seed=0, **switches):
     torch.manual_seed(seed)
-    settings = DetectionSwitches(**{**SMALL, **METHOD_SWITCHES[method], **switches})
+    settings = DetectionSwitches(**{**SMALL, **METHODS[method].switches, **switches})
     text = text_rows([name for group in groups for name in group])
-    return DETECTORS[method](WIDTH, STRIDE, settings, groups, text)
+    return detector_class(method)(WIDTH, STRIDE, settings, groups, text)
 
 
 def second_task(method, **switches):

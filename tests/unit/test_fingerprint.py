@@ -82,7 +82,9 @@ def test_stages_do_not_depend_on_how_plans_are_made():
         used = used_modules(module)
         assert module in used and not IGNORED & set(used)
     assert "clclip.task_file" in used_modules("clclip.detection.stages")
-    assert stage_fingerprint("train", "detection") != stage_fingerprint("score", "detection")
+    train = stage_fingerprint("train", "detection", "clclip")
+    assert train != stage_fingerprint("score", "detection", "clclip")
+    assert train != stage_fingerprint("train", "detection", "fvit_mma")
     training = set(used_modules("clclip.detection.stages"))
     scoring = set(used_modules("clclip.evaluation.score"))
     assert not training & {"clclip.evaluation.score", "clclip.evaluation.ap"}

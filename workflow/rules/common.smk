@@ -102,8 +102,10 @@ def code(*stages):
     """Return a function giving the fingerprint of the modules that the stages use."""
 
     def value(wildcards):
-        kind = planned(wildcards).payload["kind"]
-        return "".join(stage_fingerprint(stage, kind) for stage in stages)
+        task = planned(wildcards).payload
+        return "".join(
+            stage_fingerprint(stage, task["kind"], task["method"]) for stage in stages
+        )
 
     return value
 
