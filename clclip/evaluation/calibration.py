@@ -76,8 +76,10 @@ def reliability(scores: Sequence[float], right: Sequence[bool]) -> Reliability |
     return Reliability(bins, int(score.size), 100 * error, 100 * gap)
 
 
-def calibration(task_file: Path) -> dict[str, Reliability | None]:
+def calibration(*task_files: Path) -> dict[str, Reliability | None]:
     """Return the reliability of scores after a task, for "previous" and "current" classes.
+
+    The same task of several seeds is pooled.
 
     A detection belongs to the class that it names, and is right if it finds an object (IoU 0.5);
     those on crowd or difficult objects do not count. An image belongs to the class that it was
@@ -86,9 +88,11 @@ def calibration(task_file: Path) -> dict[str, Reliability | None]:
     Raises:
         InputError: if predictions or the test list are missing or broken.
     """
-    task = read_task(task_file)
-    read = _detections if task["kind"] == "detection" else _images
-    rows = read(task, task_file.parent)
+    rows: list[tuple[str, float, bool]] = []
+    for task_file in task_files:
+        task = read_task(task_file)
+        read = _detections if task["kind"] == "detection" else _images
+        rows += read(task, task_file.parent)
     groups = parts(task)
     found = {}
     for word, part in (("previous", "P"), ("current", "C")):

@@ -134,7 +134,10 @@ def _band(experiment: Experiment, x, y) -> Markup:
 
 
 def bars(
-    rows: Sequence[tuple[str, Mapping[str, float], float]], causes: Mapping[str, str], unit: str
+    rows: Sequence[tuple[str, Mapping[str, float], float]],
+    causes: Mapping[str, str],
+    unit: str,
+    longest: float = 1.0,
 ) -> Markup:
     """Return stacked horizontal bars.
 
@@ -142,9 +145,10 @@ def bars(
         rows: (label, cause -> amount, net amount to write) from top to bottom.
         causes: cause -> colour, in stacking order; the caller shows the legend.
         unit: what the amounts are, for the axis and the tooltips.
+        longest: length that the axis has at least, so that charts can share their scale.
     """
     width, line, left = 720, 40, 180
-    largest = max([sum(amounts.values()) for _, amounts, _ in rows] + [1.0])
+    largest = max([sum(amounts.values()) for _, amounts, _ in rows] + [longest, 1.0])
     step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100) if largest / s <= 6 or s == 100)
     top = step * -(-largest // step)
     height = line * len(rows) + 44

@@ -61,9 +61,14 @@ class Experiment:
         """Folder of the first seed, whose predictions are shown."""
         return self.folder / f"seed{self.summary['seeds'][0]}"
 
-    def task_dir(self, task: int) -> Path:
-        """Folder of a task (1-based) of the first seed."""
-        return self.seed_dir() / f"task{task}"
+    def task_dir(self, task: int, seed: int | None = None) -> Path:
+        """Folder of a task (1-based) of a seed; the first by default."""
+        return (self.seed_dir() if seed is None else self.folder / f"seed{seed}") / f"task{task}"
+
+    @property
+    def last_task(self) -> int:
+        """Number of the last task."""
+        return self.summary["tasks"][-1]["task"]
 
     def per_seed(self, part: str = "A") -> dict[int, float | None]:
         """Final P, C or A of each seed; empty if the summary does not hold them."""

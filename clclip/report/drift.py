@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from clclip.errors import InputError
+from clclip.evaluation.continual import mean
 from clclip.files import read_json
 from clclip.report.collect import Experiment, Setting
 
@@ -44,7 +45,7 @@ class Drift:
 
 
 def drift(setting: Setting) -> list[Drift]:
-    """Return the drift of every contestant whose tasks left probes (first seed)."""
+    """Return the drift of every contestant whose tasks left probes, a mean over its seeds."""
     found = []
     for experiment in setting.contestants if setting.detection else []:
         numbers = [task["task"] for task in experiment.summary["tasks"]]
@@ -58,18 +59,38 @@ def drift(setting: Setting) -> list[Drift]:
 
 
 def _experiment(experiment: Experiment, numbers: list[int]) -> Drift:
-    """Read one experiment's probes."""
-    probes = [read_json(experiment.task_dir(number) / "probe.json") for number in numbers]
+    """Read one experiment's probes and average what they say over its seeds."""
+    seeds = [_seed(experiment, seed, numbers) for seed in experiment.summary["seeds"]]
+    modules = [dict(moved) for moved, _, _ in seeds]
+    return Drift(
+        experiment,
+        numbers[1:],
+        [(name, _each([own[name] for own in modules])) for name in modules[0]],
+        _each([recall for _, recall, _ in seeds]),
+        [(name, _each([own[name] for *_, own in seeds])) for name in seeds[0][2]],
+    )
+
+
+def _seed(
+    experiment: Experiment, seed: int, numbers: list[int]
+) -> tuple[list[tuple[str, list[float | None]]], list[float | None], dict[str, list]]:
+    """Return one seed's (drift of modules, recall, overlap of maps)."""
+    folders = [experiment.task_dir(number, seed) for number in numbers]
+    probes = [read_json(folder / "probe.json") for folder in folders]
     if any(probe["images"] != probes[0]["images"] for probe in probes):
-        raise InputError("different images", experiment.folder, "one probe set for all tasks")
+        raise InputError("different images", folders[0], "one probe set for all tasks")
     recall: list[float | None] = []
-    for number in numbers[1:]:
-        path = experiment.task_dir(number) / "recall.json"
+    for folder in folders[1:]:
+        path = folder / "recall.json"
         recall.append(read_json(path)["P"] if path.exists() else None)
     last = probes[-1]["overlap"] or {}
-    overlap = [(name, [row[part] for part in PARTS]) for name, row in sorted(last.items())]
-    moved = module_drift([probe["sketches"] for probe in probes])
-    return Drift(experiment, numbers[1:], moved, recall, overlap)
+    overlap = {name: [row[part] for part in PARTS] for name, row in sorted(last.items())}
+    return module_drift([probe["sketches"] for probe in probes]), recall, overlap
+
+
+def _each(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Return the mean of every column."""
+    return [mean(column) for column in zip(*rows, strict=True)]
 
 
 def module_drift(probes: Sequence[Sketches]) -> list[tuple[str, list[float | None]]]:

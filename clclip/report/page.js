@@ -53,6 +53,14 @@
     show();
   }
 
+  // The diagnosis shows one later task.
+  for (const select of all(document, "select.steps")) {
+    const steps = all(select.closest("section"), ".step");
+    const show = () => steps.forEach((step, place) => { step.hidden = place !== Number(select.value); });
+    select.addEventListener("input", show);
+    show();
+  }
+
   // The gallery: one picture at a time, boxes above a score, of one class or all, ground truth on or off.
   for (const gallery of all(document, ".gallery")) {
     const find = (name) => gallery.querySelector(name);

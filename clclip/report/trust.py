@@ -31,12 +31,13 @@ class Trust:
 
 
 def trust(setting: Setting) -> list[Trust]:
-    """Return the calibration after the last task of every contestant (first seed)."""
+    """Return the calibration after the last task of every contestant, its seeds pooled."""
     found = []
     for experiment in setting.contestants if len(setting.groups) > 1 else []:
-        folder = experiment.task_dir(experiment.summary["tasks"][-1]["task"])
+        last = experiment.last_task
+        folders = [experiment.task_dir(last, seed) for seed in experiment.summary["seeds"]]
         try:
-            groups = calibration(folder / "task.json")
+            groups = calibration(*(folder / "task.json" for folder in folders))
         except InputError as error:
             logger.warning("no calibration of %s: %s", experiment.name, error)
             continue

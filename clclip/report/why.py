@@ -31,48 +31,96 @@ LOOKS = {
 }
 
 
+Row = dict[str, Any]
+"""One class: "before", "after", "lost" and "causes" {cause: points}, means over seeds."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One later task: bars of all methods, and per method its causes and its classes."""
+
+    task: int
+    bars: Markup
+    tables: list[tuple[Experiment, list[str], list[tuple[str, Row]]]]
+
+
 @dataclass(frozen=True)
 class Why:
-    """Bars of all methods, and one table of classes per method."""
+    """The diagnosis after every later task, and the causes that occur."""
 
-    seed: int
+    seeds: int
     legend: list[tuple[str, str, str]]
-    bars: Markup
-    tables: list[tuple[Experiment, list[str], list[tuple[str, dict[str, Any]]]]]
+    steps: list[Step]
 
 
 def why(setting: Setting) -> Why | None:
-    """Return the diagnosis of a setting's last task; None if there is nothing to show."""
+    """Return the diagnosis of every task from the second on; None if there is nothing to show."""
     if not setting.detection:
         return None
-    found = {}
+    found: dict[int, list[tuple[Experiment, dict[str, Row]]]] = {}
     for experiment in setting.contestants:
-        classes = _diagnosis(experiment)
-        if classes:
-            found[id(experiment)] = experiment, classes
+        for task in experiment.summary["tasks"][1:]:
+            classes = over_seeds(experiment, task["task"])
+            if classes:
+                found.setdefault(task["task"], []).append((experiment, classes))
     if not found:
         return None
-    rows, tables = [], []
-    for experiment, classes in found.values():
-        means = {
-            cause: sum(row["causes"].get(cause, 0.0) for row in classes.values()) / len(classes)
-            for cause in CAUSES
+    shares = {task: [_means(classes) for _, classes in own] for task, own in found.items()}
+    drawn = [{c: max(0.0, v) for c, v in row.items()} for own in shares.values() for row in own]
+    legend = [
+        (cause, f"var(--cause{k})", LOOKS[cause][1])
+        for k, cause in enumerate(CAUSES)
+        if any(row[cause] > 0.05 for row in drawn)
+    ]
+    longest = max(sum(row.values()) for row in drawn)
+    colours = {cause: colour for cause, colour, _ in legend}
+    steps = []
+    for task, own in sorted(found.items()):
+        rows = [
+            (experiment.label, {c: max(0.0, v) for c, v in means.items()}, sum(means.values()))
+            for (experiment, _), means in zip(own, shares[task], strict=True)
+        ]
+        unit = f"points of AP lost by task {task}, mean over earlier classes"
+        tables = [(experiment, *_sorted(classes)) for experiment, classes in own]
+        steps.append(Step(task, bars(rows, colours, unit, longest), tables))
+    seeds = max(len(experiment.summary["seeds"]) for experiment, _ in found[max(found)])
+    return Why(seeds, legend, steps)
+
+
+def over_seeds(experiment: Experiment, task: int) -> dict[str, Row]:
+    """Return every earlier class's row, a mean over the seeds whose predictions are there."""
+    seeds = [_diagnosis(experiment, task, seed) for seed in experiment.summary["seeds"]]
+    seeds = [classes for classes in seeds if classes]
+    rows = {}
+    for name in dict.fromkeys(name for classes in seeds for name in classes):
+        own = [classes[name] for classes in seeds if name in classes]
+        causes = [c for c in CAUSES if any(c in row["causes"] for row in own)]
+        rows[name] = {key: _mean([row[key] for row in own]) for key in ("before", "after", "lost")}
+        rows[name]["causes"] = {
+            c: _mean([row["causes"].get(c, 0.0) for row in own]) for c in causes
         }
-        losses = {cause: max(0.0, share) for cause, share in means.items()}
-        rows.append((experiment.label, losses, sum(means.values())))
-        own = [c for c in CAUSES if any(c in row["causes"] for row in classes.values())]
-        worst = sorted(classes.items(), key=lambda item: -item[1]["lost"])
-        tables.append((experiment, own, worst))
-    used = {cause for _, shares, _ in rows for cause, share in shares.items() if share > 0.05}
-    legend = [(c, f"var(--cause{k})", LOOKS[c][1]) for k, c in enumerate(CAUSES) if c in used]
-    unit = "points of AP lost, mean over earlier classes"
-    drawn = bars(rows, {cause: colour for cause, colour, _ in legend}, unit)
-    return Why(setting.experiments[0].summary["seeds"][0], legend, drawn, tables)
+    return rows
 
 
-def _diagnosis(experiment: Experiment) -> dict[str, Any]:
+def _mean(values: list[float]) -> float:
+    """Return the mean."""
+    return sum(values) / len(values)
+
+
+def _means(classes: dict[str, Row]) -> dict[str, float]:
+    """Return every cause's mean over the classes, gains as negative numbers."""
+    return {c: _mean([row["causes"].get(c, 0.0) for row in classes.values()]) for c in CAUSES}
+
+
+def _sorted(classes: dict[str, Row]) -> tuple[list[str], list[tuple[str, Row]]]:
+    """Return the causes that occur, and the classes by falling loss."""
+    own = [cause for cause in CAUSES if any(cause in row["causes"] for row in classes.values())]
+    return own, sorted(classes.items(), key=lambda item: -item[1]["lost"])
+
+
+def _diagnosis(experiment: Experiment, task: int, seed: int) -> dict[str, Row]:
     """Return the classes of diagnosis.json, or compute them from the predictions."""
-    folder = experiment.task_dir(experiment.summary["tasks"][-1]["task"])
+    folder = experiment.task_dir(task, seed)
     try:
         if (folder / "diagnosis.json").exists():
             return read_json(folder / "diagnosis.json")["classes"]

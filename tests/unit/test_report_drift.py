@@ -60,6 +60,22 @@ def test_probes_of_an_experiment(made):
     ]
 
 
+def test_seeds_are_averaged(tmp_path):
+    truth = world.draw_images(tmp_path, NAMES, 10)
+    path = world.run(tmp_path, "zoo_fvit", "fvit", GROUPS, truth, seeds=(0, 5))
+    for seed, growth in ((0, 1.0), (5, 3.0)):
+        for task in (1, 2, 3):
+            folder = path.parent / f"seed{seed}" / f"task{task}"
+            maps = {"gate": {"previous": growth, "between": None, "current": None}}
+            sketches = [{"pyramid": rows(1 + growth * (task - 1))}]
+            probe = {"images": [10, 11, 12], "sketches": sketches, "overlap": maps}
+            world.write(folder / "probe.json", probe)
+            world.write(folder / "recall.json", {"P": None if task == 1 else 10 * growth})
+    (found,) = drift(load([path])[0])
+    assert found.modules == [("pyramid", [pytest.approx(200), pytest.approx(400)])]
+    assert found.recall == [20.0, 20.0] and found.overlap == [("gate", [2.0, None, None])]
+
+
 def test_page_holds_the_part(made, monkeypatch):
     monkeypatch.setattr(page, "write_figures", lambda *args: [])
     out = made[0].parent.parent / "report.html"

@@ -16,6 +16,7 @@ import report_world as world
 from PIL import Image
 
 from clclip.errors import InputError
+from clclip.evaluation.calibration import calibration
 from clclip.report import charts, cost_maps, gallery, page, table, timing
 from clclip.report.collect import curve, load, retention
 from clclip.report.heatmap import heatmap
@@ -200,20 +201,46 @@ def test_heat_map_holds_every_score(made):
 
 def test_causes_sum_to_the_loss(made):
     found = why(load(made["paths"])[0])
-    assert [e.label for e, _, _ in found.tables] == ["CL-CLIP", "F-ViT, current columns", "F-ViT"]
-    for _, _, classes in found.tables:
-        for _, row in classes:
+    assert found.seeds == 2 and [step.task for step in found.steps] == [2]
+    (step,) = found.steps
+    assert [e.label for e, _, _ in step.tables] == ["CL-CLIP", "F-ViT, current columns", "F-ViT"]
+    for experiment, _, classes in step.tables:
+        assert len(classes) == len(GROUPS[0])
+        for name, row in classes:
             assert sum(row["causes"].values()) == pytest.approx(row["before"] - row["after"])
-    ElementTree.fromstring(found.bars)
+            scores = [task["per_class"][name] for task in experiment.summary["tasks"]]
+            assert [row["before"], row["after"]] == pytest.approx(scores), "means over seeds"
+    ElementTree.fromstring(step.bars)
+
+
+def test_causes_after_every_later_task(tmp_path):
+    truth = world.draw_images(tmp_path, NAMES, 16)
+    groups = [NAMES[:2], NAMES[2:4], NAMES[4:]]
+    path = world.run(tmp_path, "zoo_fvit", "fvit", groups, truth)
+    setting = load([path])[0]
+    found = why(setting)
+    assert [step.task for step in found.steps] == [2, 3]
+    for step, count in zip(found.steps, (2, 4), strict=True):
+        ((_, _, classes),) = step.tables
+        assert {name for name, _ in classes} == set(NAMES[:count])
+        after = setting.experiments[0].summary["tasks"][step.task - 1]["per_class"]
+        for name, row in classes:
+            assert row["after"] == pytest.approx(after[name])
+            assert row["lost"] == pytest.approx(sum(row["causes"].values()))
+    ends = {re.findall(r">(\d+)</text>", str(step.bars))[-1] for step in found.steps}
+    assert len(ends) == 1, "one scale for all tasks"
 
 
 def test_written_diagnosis_is_used(copy):
     root, paths = copy
     row = {"before": 90.0, "after": 20.0, "lost": 70.0, "causes": {"box": 70.0}}
-    task = root / "results" / "zoo_clclip" / "seed0" / "task2"
-    world.write(task / "diagnosis.json", {"classes": {"blue disc": row}})
-    tables = {e.name: classes for e, _, classes in why(load(paths)[0]).tables}
-    assert tables["zoo_clclip"] == [("blue disc", row)]
+    for seed, lost in ((0, 70.0), (1, 10.0)):
+        task = root / "results" / "zoo_clclip" / f"seed{seed}" / "task2"
+        own = row | {"lost": lost, "causes": {"box": lost} if seed == 0 else {"score": lost}}
+        world.write(task / "diagnosis.json", {"classes": {"blue disc": own}})
+    tables = {e.name: classes for e, _, classes in why(load(paths)[0]).steps[-1].tables}
+    mean = row | {"lost": 40.0, "causes": {"score": 5.0, "box": 35.0}}
+    assert tables["zoo_clclip"] == [("blue disc", mean)]
 
 
 def test_calibration_is_told_for_old_and_new(made):
@@ -222,6 +249,10 @@ def test_calibration_is_told_for_old_and_new(made):
         assert [t.experiment.label for t in found] == [e.label for e in setting.contestants]
         for one in found:
             assert set(one.groups) == {"previous", "current"}
+            if one.experiment.name == "zoo_fvit":  # the seeds are pooled
+                last = [one.experiment.task_dir(2, seed) / "task.json" for seed in (0, 1)]
+                single = [calibration(path)["previous"].count for path in last]
+                assert one.groups["previous"].count == sum(single) and min(single) > 0
             ElementTree.fromstring(one.drawn)
     assert made["html"].count("Can the scores be trusted?") == 2
 
