@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from clclip.validation import Strict
 
 
-class DetectionSwitches(BaseModel):
+class DetectionSwitches(Strict):
     """Switches of F-ViT and CL-CLIP."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     # The frozen tower
     dense: Literal["auto", "maskclip", "clipself", "catseg", "tokens", "attnpool"] = Field(
@@ -18,27 +18,41 @@ class DetectionSwitches(BaseModel):
     )
 
     # The shared path: pyramid, proposals, RoI layers, box regression
-    scales: tuple[float, ...] = Field(
+    scales: tuple[Annotated[float, Field(gt=0, le=16)], ...] = Field(
         (2.0, 1.0, 0.5),
+        min_length=1,
+        max_length=8,
         description="Resampling of each level against the token grid (F-ViT: 4, 2, 1, 0.5).",
     )
-    channels: int = Field(64, ge=8, description="Channels of the pyramid (F-ViT: 256).")
+    channels: int = Field(64, ge=8, le=4096, description="Channels of the pyramid (F-ViT: 256).")
     extra_level: bool = Field(
         False, description="Append a level by max-pooling the last (F-ViT has five levels)."
     )
     anchor_size: float = Field(
-        4.0, gt=0, description="Anchor side in units of the level's stride (F-ViT: 8)."
+        4.0, gt=0, le=1000, description="Anchor side in units of the level's stride (F-ViT: 8)."
     )
-    roi_convs: int = Field(1, ge=0, description="3x3 convolutions shared by all classes per RoI.")
-    fc_width: int = Field(256, ge=8, description="Width of the fully connected RoI layers.")
-    rpn_batch: int = Field(128, ge=8, description="Anchors sampled per image for the RPN loss.")
-    roi_batch: int = Field(32, ge=4, description="Regions sampled per image for the RoI losses.")
+    roi_convs: int = Field(
+        1, ge=0, le=32, description="3x3 convolutions shared by all classes per RoI."
+    )
+    fc_width: int = Field(
+        256, ge=8, le=65_536, description="Width of the fully connected RoI layers."
+    )
+    rpn_batch: int = Field(
+        128, ge=8, le=100_000, description="Anchors sampled per image for the RPN loss."
+    )
+    roi_batch: int = Field(
+        32, ge=4, le=100_000, description="Regions sampled per image for the RoI losses."
+    )
     roi_positive: float = Field(0.25, gt=0, lt=1, description="Share of positive regions in them.")
-    proposals_train: int = Field(100, ge=1, description="Proposals kept per image in training.")
-    proposals_test: int = Field(60, ge=1, description="Proposals kept per image at inference.")
+    proposals_train: int = Field(
+        100, ge=1, le=100_000, description="Proposals kept per image in training."
+    )
+    proposals_test: int = Field(
+        60, ge=1, le=100_000, description="Proposals kept per image at inference."
+    )
     score_threshold: float = Field(0.01, ge=0, lt=1, description="Detections below are dropped.")
     nms: float = Field(0.5, gt=0, le=1, description="IoU of the per-class suppression.")
-    detections: int = Field(100, ge=1, description="Detections kept per image.")
+    detections: int = Field(100, ge=1, le=100_000, description="Detections kept per image.")
 
     # F-ViT's classifier
     columns: Literal["all", "current"] = Field(
@@ -62,8 +76,8 @@ class DetectionSwitches(BaseModel):
 
     # CL-CLIP: experts
     experts: bool = Field(True, description="One expert per class; false: one shared by all.")
-    expert_width: int = Field(32, ge=4, description="Channels of an expert.")
-    expert_depth: int = Field(2, ge=1, description="3x3 convolutions of an expert.")
+    expert_width: int = Field(32, ge=4, le=4096, description="Channels of an expert.")
+    expert_depth: int = Field(2, ge=1, le=32, description="3x3 convolutions of an expert.")
     expert_box: bool = Field(False, description="Experts refine the box per class.")
     negatives: int = Field(
         2, ge=1, description="Classes per region taught as negatives: those of the highest prior."
@@ -73,7 +87,10 @@ class DetectionSwitches(BaseModel):
         "prior", description="Score a pair only above its class's own threshold, or every pair."
     )
     route_recall: float = Field(
-        0.99, gt=0, le=1, description="Share of a class's training regions its threshold keeps."
+        0.999,
+        gt=0,
+        le=1,
+        description="Share of a class's regions that its threshold keeps, fitted to training's.",
     )
     route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
 
@@ -125,7 +142,9 @@ class DetectionSwitches(BaseModel):
     )
 
     # Remembered objects: fvit_replay
-    memory: int = Field(200, ge=1, description="Boxes remembered, of all classes (ABR, VOC: 2000).")
+    memory: int = Field(
+        200, ge=1, le=1_000_000, description="Boxes remembered, of all classes (ABR, VOC: 2000)."
+    )
     memory_min_side: int = Field(
         0, ge=0, description="Boxes not larger than this many px both ways are not kept (ABR: 70)."
     )
@@ -135,10 +154,14 @@ class DetectionSwitches(BaseModel):
     )
 
     # Inverted objects: fvit_ior
-    invert_objects: int = Field(5, ge=1, description="Objects inverted per class (IOR: 10).")
-    invert_steps: int = Field(200, ge=1, description="Steps of the inversion (IOR: 2000).")
+    invert_objects: int = Field(
+        5, ge=1, le=100_000, description="Objects inverted per class (IOR: 10)."
+    )
+    invert_steps: int = Field(
+        200, ge=1, le=1_000_000, description="Steps of the inversion (IOR: 2000)."
+    )
     invert_size: int = Field(
-        64, ge=16, description="Canvas of the inversion in px (IOR: 160; ViT-B/16: 224)."
+        64, ge=16, le=4096, description="Canvas of the inversion in px (IOR: 160; ViT-B/16: 224)."
     )
     invert_accept: bool = Field(
         False, description="Keep only objects that the model detects again (IOR keeps all)."

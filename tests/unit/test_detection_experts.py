@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from clclip.detection.experts import ExpertBank
-from clclip.detection.gate import Gate, pool_maps
+from clclip.detection.gate import Gate, RegionMaps, pool_maps
 from clclip.detection.objective import map_orthogonality, score_loss
 from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.pairs import routed_pairs, training_pairs
@@ -74,6 +74,16 @@ def test_thresholds_keep_the_asked_share_of_a_class_and_no_class_sees_another():
     again = ExpertBank(["a"], 5, 6, 1)
     again.set_thresholds([first], recall=0.9)
     assert again.threshold[0] == bank.threshold[0]
+
+
+def test_thresholds_of_few_regions_keep_new_ones():
+    draws = torch.Generator().manual_seed(0)
+    kept = []
+    for _ in range(40):
+        bank = ExpertBank(["a"], 5, 6, 1)
+        bank.set_thresholds([torch.randn(40, generator=draws)], recall=0.999)
+        kept.append((torch.randn(500, generator=draws) > bank.threshold[0]).float().mean())
+    assert torch.stack(kept).mean() > 0.995  # the 0.1 % quantile alone keeps 97 %
 
 
 def routed(prior, threshold):
@@ -190,3 +200,18 @@ def test_score_loss_is_the_sum_over_pairs_per_positive():
     torch.testing.assert_close(score_loss(logits, target, "bce"), wanted)
     assert score_loss(logits, target, "focal") < wanted
     assert torch.isfinite(score_loss(logits[:0], target[:0], "bce"))
+
+
+def test_regions_see_class_maps_as_roi_align_does():
+    draws = torch.Generator().manual_seed(0)
+    maps = torch.rand(3, 5, 6, 9, generator=draws, dtype=torch.float64)
+    corner = torch.rand(12, 2, generator=draws, dtype=torch.float64) * 60 - 8  # some lie outside
+    boxes = torch.cat([corner, corner + torch.rand(12, 2, generator=draws) * 40], dim=1)
+    boxes = [boxes[:4], boxes[4:4], boxes[4:]]  # the second image has no region
+    wanted = pool_maps(maps, boxes, 8.0)
+    seen = RegionMaps(maps, boxes, 8.0)
+    torch.testing.assert_close(seen.means(), wanted.mean((2, 3)), rtol=0, atol=1e-12)
+    region, column = torch.where(torch.rand(12, 5, generator=draws) > 0.5)
+    torch.testing.assert_close(seen[region, column], wanted[region, column], rtol=0, atol=1e-12)
+    other = seen.of(maps.flip(1))
+    torch.testing.assert_close(other[region, 4 - column], seen[region, column])
