@@ -34,6 +34,7 @@ BASELINES = ("fvit", "fvit_current", "finetune", "hpeft", "zeroshot")
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 JOINT_COLOUR = "#8A8F98"
 FIXED_COLOURS = {"clclip": 0, "seca": 0, "fvit": 1, "hpeft": 1, "fvit_current": 2, "zeroshot": 2}
+SHOWN_SEEDS = 3
 KEYS = ("experiment", "kind", "method", "seeds", "groups", "tasks", "final", "std", "forgetting")
 
 
@@ -118,6 +119,15 @@ class Setting:
     def detection(self) -> bool:
         """Whether the scores are AP of boxes (else accuracy)."""
         return self.first["kind"] == "detection"
+
+    @property
+    def shown_seeds(self) -> list[int | None]:
+        """Seeds whose predictions are shown: the first three that all have, else each one's first.
+
+        None stands for the first seed of an experiment.
+        """
+        first, *others = (e.summary["seeds"] for e in self.experiments)
+        return [s for s in first if all(s in seeds for seeds in others)][:SHOWN_SEEDS] or [None]
 
     def part_name(self, part: str) -> str:
         """Name of P, C or A as the field writes it."""

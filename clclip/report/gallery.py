@@ -53,16 +53,20 @@ class Box:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one method did with one image after one task."""
+    """What one method did with one image after one task; ``seed`` None is its first."""
 
     experiment: Experiment
     task: int
+    seed: int | None
     boxes: list[Box]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One test image and its panels: a row per task, a column per method (None: no such task)."""
+    """One test image and its panels: a row per task, a column per method, a panel per seed.
+
+    A cell without panels: the method has no such task.
+    """
 
     key: str
     title: str
@@ -70,7 +74,7 @@ class Picture:
     width: int
     height: int
     classes: list[str]
-    rows: list[list[Panel | None]]
+    rows: list[list[list[Panel]]]
     truth: list[Box]
 
 
@@ -103,8 +107,12 @@ def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
     task = read_task(last / "task.json")
     truth = read_json(last / "test.json")
     root = image_root(task, resources)
+    seeds = setting.shown_seeds
     views = {
-        (e.name, number): view(e.task_dir(number), truth) for e in shown for number in steps(e)
+        (e.name, number, seed): view(e.task_dir(number, seed), truth)
+        for e in shown
+        for number in steps(e)
+        for seed in seeds
     }
     names = {c["id"]: c["name"] for c in truth["categories"]}
     chosen = choose(setting, truth, views, names, count)
@@ -120,25 +128,31 @@ def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
                 width,
                 height,
                 sorted({names[a["category_id"]] for a in own}),
-                _panels(shown, views, image["id"], names),
+                _panels(setting, views, image["id"], names),
                 [Box(*a["bbox"], names[a["category_id"]], None, "truth") for a in own],
             )
         )
     return result
 
 
+Views = Mapping[tuple[str, int, int | None], View]
+
+
 def _panels(
-    shown: Sequence[Experiment],
-    views: Mapping[tuple[str, int], View],
-    image: Any,
-    names: Mapping[Any, str],
-) -> list[list[Panel | None]]:
+    setting: Setting, views: Views, image: Any, names: Mapping[Any, str]
+) -> list[list[list[Panel]]]:
     """Return an image's panels; the upper bound's only task stands beside the others' last."""
-    most = max(len(steps(experiment)) for experiment in shown)
-    columns: list[list[Panel | None]] = []
-    for e in shown:
-        own = [Panel(e, t, boxes_of(views[e.name, t], image, names)) for t in steps(e)]
-        columns.append([None] * (most - len(own)) + own)
+    most = max(len(steps(experiment)) for experiment in setting.experiments)
+    columns: list[list[list[Panel]]] = []
+    for e in setting.experiments:
+        own = [
+            [
+                Panel(e, t, s, boxes_of(views[e.name, t, s], image, names))
+                for s in setting.shown_seeds
+            ]
+            for t in steps(e)
+        ]
+        columns.append([[]] * (most - len(own)) + own)
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -193,12 +207,13 @@ def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
 def choose(
     setting: Setting,
     truth: Mapping[str, Any],
-    views: Mapping[tuple[str, int], View],
+    views: Views,
     names: Mapping[Any, str],
     count: int,
 ) -> list[Mapping[str, Any]]:
     """Return the images to show: half by how much the final detections differ, half evenly."""
-    last = [views[e.name, steps(e)[-1]] for e in setting.contestants]
+    seed = setting.shown_seeds[0]
+    last = [views[e.name, steps(e)[-1], seed] for e in setting.contestants]
     found = [
         {int(v.pairs.partner[i]) for i, d in enumerate(v.pairs.found) if d["score"] >= SHOWN_SCORE}
         for v in last

@@ -61,6 +61,10 @@
     show();
   }
 
+  const pickSeed = (place, seed) => all(place, "[data-seed]").forEach((node) => {
+    node.hidden = node.dataset.seed !== seed;
+  });
+
   // The gallery: one picture at a time, boxes above a score, of one class or all, ground truth on or off.
   for (const gallery of all(document, ".gallery")) {
     const find = (name) => gallery.querySelector(name);
@@ -70,6 +74,7 @@
     const kind = find("select.class");
     const error = find("select.error");
     const truth = find("input[type=checkbox]");
+    const seed = find("select.seed");
     const output = find("output");
     const show = (place) => {
       pictures.forEach((picture, other) => { picture.hidden = other !== place; });
@@ -83,12 +88,13 @@
     };
     const draw = () => {
       output.textContent = Number(score.value).toFixed(2);
+      if (seed) pickSeed(gallery, seed.value);
       const found = pictures.map((picture) => {
         let count = 0;
         for (const box of all(picture, ".box")) {
           const visible = (kind.value === "" || kind.value === box.dataset.name) && wanted(box.dataset);
           box.style.display = visible ? "" : "none";
-          count += visible && box.dataset.state !== "truth";
+          count += visible && box.dataset.state !== "truth" && !box.closest(".panel").hidden;
         }
         return count;
       });
@@ -103,8 +109,24 @@
       if (open >= 0 && thumbs[open].hidden) show(thumbs.findIndex((thumb) => !thumb.hidden));
     };
     thumbs.forEach((thumb, place) => thumb.addEventListener("click", () => show(place)));
-    [score, kind, error, truth].forEach((control) => control.addEventListener("input", draw));
+    [score, kind, error, truth, seed].forEach((control) => control && control.addEventListener("input", draw));
     show(0);
+    draw();
+  }
+
+  // Answers of classifiers: images of one class or all, by what became of them, of one seed.
+  for (const gallery of all(document, ".answers-gallery")) {
+    const [kind, error, seed] = ["class", "error", "seed"].map((name) => gallery.querySelector("select." + name));
+    const draw = () => {
+      if (seed) pickSeed(gallery, seed.value);
+      const left = all(gallery, "tbody tr").filter((row) => {
+        row.hidden = (kind.value !== "" && row.dataset.class !== kind.value)
+          || (error.value !== "" && !row.dataset.kinds.split(",").includes(error.value));
+        return !row.hidden;
+      });
+      gallery.querySelector(".none-left").hidden = left.length > 0;
+    };
+    [kind, error, seed].forEach((control) => control && control.addEventListener("input", draw));
     draw();
   }
 

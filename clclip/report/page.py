@@ -15,6 +15,7 @@ from clclip.errors import InputError
 from clclip.evaluation.aggregate import write_summary_csv
 from clclip.files import read_json, write_text
 from clclip.report import charts, gallery, table, timing
+from clclip.report.answers import answers as show_answers
 from clclip.report.collect import Experiment, Setting, load, palette_colours, retention
 from clclip.report.cost_maps import cost_maps
 from clclip.report.drift import drift
@@ -89,7 +90,8 @@ def render(
     }
     experiments = [e for setting in settings for e in setting.experiments]
     results = experiments[0].folder.parent
-    stages = timing.stages(results, resources, [e.folder.name for e in experiments])
+    names = [experiment.folder.name for experiment in experiments]
+    stages, reruns = timing.stages(results, resources, names), timing.reruns(results, names)
     return environment.get_template("template.html").render(
         title=style["title"],
         css=Markup(colours(style["palette"]) + (HERE / "page.css").read_text(encoding="utf-8")),
@@ -97,6 +99,8 @@ def render(
         sections=[section(setting, resources, count) for setting in settings],
         stages=stages,
         total=sum(stage.seconds for stage in stages),
+        reruns=reruns,
+        rerun_tasks=max((len(row.from_task) for row in reruns), default=0),
         versions=sorted(experiments[0].summary.get("versions", {}).items()),
         clips=clips(experiments, resources),
         configs=configs(experiments),
@@ -108,6 +112,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
     """Return what the template shows of one setting."""
     lines = table.rows(setting)
     pictures, no_pictures = [], "No test image is shown: the option `examples` is 0."
+    answers = []
     maps, no_maps = [], "There is no feature store to read the maps from."
     if setting.detection:
         try:
@@ -120,6 +125,12 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         except (InputError, KeyError, ValueError, OSError) as error:
             no_maps = f"The maps are not shown: {error}."
             logger.warning("no cost volume for %s: %s", setting.title, error)
+    else:
+        try:
+            answers = show_answers(setting, resources, 2 * count)
+        except (InputError, KeyError) as error:
+            no_pictures = f"The test images are not shown: {error}."
+            logger.warning("no answers for %s: %s", setting.title, error)
     known = [line for line in lines if not line.experiment.joint]
     best: dict[str, float | None] = {
         part: max((x.final[part] for x in known if x.final[part] is not None), default=None)
@@ -153,6 +164,9 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),
         "no_pictures": no_pictures,
+        "answers": answers,
+        "answer_classes": sorted({shown.label for shown in answers}),
+        "seeds": setting.shown_seeds,
         "maps": maps,
         "no_maps": no_maps,
     }

@@ -47,6 +47,41 @@ def stages(results: Path, resources: Path, experiments: Iterable[str]) -> list[S
     return sorted(rows, key=lambda row: -row.seconds)
 
 
+@dataclass(frozen=True)
+class Rerun:
+    """What a change of an experiment would cost, in seconds of work over all seeds.
+
+    Attributes:
+        name: of the experiment.
+        from_task: entry t - 1: if task t changes, and with it all later ones.
+        scores: if only the scoring changes.
+    """
+
+    name: str
+    from_task: list[float]
+    scores: float
+
+
+def reruns(results: Path, experiments: Iterable[str]) -> list[Rerun]:
+    """Return the cost of a rerun of every experiment whose tasks left logs."""
+    found = []
+    for name in experiments:
+        tasks: dict[int, float] = {}
+        scores = 0.0
+        for log in (results / name).glob("seed*/task*/logs/*.log"):
+            number, line = log.parent.parent.name.removeprefix("task"), last_done(log)
+            if line is None or not number.isdigit():
+                continue
+            stage, seconds, _ = line
+            tasks[int(number)] = tasks.get(int(number), 0.0) + seconds
+            scores += seconds if stage == "score" else 0.0
+        if tasks:
+            numbers = range(1, max(tasks) + 1)
+            left = [sum(s for task, s in tasks.items() if task >= number) for number in numbers]
+            found.append(Rerun(name, left, scores))
+    return found
+
+
 def last_done(log: Path) -> tuple[str, float, float | None] | None:
     """Return (stage, seconds, peak MiB) of a log's last such line, None without one."""
     try:

@@ -124,13 +124,20 @@ def classify(root, name, method, groups, keep, seeds=(0,)):
     folder, summaries = root / "results" / name, []
     labels = [n for group in groups for n in group for _ in range(10)]
     images = [{"id": i, "file_name": f"{i}.png", "label": n} for i, n in enumerate(labels)]
+    data = root / "resources" / "data" / "birds-1"
+    (data / "images").mkdir(parents=True, exist_ok=True)
+    write(data / "index.json", {"id": "birds-1", "root": "images", "classes": sorted(set(labels))})
+    for i, label in enumerate(labels):
+        colour = COLOURS[sorted(set(labels)).index(label) % len(COLOURS)]
+        Image.new("RGB", (64, 64), colour).save(data / "images" / f"{i}.png")
     for seed in seeds:
         rng = np.random.default_rng([seed, 7])
         dirs = []
         for number in range(1, len(groups) + 1):
             here = folder / f"seed{seed}" / f"task{number}"
             task = {"kind": "classification", "method": method, "seed": seed, "task": number}
-            write(here / "task.json", task | {"groups": groups[:number]} | REST)
+            task |= {"groups": groups[:number]} | REST | {"data": {"id": "birds-1"}}
+            write(here / "task.json", task)
             seen = [n for group in groups[:number] for n in group]
             own = [image for image in images if image["label"] in seen]
             write(here / "test.json", {"classes": seen, "images": own})

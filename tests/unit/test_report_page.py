@@ -18,6 +18,7 @@ from PIL import Image
 from clclip.errors import InputError
 from clclip.evaluation.calibration import calibration
 from clclip.report import charts, cost_maps, gallery, page, table, timing
+from clclip.report.answers import answers
 from clclip.report.collect import curve, load, retention
 from clclip.report.heatmap import heatmap
 from clclip.report.trust import trust
@@ -263,8 +264,9 @@ def test_gallery_shows_right_wrong_and_missed(made):
     assert len(shown) == 5 == len({p.title for p in shown})
     for picture in shown:
         assert [len(row) for row in picture.rows] == [4, 4]
-        assert picture.rows[0][3] is None and picture.rows[1][3].experiment.joint
-        for panel in [panel for row in picture.rows for panel in row if panel]:
+        assert picture.rows[0][3] == [] and picture.rows[1][3][0].experiment.joint
+        assert [panel.seed for panel in picture.rows[1][0]] == [0, 1]
+        for panel in [panel for row in picture.rows for cell in row for panel in cell]:
             states = {box.state for box in panel.boxes}
             assert states <= {"right", "wrong", "object"}
             objects = [box for box in panel.boxes if box.state == "object"]
@@ -276,6 +278,58 @@ def test_gallery_shows_right_wrong_and_missed(made):
             right = [box.score for box in panel.boxes if box.state == "right"]
             assert sorted(right) == sorted(s for s in hits if s >= gallery.LEAST_SCORE)
         assert Image.open(made["root"] / "resources/data/zoo-1/images" / picture.title)
+
+
+def test_answers_of_classifiers(made):
+    setting = load(made["paths"])[1]
+    shown = answers(setting, made["root"] / "resources", 6)
+    assert len({one.title for one in shown}) == 6 and setting.shown_seeds == [0]
+    task_of = {"a": 1, "b": 1, "c": 2, "d": 3}
+    for one in shown:
+        assert one.task == task_of[one.label] and one.uri.startswith("data:image/png")
+        for experiment, own in one.answers:
+            # an image is asked of only from the task on that brought its class
+            assert [a.task for a in own] == list(range(one.task, 4))
+            written = json.loads((experiment.task_dir(3) / "predictions.json").read_text())
+            row = written["probabilities"][written["images"].index(int(one.title[:-4]))]
+            best = written["classes"][int(np.argmax(row))]
+            assert own[-1].name == best and own[-1].score == pytest.approx(100 * max(row))
+            apart = task_of[best] - task_of[one.label]
+            kinds = {0: "same task", -1: "earlier task", 1: "later task"}
+            assert own[-1].kind == ("" if best == one.label else kinds[int(np.sign(apart))])
+            assert (own[-1].kind or "right") in one.kinds()
+    # half of the images are those of which the methods differ
+    ends = [[own[-1].kind == "" for _, own in one.answers] for one in shown[:3]]
+    assert all(any(row) and not all(row) for row in ends)
+    assert answers(load(made["paths"])[0], made["root"] / "resources", 6) == []
+
+
+def test_missing_images_of_classifiers_leave_a_sentence(copy, no_figures):
+    root, paths = copy
+    (root / "resources" / "data" / "birds-1" / "images" / "0.png").unlink()
+    shutil.rmtree(root / "resources" / "data" / "birds-1" / "images")
+    page.report(paths[4:], root / "results" / "report.html", {"examples": 2})
+    html = (root / "results" / "report.html").read_text()
+    assert "The test images are not shown" in html and 'class="data answers"' not in html
+
+
+def test_seeds_that_not_all_have_are_not_shown(made):
+    setting = load(made["paths"])[0]
+    assert setting.shown_seeds == [0, 1]
+    setting.experiments[0].summary["seeds"] = [1, 2, 3]
+    assert setting.shown_seeds == [1]
+    setting.experiments[0].summary["seeds"] = [7]
+    assert setting.shown_seeds == [None]
+
+
+def test_cost_of_a_rerun(made):
+    rows = {row.name: row for row in timing.reruns(made["root"] / "results", ["zoo_fvit", "none"])}
+    # per seed and task: 41.5 + 9 t of training, 3.2 and 0.6; two seeds
+    both = [2 * (50.5 + 3.8), 2 * (59.5 + 3.8)]
+    assert list(rows) == ["zoo_fvit"]
+    assert rows["zoo_fvit"].from_task == [pytest.approx(sum(both)), pytest.approx(both[1])]
+    assert rows["zoo_fvit"].scores == pytest.approx(2 * 2 * 0.6)
+    assert "What a rerun costs" in made["html"] and "From task 2" in made["html"]
 
 
 def test_gallery_of_a_long_stream_shows_four_tasks(made):
