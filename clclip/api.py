@@ -22,7 +22,7 @@ from typing import Any
 from clclip.errors import InputError, nearest
 from clclip.evaluation.aggregate import SUMMARY_KEYS
 from clclip.evaluation.compare import Comparison, compare
-from clclip.files import read_object
+from clclip.stage_files import read_stage_file
 from clclip.task_results import Task, open_task
 
 
@@ -226,7 +226,7 @@ def load_run(folder: str | PathLike[str] = "results", unfinished: str = "error")
 def _experiment(folder: Path) -> Experiment:
     """Read one finished experiment."""
     path = folder / "summary.json"
-    summary = read_object(path, (*SUMMARY_KEYS, "std"), "aggregate")
+    summary = read_stage_file(path, "summary", (*SUMMARY_KEYS, "std"))
     try:
         tasks = summary["tasks"]
         return Experiment(
@@ -247,7 +247,7 @@ def _experiment(folder: Path) -> Experiment:
 
 def _seed(folder: Path) -> Seed:
     """Read one seed."""
-    summary = read_object(folder / "summary.json", SUMMARY_KEYS, "aggregate")
+    summary = read_stage_file(folder / "summary.json", "summary", tuple(SUMMARY_KEYS))
     tasks = [open_task(folder / f"task{entry['task']}") for entry in summary["tasks"]]
     kept = {key: summary[key] for key in ("final", "forgetting", "average", "matrix")}
     return Seed(summary["seeds"][0], folder, tasks, **kept)

@@ -11,6 +11,7 @@ from typing import Any
 
 from clclip.errors import InputError
 from clclip.files import write_text
+from clclip.validation import parse
 
 
 def from_json(text: str, option: str, kind: type) -> Any:
@@ -74,6 +75,8 @@ def features(options: argparse.Namespace) -> None:
         taps = [int(part) for part in options.taps.split(",")]
     except ValueError:
         raise InputError(f"got {options.taps!r}", "--taps", "numbers, e.g. 1,2,3") from None
+    if not 16 <= options.size <= 4096:
+        raise InputError(f"got {options.size}", "--size", "16 to 4096 px")
     with devices():
         from clclip.clip.features import build_features
 
@@ -110,10 +113,14 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     from clclip.fingerprint import stage_fingerprint
     from clclip.slots import devices
     from clclip.store import stored, training_slice
-    from clclip.task_file import read_task
+    from clclip.task_file import check_settings, read_task
 
-    task = training_slice(read_task(options.task))  # with the method that the first task is told as
+    given = read_task(options.task)
+    check_settings(given, options.task)
+    task = training_slice(given)  # with the method that the first task is told as
     kind = task["kind"]
+    if options.attempt < 1:
+        raise InputError(f"got {options.attempt}", "--attempt", "a number from 1")
     code = stage_fingerprint(stage, kind, task["method"])
 
     def work() -> None:
@@ -138,6 +145,22 @@ def train(options: argparse.Namespace) -> None:
         if getattr(options, option) < 1:
             raise InputError(f"got {getattr(options, option)}", f"--{option}", "a number from 1")
     _stored(options, "train", ["weights.safetensors", "history.csv"])
+    _predict_ahead(options)
+
+
+def _predict_ahead(options: argparse.Namespace) -> None:
+    """Put a classifier's predictions into the store, where the job `predict` will find them.
+
+    A classification task is short: starting torch a second time would cost more than training it.
+    The predictions stay that job's to write beside the task.
+    """
+    from clclip.task_file import read_task
+
+    folder = options.task.parent
+    if read_task(options.task)["kind"] != "classification" or not (folder / "test.json").exists():
+        return
+    _stored(options, "predict", ["predictions.json"])
+    (folder / "predictions.json").unlink()
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -177,9 +200,11 @@ def aggregate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the report; by hand, print the table too (the workflow prints it at its end)."""
+    from clclip.config import ReportStyle
     from clclip.report.page import report as run
 
-    table = run(options.summaries, options.out, from_json(options.style, "--style", dict))
+    style = parse(ReportStyle, from_json(options.style, "--style", dict), "--style")
+    table = run(options.summaries, options.out, style.model_dump())
     if options.log is None:
         print(f"{table}\nreport: {options.out}")
 

@@ -9,12 +9,19 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clclip.classification.switches import METHODS as CLASSIFICATION
 from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import nearest
-from clclip.validation import as_list, check_groups, check_seeds, open_clip_models
+from clclip.validation import (
+    Strict,
+    as_list,
+    check_groups,
+    check_seeds,
+    check_text,
+    open_clip_models,
+)
 
 Kind = Literal["detection", "classification"]
 METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
@@ -28,12 +35,6 @@ FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 RESERVED = ("figures", "report.html", "report.log", "summary.csv", "table.txt")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-class Strict(BaseModel):
-    """A section of the configuration: unknown keys are refused, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Strict):
@@ -226,6 +227,13 @@ class Experiment(Strict):
     def _groups(cls, value: list[list[str]] | None) -> list[list[str]] | None:
         if value is not None:
             check_groups(value)
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _text(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, words in value.items():
+            check_text(words, f"the text of {name!r}")
         return value
 
     @field_validator("seeds")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from clclip.config import Experiment
 from clclip.errors import InputError
+from clclip.files import expanded
 
 Value = TypeVar("Value")
 
@@ -57,7 +58,7 @@ def data_spec(
         spec["year"] = data.year or "2007"
         train, test = VOC_SPLITS[spec["year"]]
         spec |= {"train": data.train or train, "test": data.test or test}
-    root = Path(os.path.abspath(base / Path(str(data.root)).expanduser()))
+    root = Path(os.path.abspath(base / expanded(str(data.root))))
     spec["root"] = str(root)
     stem = re.sub(r"[^A-Za-z0-9_]+", "_", root.name).strip("_")[:40] or "data"
     if not present and not root.is_dir() and not data.download:

@@ -8,7 +8,7 @@ from typing import Any
 
 from clclip.errors import InputError
 from clclip.experiments import find_experiment, read_experiment
-from clclip.files import read_json
+from clclip.files import expanded, read_json
 from clclip.plan import ExperimentPlan, RunPlan, add_experiment
 from clclip.task_file import current_classes
 from clclip.validation import as_list, check_seeds
@@ -35,7 +35,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     """
     path = find_experiment(entry)
     experiment, folder = read_experiment(path)
-    base = Path(data_root).expanduser().absolute() if data_root else folder
+    base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
     planned = add_experiment(plan, experiment, chosen, base, path, present=False)

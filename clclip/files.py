@@ -63,6 +63,14 @@ def refusal(error: BaseException, path: Path | None = None) -> InputError | None
     return InputError(f"cannot be written ({os.strerror(number)})", where, expected)
 
 
+def expanded(path: str | Path) -> Path:
+    """Return ``path`` with a leading ``~`` replaced; that of a user unknown here stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def _umask() -> int:
     """Return the process's umask; mkstemp makes files that only the owner may read."""
     mask = os.umask(0)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.files import expanded
 from clclip.validation import as_list
 
 WANDB_VARIABLE = "CLCLIP_WANDB"
@@ -82,7 +83,7 @@ def is_path(entry: object) -> bool:
 
 def _absolute(entry: str, folders: Sequence[Path], there: Callable[[Path], bool]) -> str:
     """Return the first of ``folders`` / ``entry`` that is there, else ``entry`` as it is."""
-    tried = (Path(os.path.abspath(folder / Path(entry).expanduser())) for folder in folders)
+    tried = (Path(os.path.abspath(folder / expanded(entry))) for folder in folders)
     return next((str(path) for path in tried if there(path)), entry)
 
 

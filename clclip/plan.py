@@ -23,8 +23,10 @@ from clclip.data_config import data_spec, declared_classes
 from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import InputError, nearest
 from clclip.experiments import find_experiment, merged, read_experiment, shipped_folder
+from clclip.files import expanded
 from clclip.protocols import protocol
 from clclip.task_file import (  # noqa: F401  (the plan's readers, re-exported)
+    BESIDE_TASK,
     canonical,
     clip_dir,
     current_classes,
@@ -140,7 +142,7 @@ def _data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
     """Return ``data_root`` as an existing absolute folder, or None if it is not given."""
     if given is None:
         return None
-    tried = [Path(os.path.abspath(folder / Path(given).expanduser())) for folder in folders]
+    tried = [Path(os.path.abspath(folder / expanded(given))) for folder in folders]
     for path in tried:
         if path.is_dir():
             return path
@@ -174,7 +176,7 @@ def add_experiment(
     declared = None if missing else declared_classes(spec, where, cache)
     clip = experiment.clip.model_dump(mode="json")
     if clip["file"] is not None:
-        clip["file"] = os.path.abspath(base / Path(clip["file"]).expanduser())
+        clip["file"] = os.path.abspath(base / expanded(clip["file"]))
     clip = {key: value for key, value in clip.items() if value is not None}
     known_clip = clip["id"] = clip_id(clip)
     plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
@@ -313,7 +315,7 @@ def _with_stores(
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
-    cache, devices, nodes = map(payload["training"].pop, ("cache_features", "devices", "nodes"))
+    cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.features import feature_id
@@ -336,9 +338,8 @@ def _with_stores(
         "taps": taps(clip, len(switches["scales"])),
         "flip": training["augment"] == "flip",
     }
-    store = feature_id(**described)
-    kept = {key: described[key] for key in ("size", "dense", "taps", "flip")}
-    payload["features"] = {"id": store, "cache": cache, **kept}
+    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": cache} | {key: described[key] for key in kept}
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)

@@ -20,6 +20,10 @@ KEYS = (
 )  # "features" besides, for tasks that read a feature store
 
 
+BESIDE_TASK = ("cache_features", "devices", "nodes")
+"""Keys of ``training`` that decide no result and are told to jobs beside task.json."""
+
+
 def canonical(value: Any) -> str:
     """Return ``value`` as the one JSON text that equal values share (sorted keys, no spaces)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -51,8 +55,17 @@ def check_task(task: Any, where: object) -> None:
     groups = task["groups"]
     if not (isinstance(groups, list) and groups and all(map(_is_group, groups))):
         raise InputError(f"got groups {groups!r:.60}", where, "non-empty lists of class names")
-    if not isinstance(task["task"], int) or task["task"] < 1:
+    if type(task["task"]) is not int or task["task"] < 1:
         raise InputError(f"got task {task['task']!r:.60}", where, "a number from 1")
+    names = [name for group in groups for name in group]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"class {twice!r} twice", where, "each class in one group")
+    if type(task["seed"]) is not int:
+        raise InputError(f"got seed {task['seed']!r:.60}", where, "a whole number")
+    number = 1 if task["method"] == "joint" else len(groups)
+    if task["task"] != number:
+        raise InputError(f"got task {task['task']}", where, f"{number}, as its groups tell")
     if task["kind"] not in ("detection", "classification"):
         raise InputError(f"got kind {task['kind']!r:.60}", where, "detection or classification")
     for key in ("text", "data", "clip", "training", "switches", "evaluation"):
@@ -62,6 +75,34 @@ def check_task(task: Any, where: object) -> None:
         name = task[key].get("id")
         if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
             raise InputError(f"got {name!r:.60}", f"{where}: {key}.id", "the name of a folder")
+
+
+def check_settings(task: Mapping[str, Any], where: object) -> None:
+    """Raise InputError unless a task's settings are whole and valid: of this version's making.
+
+    Args:
+        task: as ``check_task`` passes it.
+        where: its file.
+    """
+    from clclip.config import TrainingConfig
+    from clclip.plan import switch_model
+    from clclip.validation import parse
+
+    expected = "a file made by `clclip resolve`"
+    for key, model in (("training", TrainingConfig), ("switches", switch_model(task["kind"]))):
+        for name in model.model_fields:
+            if name not in task[key] and not (key == "training" and name in BESIDE_TASK):
+                raise InputError(f"no key {name!r}", f"{where}: {key}", expected)
+        parse(model, task[key], f"{where}: {key}")
+    if task["kind"] == "detection":
+        features = task.get("features")
+        wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
+        if not isinstance(features, dict):
+            raise InputError(f"got {features!r:.60}", f"{where}: features", expected)
+        for name, kind in wanted.items():
+            if not isinstance(features.get(name), kind):
+                found = f"got {features.get(name)!r:.60}"
+                raise InputError(found, f"{where}: features.{name}", expected)
 
 
 def _is_group(group: Any) -> bool:

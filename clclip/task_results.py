@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
-from clclip.evaluation.aggregate import SCORE_KEYS
-from clclip.files import read_json, read_object
+from clclip.files import read_json
+from clclip.stage_files import read_stage_file
 from clclip.task_file import current_classes, previous_classes, read_task, seen_classes
 
 
@@ -148,7 +148,7 @@ def open_task(folder: Path) -> Task:
         InputError: if task.json or scores.json are missing or broken.
     """
     config = read_task(folder / "task.json")
-    scores = read_object(folder / "scores.json", SCORE_KEYS, "score")
+    scores = read_stage_file(folder / "scores.json", "scores")
     try:
         return Task(
             config["task"],

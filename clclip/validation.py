@@ -7,12 +7,40 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from clclip.errors import InputError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_SEED = 2**31 - 1
+
+
+class Strict(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are immutable.
+
+    ``true`` is no number: pydantic would take ``epochs: true`` for 1.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        given = value if isinstance(value, list | tuple) else [value]
+        if (
+            kinds & {int, float}
+            and bool not in kinds
+            and any(v is True or v is False for v in given)
+        ):
+            raise PydanticCustomError("number", "a number, not true or false")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that an annotation is made of."""
+    return {annotation}.union(*map(_kinds, get_args(annotation)))
 
 
 def as_list(value: Any) -> Any:
@@ -47,15 +75,18 @@ def check_groups(groups: list[list[str]]) -> None:
         if not group:
             raise ValueError(f"task {number} has no classes")
         for name in group:
-            if not name.strip() or name != name.strip() or len(name) > 200:
-                raise ValueError(
-                    f"class name {name!r} in task {number} is blank, padded or too long"
-                )
-            if not name.isprintable():
-                raise ValueError(f"class name {name!r} in task {number} holds control characters")
+            check_text(name, f"class name {name!r} in task {number}")
             if name in first:
                 raise ValueError(f"class {name!r} is in task {first[name]} and in task {number}")
             first[name] = number
+
+
+def check_text(words: str, what: str) -> None:
+    """Raise ValueError, which calls it ``what``, unless ``words`` can stand in a sentence."""
+    if not words.strip() or words != words.strip() or len(words) > 200:
+        raise ValueError(f"{what} is blank, padded or too long")
+    if not words.isprintable():
+        raise ValueError(f"{what} holds control characters")
 
 
 @cache

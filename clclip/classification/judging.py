@@ -16,7 +16,7 @@ from clclip.classification.inference import hybrid_probabilities
 from clclip.classification.learning import build_learner, pixels_of
 from clclip.classification.pixels import Pixels, over_batches
 from clclip.classification.prompts import template_text
-from clclip.classification.records import Memory, read_record
+from clclip.classification.records import read_memory
 from clclip.classification.seca import Learner
 from clclip.errors import InputError
 from clclip.task_file import read_task, seen_classes, task_folders, text_names
@@ -68,7 +68,7 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
         InputError: if the weights of a task are missing, damaged or of another method.
     """
     task = read_task(task_file)
-    memory = Memory([read_record(f / "weights.safetensors") for f in task_folders(task_file)])
+    memory = read_memory(task_folders(task_file))
     learner, clip = build_learner(task, memory, resources, for_training=False)
     device = learner.device
     if learner.switches.prompt == "template":
@@ -82,6 +82,11 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
                 raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
         text = memory.text()
     rows = prototypes(learner.switches.classifier, memory)
+    shape = (len(seen_classes(task)), learner.tower.embed_dim)
+    for name, table in (("text", text), ("prototypes", rows)):
+        if table is not None and table.shape[-2:] != shape:
+            what = f"{name} of shape {tuple(table.shape[-2:])}"
+            raise InputError(what, task_file.parent, f"{shape}: classes seen x width of the CLIP")
     return Classifier(
         learner,
         clip,

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from clclip.classification.pixels import Pixels, label_columns
-from clclip.classification.records import Memory, read_record, write_record
+from clclip.classification.records import Memory, read_memory, write_record
 from clclip.classification.seca import Learner
 from clclip.classification.switches import resolve_switches
 from clclip.errors import InputError
 from clclip.files import read_json
+from clclip.stage_files import read_stage_file
 from clclip.task_file import (
     clip_dir,
     current_classes,
@@ -43,9 +44,9 @@ def train_task(
 ) -> None:
     """Train the task of ``task_file``; write its weights.safetensors and history.csv."""
     folder = task_file.parent
-    memory = Memory([read_record(f / "weights.safetensors") for f in task_folders(task_file)[:-1]])
+    memory = read_memory(task_folders(task_file)[:-1])
     learner, clip = build_learner(task, memory, resources)
-    split = read_json(folder / "train.json")
+    split = read_stage_file(folder / "train.json", "labels")
     labels = label_columns(split["images"], current_classes(task), folder / "train.json")
     _check_counts(labels, current_classes(task), folder / "train.json")
     learner.begin_task(pixels_of(split, task, resources, learner, clip), labels)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from clclip.classification.replay import Gaussians, concatenate
 from clclip.errors import InputError
@@ -46,9 +46,15 @@ def read_record(path: Path) -> Record:
         raise InputError("no such file", path, expected)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            record = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"not readable ({error})", path, expected) from None
+    for name, value in record.items():
+        if name != "pool" and not name.endswith("_tasks") and not value.is_floating_point():
+            raise InputError(f"tensor {name!r} of type {value.dtype}", path, "floating point")
+        if not torch.isfinite(value).all():
+            raise InputError(f"tensor {name!r} is not finite", path, "finite numbers")
+    return record
 
 
 def read_classes(path: Path) -> list[str]:
@@ -59,9 +65,15 @@ def read_classes(path: Path) -> list[str]:
 
 @dataclass
 class Memory:
-    """The records of tasks 1..n, and what follows from them."""
+    """The records of tasks 1..n, and what follows from them.
+
+    Attributes:
+        records: one per task.
+        where: the folder of the tasks, for messages.
+    """
 
     records: Sequence[Record]
+    where: object = "the weights of earlier tasks"
 
     def __len__(self) -> int:
         return len(self.records)
@@ -79,6 +91,23 @@ class Memory:
                 return found
         return {}
 
+    def fill(self, module: nn.Module, part: Record, strict: bool = True) -> None:
+        """Load tensors of a record into a module.
+
+        Raises:
+            InputError: if names or shapes are those of another configuration.
+        """
+        try:
+            module.load_state_dict(part, strict=strict)
+        except RuntimeError as error:
+            raise self._unfit(error) from None
+
+    def _unfit(self, error: RuntimeError) -> InputError:
+        """Return what to say of tensors of another configuration."""
+        reason = " ".join(str(error).split())[:200]
+        expected = "weights made with this task's switches and CLIP"
+        return InputError(f"weights that do not fit ({reason})", self.where, expected)
+
     def pool(self) -> list[int]:
         """Return the tasks whose adapter snapshots are pooled, oldest first."""
         if not self.records or "pool" not in self.records[-1]:
@@ -92,15 +121,21 @@ class Memory:
     def text(self) -> Tensor:
         """Return unit text embeddings (s, K, d) of all prompts and seen classes."""
         rows = []
-        for i, record in enumerate(self.records):
-            later = [other["text_before"][i] for other in self.records[i + 1 :]]
-            rows.append(torch.cat([record["text"], *later]))
-        return torch.stack(rows)
+        try:
+            for i, record in enumerate(self.records):
+                later = [other["text_before"][i] for other in self.records[i + 1 :]]
+                rows.append(torch.cat([record["text"], *later]))
+            return torch.stack(rows)
+        except RuntimeError as error:
+            raise self._unfit(error) from None
 
     def rows(self, name: str) -> Tensor | None:
         """Return the rows (K, d) called ``name``, each class's from its own task, or None."""
         parts = [record[name] for record in self.records if name in record]
-        return torch.cat(parts) if parts else None
+        try:
+            return torch.cat(parts) if parts else None
+        except RuntimeError as error:
+            raise self._unfit(error) from None
 
     def refined(self) -> Tensor | None:
         """Return the refined prototypes (K, d); a record with all rows (replay) replaces them."""
@@ -125,3 +160,13 @@ class Memory:
                 for r in parts
             ]
         )
+
+
+def read_memory(folders: Sequence[Path]) -> Memory:
+    """Return what the tasks of ``folders`` left behind.
+
+    Raises:
+        InputError: as ``read_record``.
+    """
+    records = [read_record(folder / "weights.safetensors") for folder in folders]
+    return Memory(records, folders[0].parent if folders else "no task")

@@ -10,32 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clclip.errors import InputError, nearest
+from clclip.validation import Strict
 
 
-class ClassificationSwitches(BaseModel):
+class ClassificationSwitches(Strict):
     """Switches of SECA and its baselines."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     visual: Literal["frozen", "adapter", "tower"] = Field(
         "adapter", description="what is trained in the visual tower: nothing, adapters, all of it"
     )
-    adapter_width: int = Field(16, ge=1, description="hidden units of an adapter")
+    adapter_width: int = Field(16, ge=1, le=65_536, description="hidden units of an adapter")
     adapter_scale: float = Field(0.1, gt=0, description="factor s on an adapter's output")
     adapter_dropout: float = Field(0.1, ge=0, lt=1)
     prompt: Literal["learned", "template"] = Field(
         "learned", description="class names behind learned tokens (one set a task) or in a sentence"
     )
-    prompt_length: int = Field(8, ge=1, description="learned tokens before the class name")
+    prompt_length: int = Field(8, ge=1, le=64, description="learned tokens before the class name")
     prompt_lr: float = Field(0.5, gt=0, description="learning rate of the tokens, relative to lr")
     template: str = Field("a good photo of a {}.", description="sentence for prompt: template")
     distillation: Literal["none", "clip", "previous", "average", "sgakt"] = Field(
         "sgakt", description="teacher: none, raw CLIP, last snapshot, mean of the pool, SG-AKT"
     )
-    pool: int = Field(5, ge=1, description="most adapter snapshots that are kept")
+    pool: int = Field(5, ge=1, le=10_000, description="most adapter snapshots that are kept")
     evict: Literal["max_utility", "min_utility", "oldest"] = Field(
         "max_utility", description="which snapshot a full pool drops"
     )
@@ -58,9 +57,11 @@ class ClassificationSwitches(BaseModel):
     )
     inference_scale: float = Field(20.0, gt=0, description="factor on cosines in predictions")
     replay: Literal["none", "gaussian"] = "none"
-    replay_samples: int = Field(10, ge=1, description="pseudo features a class and step")
+    replay_samples: int = Field(
+        10, ge=1, le=100_000, description="pseudo features a class and step"
+    )
     covariance: Literal["full", "diagonal", "lowrank"] = "full"
-    rank: int = Field(16, ge=1, description="directions kept by covariance: lowrank")
+    rank: int = Field(16, ge=1, le=100_000, description="directions kept by covariance: lowrank")
 
     @property
     def trains(self) -> bool:

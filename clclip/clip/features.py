@@ -24,6 +24,7 @@ import numpy as np
 
 from clclip.errors import InputError
 from clclip.files import read_object, write_json
+from clclip.stage_files import read_stage_file
 
 if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
     from torch import Tensor
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1  # of the store: raise it whenever stored values change
 MARKER = "done.json"
-MARKER_KEYS = "format images size stride taps flip shapes extents".split()
 _BATCH_TOKENS = (
     8192  # tokens of one forward pass; it does not depend on the data, so values do not either
 )
@@ -257,11 +257,14 @@ class FeatureStore:
         self.folder = folder
         if not (folder / MARKER).is_file():
             raise InputError("no finished feature store", folder, "what `clclip features` writes")
-        marker = read_object(folder / MARKER, MARKER_KEYS, "features")
+        marker = read_stage_file(folder / MARKER, "features")
         if marker.get("format") != FORMAT:
             raise InputError(
                 f"store format {marker.get('format')}", folder, f"format {FORMAT}; build it anew"
             )
+        if len(marker["images"]) != len(marker["extents"]):
+            found = f"{len(marker['images'])} images, {len(marker['extents'])} extents"
+            raise InputError(found, folder / MARKER, "one extent per image")
         self.image_ids: list[int] = marker["images"]
         self.size: int = marker["size"]
         self.stride: int = marker["stride"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError, nearest
-from clclip.files import replacing, write_json
+from clclip.files import expanded, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _embedded_weights(model: str) -> Path:
 
 
 def _weights_file(file: str | Path) -> Path:
-    path = Path(file).expanduser()
+    path = expanded(file)
     if not path.is_file():
         raise InputError(
             f"no such weights file {str(file)!r}",

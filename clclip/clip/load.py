@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from clclip.clip import embedded
 from clclip.clip.fetch import EMBEDDED
 from clclip.errors import InputError
-from clclip.files import read_json
+from clclip.stage_files import read_stage_file
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -184,22 +184,7 @@ def load_clip(folder: Path) -> LoadedClip:
     Raises:
         InputError: if card or weights are missing, damaged, or do not belong together.
     """
-    card = read_json(folder / "clip.json")
-    missing = {
-        "id",
-        "model",
-        "tag",
-        "image_size",
-        "mean",
-        "std",
-        "embed_dim",
-        "patch",
-        "sha256",
-    } - set(card)
-    if missing:
-        raise InputError(
-            f"no {sorted(missing)[0]!r}", folder / "clip.json", "a card that fetch-clip wrote"
-        )
+    card = read_stage_file(folder / "clip.json", "clip")
     path = folder / "clip.safetensors"
     if not path.is_file():
         raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")
@@ -212,11 +197,11 @@ def load_clip(folder: Path) -> LoadedClip:
     return LoadedClip(
         model=model,
         tokenizer=_LazyTokenizer(card["model"]),
-        image_size=int(card["image_size"]),
+        image_size=card["image_size"],
         mean=tuple(card["mean"]),
         std=tuple(card["std"]),
-        embed_dim=int(card["embed_dim"]),
-        patch=int(card["patch"]),
+        embed_dim=card["embed_dim"],
+        patch=card["patch"],
         name=card["id"],
     )
 

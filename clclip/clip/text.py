@@ -31,8 +31,8 @@ def text_embeddings(
     import open_clip
     from torch.nn import functional
 
-    if not names:
-        raise ValueError("got no names; expected at least one")
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"got {names!r:.60}", "--names", "a list of class names, not empty")
     columns = open_clip.build_zero_shot_classifier(
         clip.model, clip.tokenizer, clean_names(names), list(templates)
     )
@@ -84,6 +84,9 @@ def read_text(path: Path) -> tuple[list[str], Tensor]:
         raise InputError(f"not text embeddings ({error})", path, expected) from error
     if len(names) != len(rows):
         raise InputError(f"{len(names)} names for {len(rows)} rows", path, expected)
+    # cut, scaled, rounded to integers or not finite: none of these has unit rows
+    if rows.ndim != 2 or not ((rows.double().norm(dim=1) - 1).abs() < 1e-3).all():
+        raise InputError("rows that are no unit vectors", path, expected)
     return names, rows
 
 

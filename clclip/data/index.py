@@ -40,6 +40,12 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     Raises:
         InputError: if the data set, or anything in it that is not to be skipped, is wrong.
     """
+    for key, value in spec.items():
+        number = key in ("test_fraction", "split_seed")
+        if not isinstance(value, int | float if number else bool if key == "download" else str):
+            raise InputError(f"{key} {value!r:.60}", f"data.{key}", "what `clclip describe` tells")
+    if "format" not in spec:
+        raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
     if spec["format"] == "shapes":
         from clclip.data.scenes import generate
 

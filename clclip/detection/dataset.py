@@ -16,7 +16,7 @@ from clclip.detection.online import OnlineFeatures
 from clclip.detection.proposals import canvas_list
 from clclip.detection.views import View, jittered, letterboxed
 from clclip.errors import InputError
-from clclip.files import read_object
+from clclip.stage_files import read_stage_file
 from clclip.training.seeds import generator
 
 
@@ -42,14 +42,18 @@ def read_labels(split: Path, classes: Sequence[str]) -> list[LabelledImage]:
     Raises:
         InputError: if a class is not among the file's categories.
     """
-    data = read_object(split, ("images", "annotations", "categories"), "split")
+    data = read_stage_file(split, "sized boxes")
     ids = {category["name"]: category["id"] for category in data["categories"]}
     missing = [name for name in classes if name not in ids]
     if missing:
         raise InputError(f"no category {missing[0]!r}", split, "the split file of this task")
     column = {ids[name]: k for k, name in enumerate(classes)}
+    known = set(ids.values())
     by_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in data["annotations"]:
+        if annotation["category_id"] not in known:
+            what = f"category_id {annotation['category_id']!r}"
+            raise InputError(what, split, "the id of one of its categories")
         by_image.setdefault(annotation["image_id"], []).append(annotation)
     return [_labelled(image, by_image.get(image["id"], []), column) for image in data["images"]]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from clclip.errors import InputError
 from clclip.evaluation import continual
-from clclip.files import read_json, read_object, write_json, write_text
+from clclip.files import read_object, write_json, write_text
+from clclip.stage_files import read_stage_file
 
 PARTS = ("P", "C", "A")
 PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faster-coco-eval")
@@ -22,7 +23,6 @@ COLUMNS = (
 )  # fmt: skip
 
 TASK_KEYS = ("kind", "method", "seed", "task", "groups")
-SCORE_KEYS = ("metrics", "per_class", "metric", "images", "empty_classes")
 SUMMARY_KEYS = (
     "experiment kind method dataset protocol seeds groups tasks final forgetting average matrix "
     "metric images empty_classes versions"
@@ -50,10 +50,15 @@ def aggregate_seed(
         InputError: if the folders are not the tasks 1..T of one seed.
     """
     tasks = [read_object(folder / "task.json", TASK_KEYS, "resolve") for folder in task_dirs]
-    scores = [read_object(folder / "scores.json", SCORE_KEYS, "score") for folder in task_dirs]
+    scores = [read_stage_file(folder / "scores.json", "scores") for folder in task_dirs]
     _check_chain(tasks, task_dirs)
     last = tasks[-1]
     groups = last["groups"]
+    for folder, task, score in zip(task_dirs, tasks, scores, strict=True):
+        for name in (name for group in task["groups"] for name in group):
+            if name not in score["per_class"]:
+                where = folder / "scores.json"
+                raise InputError(f"no score of {name!r}", where, "the scores of this very task")
     after = [
         {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
     ]
@@ -132,7 +137,7 @@ def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
     Raises:
         InputError: if the summaries are not different seeds of one experiment.
     """
-    seeds = [read_object(path, SUMMARY_KEYS, "aggregate") for path in seed_summaries]
+    seeds = [read_stage_file(path, "summary", tuple(SUMMARY_KEYS)) for path in seed_summaries]
     _check_seeds(seeds, seed_summaries)
     first = seeds[0]
     same = ("experiment", "kind", "method", "dataset", "protocol", "groups", "metric", "images")
@@ -198,7 +203,8 @@ def write_summary_csv(summaries: Sequence[Path], out: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for summary in map(read_json, summaries):
+    for path in summaries:
+        summary = read_stage_file(path, "summary", ("std", "average"))
         std = {f"std_{part}": value for part, value in summary["std"].items()}
         row = {key: summary[key] for key in COLUMNS if key in summary} | summary["final"] | std
         row |= {

@@ -23,6 +23,7 @@ from clclip.evaluation.matching import ClassMatches, match
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
 from clclip.files import read_json
+from clclip.stage_files import read_stage_file
 from clclip.task_file import read_task, seen_classes
 
 LEVEL = 0.95
@@ -75,7 +76,10 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
     Raises:
         InputError: if the two do not share test images, classes, metric and a seed.
     """
-    sides = [read_json(folder / "summary.json") for folder in (first, second)]
+    sides = [
+        read_stage_file(folder / "summary.json", "summary", ("metric",))
+        for folder in (first, second)
+    ]
     for key in ("kind", "groups", "metric", "images"):
         if sides[0].get(key) != sides[1].get(key):
             raise InputError(

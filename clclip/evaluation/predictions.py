@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,9 @@ def _among(value: Any, known: set[Any]) -> bool:
 
 def _finite(value: Any) -> bool:
     """Whether ``value`` is a finite number; JSON's NaN and Infinity pass the parser."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) < 1e300  # neither NaN nor infinite, nor an integer that no float can hold
 
 
 def read_probabilities(

@@ -15,7 +15,8 @@ from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
 from clclip.evaluation.continual import mean, weighted_mean
 from clclip.evaluation.matching import ClassMatches, match
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
-from clclip.files import read_object, write_json
+from clclip.files import write_json
+from clclip.stage_files import read_stage_file
 from clclip.task_file import read_task
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     flavour, images = settings.get("ap", "voc_area"), settings.get("images", "full")
     if flavour not in METRIC_NAMES:
         raise InputError(f"ap {flavour!r}", folder / "task.json", f"one of {sorted(METRIC_NAMES)}")
-    truth = read_object(folder / "test.json", ("images", "annotations", "categories"), "split")
+    truth = read_stage_file(folder / "test.json", "boxes")
     ids = class_ids(truth, groups["A"], folder / "test.json")
     detections = read_detections(folder / "predictions.json", truth, ids)
     ious = COCO_IOUS if flavour == "coco" else (0.5,)
@@ -114,7 +115,7 @@ def _images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
 def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return scores.json of a classification task: accuracies over images, all seen classes."""
     groups = parts(task)
-    truth = read_object(folder / "test.json", ("classes", "images"), "split")
+    truth = read_stage_file(folder / "test.json", "labels")
     labels, predicted = read_probabilities(folder / "predictions.json", truth, groups["A"])
     counts = dict.fromkeys(groups["A"], 0)
     right = dict.fromkeys(groups["A"], 0)

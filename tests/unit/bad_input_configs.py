@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from pathlib import Path
 
 from bad_input_world import edit_json, edit_yaml, prepare_call
@@ -91,6 +92,48 @@ CONFIGS = {
     "seed negative": (keys(seeds=[-1]), ["seed -1 is outside"]),
     "seed twice": (keys(seeds=[1, 1]), ["seed 1 is given twice"]),
     "seed as float": (keys(seeds=[0.5]), ["0.5", "seeds.0", "integer"]),
+    "epochs as true": (keys(training={"epochs": True}), ["got True", "training: epochs", "number"]),
+    "rate as false": (keys(training={"lr": False}), ["got False", "training: lr", "a number"]),
+    "seed as true": (keys(seeds=[True]), ["got [True]", "seeds", "not true or false"]),
+    "switch as true": (keys(switches={"nms": True}), ["got True", "switches: nms", "a number"]),
+    "override as true": (
+        keys(per_task={2: {"training": {"epochs": True}}}),
+        ["got True", "per_task.2", "training: epochs"],
+    ),
+    "rate beyond floats": (keys(training={"lr": "1e400"}), ["'1e400'", "lr", "finite"]),
+    "rate with a comma": (keys(training={"lr": "0,001"}), ["'0,001'", "training: lr", "number"]),
+    "seed of 30 digits": (keys(seeds=[10**30]), ["seed 1000", "outside 0..2147483647"]),
+    "channels without end": (keys(switches={"channels": 10**12}), ["channels", "equal to 4096"]),
+    "scale negative": (keys(switches={"scales": [-1.0]}), ["-1.0", "scales.0", "greater than 0"]),
+    "no scales": (keys(switches={"scales": []}), ["switches: scales", "at least 1 item"]),
+    "text blank": (keys(text={"ace": " "}), ["the text of 'ace'", "blank"]),
+    "text with a line break": (keys(text={"ace": "a\nb"}), ["the text of 'ace'", "control"]),
+    "look-alike key": (
+        keys(**{"tr\u0430ining": {}}),
+        ["'tr\u0430ining'", "did you mean 'training'?"],
+    ),
+    "look-alike class": (
+        keys(tasks=[["\u0430ce"]]),
+        ["'\u0430ce' is not in the data", "did you mean 'ace'?"],
+    ),
+    "class with an invisible letter": (keys(tasks=[["ace\u200b"]]), [r"'ace\u200b'", "control"]),
+    "class is a date": (keys(tasks=[[date(2024, 1, 1)]]), ["date(2024, 1, 1)", "tasks.0.0"]),
+    "class is nothing": (keys(tasks=[["ace", None]]), ["got None", "tasks.0.1", "string"]),
+    "home of nobody": (
+        keys(clip={"model": "ViT-B-16", "tag": "openai", "file": "~nobody-here/w.pt"}),
+        ["no such weights file", "~nobody-here/w.pt", "clip.file"],
+    ),
+    "annotations outside": (
+        keys(data={**DATA, "train": "../../../none.json"}),
+        ["cannot be read", "none.json"],
+    ),
+    "tabs": (raw(b"kind: detection\n\tmethod: fvit\n"), ["not plain YAML", "line 2"]),
+    "two documents": (raw(b"kind: detection\n---\nkind: detection\n"), ["another document"]),
+    "a NUL": (raw(b"kind: det\0ection\n"), ["not plain YAML", "#x0000"]),
+    "UTF-16": (raw("kind: detection\n".encode("utf-16")), ["not UTF-8", "cards.yaml"]),
+    "inner key twice": (raw(b"training: {lr: 1, lr: 2}\n"), ["'lr' is given twice", "line 1"]),
+    "a list as key": (raw(b"? [a]\n: 2\n"), ["unhashable key", "line 1"]),
+    "a value within itself": (raw(b"kind: &a [*a]\n"), ["kind", "'detection' or"]),
     "override of task 9": (keys(per_task={9: {}}), ["got task 9", "per_task", "tasks 1..2"]),
     "override misspelt": (
         keys(per_task={2: {"training": {"lrr": 1}}}),
@@ -194,6 +237,29 @@ ANNOTATIONS = {
     "box far away": (a_box([600, 2, 20, 5]), ["outside", "64 x 48"]),
     "box of three": (a_box([1, 2, 3]), ["[1, 2, 3]", "four numbers"]),
     "box of text": (a_box(["1", 2, 3, 4]), ["'1'", "four numbers"]),
+    "box of true": (a_box([True, 1, 2, 3]), ["box [True", "four numbers"]),
+    "box beyond floats": (a_box([1e308, 1, 1e308, 3]), ["outside", "64 x 48"]),
+    "segmentation only": (
+        train(
+            lambda d: [a.update(segmentation=[a.pop("bbox")]) for a in d["annotations"]] and None
+        ),
+        ["box None", "annotations[0].bbox", "four numbers"],
+    ),
+    "id as float": (at("images", 0, "id", value=1.0), ["id 1.0", "images[0].id", "an integer"]),
+    "id as text": (at("images", 0, "id", value="1"), ["id '1'", "images[0].id", "an integer"]),
+    "id as true": (at("images", 0, "id", value=True), ["id True", "an integer"]),
+    "id NaN": (at("images", 0, "id", value=math.nan), ["id nan", "an integer"]),
+    "id beyond 2**53": (at("images", 0, "id", value=2**60), ["images[0].id", "an integer"]),
+    "category as text": (at("annotations", 0, "category_id", value="1"), ["category_id '1'"]),
+    "null among boxes": (train(lambda d: d["annotations"].append(None)), ["annotations[12]"]),
+    "crowd as text": (at("annotations", 0, "iscrowd", value="no"), ["iscrowd 'no'", "0 or 1"]),
+    "UTF-16": (annotations('{"images": []}'.encode("utf-16")), ["not JSON", "UTF-8"]),
+    "two objects": (annotations(b"{}\n{}\n"), ["not JSON", "Extra data", "line 2"]),
+    "Windows path": (
+        at("images", 0, "file_name", value="a\\b.png"),
+        ["no such image", "images[0]"],
+    ),
+    "file name too long": (at("images", 0, "file_name", value="x" * 3000), ["File name too long"]),
     "width as text": (at("images", 0, "width", value="64"), ["width '64'", "images[0].width"]),
     "wrong size": (at("images", 0, "width", value=63), ["63 x 48 recorded", "64 x 48"]),
     "path upwards": (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from bad_input_files import IMAGE, cut, features_marker, stage
+from bad_input_files import IMAGE, cut, features_marker
+from bad_input_weights import stage
 from bad_input_world import BIRDS, SEED, edit_json, index_of, report_call
 
 
@@ -34,6 +35,7 @@ PREDICTIONS, TEST = f"{SEED}/task2/predictions.json", f"{SEED}/task2/test.json"
 PROBABILITIES = f"{BIRDS}/task2/predictions.json"
 ROW = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 0.5}
 SUMMARY = "results/cards/summary.json"
+TASK, SCORES = f"{SEED}/task2/task.json", f"{SEED}/task1/scores.json"
 bird_score = stage("score", 2, BIRDS)
 
 
@@ -176,6 +178,122 @@ RESULTS = {
         edit(f"{SEED}/task2/task.json", put("groups", value=[["ace", "jack"], [3]])),
         stage("split"),
         ["groups", "class names"],
+    ),
+    "task file of an older version": (
+        edit(TASK, lambda d: d["switches"].pop("channels") and None),
+        stage("train"),
+        ["no key 'channels'", "task.json: switches", "clclip resolve"],
+    ),
+    "task file without settings": (
+        edit(TASK, put("training", value={})),
+        stage("predict"),
+        ["no key 'epochs'", "task.json: training"],
+    ),
+    "task file with a rate of text": (
+        edit(TASK, put("training", "lr", value="x")),
+        stage("train"),
+        ["'x'", "task.json: training: lr", "number"],
+    ),
+    "task file with a switch of text": (
+        edit(TASK, put("switches", "channels", value="x")),
+        stage("predict"),
+        ["'x'", "task.json: switches: channels", "integer"],
+    ),
+    "task file without features": (
+        edit(TASK, drop("features")),
+        stage("train"),
+        ["None", "task.json: features", "clclip resolve"],
+    ),
+    "task file with a number far off": (
+        edit(TASK, put("task", value=10**9)),
+        stage("predict"),
+        ["got task 1000000000", "2, as its groups tell"],
+    ),
+    "task file with true for a number": (
+        edit(TASK, put("task", value=True)),
+        stage("score"),
+        ["got task True", "a number from 1"],
+    ),
+    "task file with a seed of text": (
+        edit(TASK, put("seed", value="x")),
+        stage("train"),
+        ["got seed 'x'", "a whole number"],
+    ),
+    "task file with a class twice": (
+        edit(TASK, put("groups", value=[["ace"], ["ace"]])),
+        stage("split"),
+        ["class 'ace' twice", "task.json"],
+    ),
+    "classifier's task file without settings": (
+        edit(f"{BIRDS}/task2/task.json", put("training", value={})),
+        stage("train", 2, BIRDS),
+        ["no key 'epochs'", "task.json: training"],
+    ),
+    "test list with a null": (
+        edit(TEST, put("annotations", value=[None])),
+        stage("score"),
+        ["got None", "annotations.0", "clclip split"],
+    ),
+    "test list with half a box": (
+        edit(TEST, put("annotations", 0, "bbox", value=[1])),
+        stage("score"),
+        ["got [1]", "annotations.0.bbox", "at least 4"],
+    ),
+    "score of 400 digits": (rows({"score": 10**400}), stage("score"), ["score 1000", "finite"]),
+    "scores not finite": (
+        edit(SCORES, put("metrics", "C", value=math.nan)),
+        aggregate,
+        ["got nan", "metrics.C", "finite", "clclip score"],
+    ),
+    "scores of text": (
+        edit(SCORES, put("metrics", "C", value="5")),
+        aggregate,
+        ["got '5'", "metrics.C", "a valid number"],
+    ),
+    "scores by class a list": (
+        edit(SCORES, put("per_class", value=[])),
+        aggregate,
+        ["got []", "per_class", "dictionary"],
+    ),
+    "scores by class of an older version": (
+        edit(SCORES, put("per_class", value={"ace": 5.0})),
+        aggregate,
+        ["got 5.0", "per_class.ace", "clclip score"],
+    ),
+    "scores of other classes": (
+        edit(SCORES, put("per_class", value={"emu": {"score": 5.0, "objects": 1}})),
+        aggregate,
+        ["'ace'", "scores.json"],
+    ),
+    "report of tasks of text": (
+        edit(SUMMARY, put("tasks", value="x")),
+        report,
+        ["got 'x'", "tasks", "a valid list"],
+    ),
+    "report without numbers": (
+        edit(SUMMARY, put("final", value=None)),
+        report,
+        ["got None", "final", "dictionary"],
+    ),
+    "report of a matrix of text": (
+        edit(SUMMARY, put("matrix", value=[["x"]])),
+        report,
+        ["got 'x'", "matrix.0.0", "a valid number"],
+    ),
+    "report of seeds that are none": (
+        edit(SUMMARY, put("seeds", value=7)),
+        report,
+        ["got 7", "seeds", "a valid list"],
+    ),
+    "report of another kind": (
+        edit(SUMMARY, put("kind", value="poetry")),
+        report,
+        ["got 'poetry'", "kind", "'detection' or 'classification'"],
+    ),
+    "report of a task that is a number": (
+        edit(SUMMARY, put("tasks", 0, value=3)),
+        report,
+        ["got 3", "tasks.0", "dictionary"],
     ),
     "features without a list": (
         lambda w: edit_json(features_marker(w), drop("images")),

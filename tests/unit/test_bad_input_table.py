@@ -12,6 +12,7 @@ from pathlib import Path
 import bad_input_configs
 import bad_input_files
 import bad_input_results
+import bad_input_weights
 import numpy as np
 import pytest
 import yaml
@@ -32,7 +33,8 @@ from PIL import Image
 
 from clclip.cli import main
 
-CASES = {**bad_input_configs.CASES, **bad_input_files.CASES, **bad_input_results.CASES}
+MODULES = (bad_input_configs, bad_input_files, bad_input_weights, bad_input_results)
+CASES = {name: case for module in MODULES for name, case in module.CASES.items()}
 AREAS = ("configs", "annotations", "images", "weights", "results")
 
 
