@@ -14,7 +14,7 @@ from clclip.clip.cost_volume import cost_volume
 from clclip.detection.adapter import ResidualPath
 from clclip.detection.batch import Batch
 from clclip.detection.experts import ExpertBank
-from clclip.detection.gate import Gate, pool_maps
+from clclip.detection.gate import Gate, RegionMaps
 from clclip.detection.guard import guarded
 from clclip.detection.objective import (
     drift_loss,
@@ -140,15 +140,21 @@ class ClClip(nn.Module):
         background = cost_volume(dense, self.background) if self.gate.kind == "softmax" else None
         return cost, self.gate(cost, background)
 
-    def pathways(self, dense: Tensor, classes: slice, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the gate in each region (R, K, 7, 7) and the prior (R, K), the mean cost in it."""
+    def pathways(
+        self, dense: Tensor, classes: slice, boxes: list[Tensor]
+    ) -> tuple[RegionMaps, Tensor]:
+        """Return the gate seen through each region, and the prior (R, K), the mean cost in it."""
         cost, gate = self.gates(dense, classes)
-        prior = pool_maps(cost, boxes, self.stride).mean((2, 3))
-        return pool_maps(gate, boxes, self.stride), prior
+        costs = RegionMaps(cost, boxes, self.stride)
+        return costs.of(gate), costs.means()
 
-    def decouple(self, regions: Tensor, gates: Tensor, region: Tensor, column: Tensor) -> Tensor:
+    def decouple(
+        self, regions: Tensor, gates: RegionMaps, region: Tensor, column: Tensor
+    ) -> Tensor:
         """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
-        return regions[region] * (self.switches.gate_floor + gates[region, column].unsqueeze(1))
+        gate = gates[region, column].unsqueeze(1)
+        # not regions[region], whose backward adds up element by element
+        return regions.index_select(0, region) * (self.switches.gate_floor + gate)
 
     def apply_experts(
         self, bank: ExpertBank, features: Tensor, column: Tensor, prior: Tensor
@@ -274,7 +280,7 @@ class ClClip(nn.Module):
         boxes = [target["boxes"] for target in batch.targets]
         labels = torch.cat([target["labels"] for target in batch.targets])
         cost = cost_volume(batch.dense, self.text[classes])
-        prior = pool_maps(cost, boxes, self.stride).mean((2, 3))
+        prior = RegionMaps(cost, boxes, self.stride).means()
         return [prior[labels == k, k] for k in range(classes.stop - classes.start)]
 
     # ---- inference --------------------------------------------------------------------------
