@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
-from clclip.files import read_json
+from clclip.stage_files import read_stage_file
 
 METHOD_NAMES = {
     "clclip": "CL-CLIP",
@@ -35,7 +35,6 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 JOINT_COLOUR = "#8A8F98"
 FIXED_COLOURS = {"clclip": 0, "seca": 0, "fvit": 1, "hpeft": 1, "fvit_current": 2, "zeroshot": 2}
 SHOWN_SEEDS = 3
-KEYS = ("experiment", "kind", "method", "seeds", "groups", "tasks", "final", "std", "forgetting")
 
 
 @dataclass
@@ -148,10 +147,7 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
         raise InputError("no summary", "report", "at least one results/EXPERIMENT/summary.json")
     found: dict[str, list[Experiment]] = {}
     for path in paths:
-        summary = read_json(path)
-        missing = [key for key in KEYS if key not in summary] if isinstance(summary, dict) else KEYS
-        if missing:
-            raise InputError(f"no key {missing[0]!r}", path, "a summary made by `clclip aggregate`")
+        summary = read_stage_file(path, "summary", ("std",))
         same = [
             summary.get(k) for k in ("kind", "dataset", "protocol", "groups", "metric", "images")
         ]
