@@ -1,7 +1,7 @@
 """The expert bank: one small convolutional network per class, stacked, over (region, class) pairs.
 
-Work is a list of pairs sorted by class. Each class present takes one slice of the stacked weights,
-so time and memory follow the pairs, not the number of classes.
+Work is a list of pairs sorted by class; how a device runs it says ``dispatch.py``. Time and memory
+follow the pairs, not the number of classes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from clclip.detection.dispatch import dispatch_on
 from clclip.detection.path import REGION
 from clclip.training.seeds import generator
 
@@ -83,33 +83,10 @@ class ExpertBank(nn.Module):
         Returns:
             logits (N,), the last activations (N, width, 7, 7), box deltas (N, 4) or None.
         """
-        counts = torch.bincount(columns, minlength=len(self.names)).tolist()
-        # unbind once: its backward stacks the slices, where indexing would fill a full-size zero
-        # gradient per class
-        convs = [conv.unbind() for conv in self.convs]
-        biases = [bias.unbind() for bias in self.conv_bias]
-        logits, activations, deltas = [], [], []
-        scores, boxes = self.score.unbind(), None if self.box is None else self.box.unbind()
-        for k, x in enumerate(features.split(counts)):
-            if not counts[k]:
-                continue
-            for conv, bias in zip(convs, biases, strict=True):
-                x = functional.relu(functional.conv2d(x, conv[k], bias[k], padding=1))
-            activations.append(x)
-            flat = x.flatten(1)
-            logits.append(flat @ scores[k])
-            if boxes is not None:
-                deltas.append(flat @ boxes[k].T)
-        if not logits:
-            return (
-                features.new_zeros(0),
-                features.new_zeros(0, self.convs[-1].shape[1], REGION, REGION),
-                features.new_zeros(0, 4) if self.has_box else None,
-            )
-        raw = torch.cat(logits)
+        raw, activations, deltas = dispatch_on(features.device)(self, features, columns)
         raw = raw if raw.dtype == torch.float64 else raw.float()  # never bf16: scores are compared
         logit = raw + self.beta[columns] * prior + self.bias[columns]
-        return logit, torch.cat(activations), torch.cat(deltas) if deltas else None
+        return logit, activations, deltas
 
     @torch.no_grad()
     def set_thresholds(self, priors: Sequence[Tensor], recall: float) -> None:

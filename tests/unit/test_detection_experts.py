@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from clclip.detection.dispatch import DISPATCHES, dispatch_on
 from clclip.detection.experts import ExpertBank
 from clclip.detection.gate import Gate, RegionMaps, pool_maps
 from clclip.detection.objective import map_orthogonality, score_loss
 from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.pairs import routed_pairs, training_pairs
+from clclip.errors import InputError
 from clclip.training.seeds import generator
 
 NAMES = ["ace", "jack", "king", "nine"]
@@ -23,6 +25,59 @@ def plain_score(bank: ExpertBank, k: int, x: torch.Tensor, prior: torch.Tensor) 
     for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):
         x = functional.relu(functional.conv2d(x[None], conv[k], bias[k], padding=1))[0]
     return (x.flatten() * bank.score[k]).sum() + bank.beta[k] * prior + bank.bias[k]
+
+
+@pytest.mark.parametrize("name", DISPATCHES)
+@settings(max_examples=15, deadline=None)
+@given(
+    columns=st.lists(st.integers(0, 3), min_size=0, max_size=40),
+    depth=st.integers(1, 3),
+    seed=st.integers(0, 9),
+)
+def test_every_dispatch_equals_the_plain_loop_with_its_gradients(name, columns, depth, seed):
+    torch.manual_seed(seed)
+    bank = ExpertBank(NAMES, 5, 6, depth, box=True, seed=seed).double()
+    with torch.no_grad():
+        for value in bank.parameters():
+            value.normal_()
+    column = torch.tensor(sorted(columns), dtype=torch.int64)
+    x = torch.randn(len(columns), 5, 7, 7, dtype=torch.float64, requires_grad=True)
+    found = DISPATCHES[name](bank, x, column)
+    assert found.scores.shape == (len(columns),) and found.deltas.shape == (len(columns), 4)
+    assert found.activations.shape == (len(columns), 6, 7, 7)
+    if not columns:
+        return
+    plain = [plain_activation(bank, k, y) for k, y in zip(column, x, strict=True)]
+    scores = torch.stack([(y * bank.score[k]).sum() for k, y in zip(column, plain, strict=True)])
+    deltas = torch.stack([bank.box[k] @ y for k, y in zip(column, plain, strict=True)])
+    wanted = scores, torch.stack(plain).view_as(found.activations), deltas
+    used = [value for value in bank.parameters() if value is not bank.beta]
+    used = [x, *(value for value in used if value is not bank.bias)]
+    gradients = []
+    for own, other in zip((found.scores, found.activations, found.deltas), wanted, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-9)
+    for parts in ((found.scores, found.activations, found.deltas), wanted):
+        total = sum((part * (part + 1)).sum() for part in parts)
+        gradients.append(torch.autograd.grad(total, used))
+    for own, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-7)
+
+
+def plain_activation(bank: ExpertBank, k: int, x: torch.Tensor) -> torch.Tensor:
+    """The last activation of one pair, flat."""
+    for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):
+        x = functional.relu(functional.conv2d(x[None], conv[k], bias[k], padding=1))[0]
+    return x.flatten()
+
+
+def test_the_environment_chooses_the_dispatch(monkeypatch):
+    assert dispatch_on(torch.device("cpu")) is DISPATCHES["loop"]
+    assert dispatch_on(torch.device("cuda")) is DISPATCHES["blocks"]
+    monkeypatch.setenv("CLCLIP_EXPERTS", "grouped")
+    assert dispatch_on(torch.device("cpu")) is DISPATCHES["grouped"]
+    monkeypatch.setenv("CLCLIP_EXPERTS", "magic")
+    with pytest.raises(InputError, match="loop, grouped, blocks"):
+        dispatch_on(torch.device("cpu"))
 
 
 @settings(max_examples=15, deadline=None)
