@@ -47,6 +47,7 @@ class World:
 
 WORLDS: dict[str, World] = {
     "shapes20": World("detection", 20, 500, 300, SCENE_SIDE),
+    "shapes20_half": World("detection", 20, 250, 300, SCENE_SIDE),
     "shapes20_tiny": World("detection", 20, 60, 40, SCENE_SIDE),
     "shapes80": World("detection", 80, 1600, 600, SCENE_SIDE),
     "shapes_cil": World("classification", 40, 30, 20, 64, version="2"),
