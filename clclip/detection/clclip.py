@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clclip.clip.cost_volume import cost_volume
 from clclip.detection.adapter import ResidualPath
 from clclip.detection.batch import Batch
+from clclip.detection.candidates import path_candidates
 from clclip.detection.experts import ExpertBank
 from clclip.detection.gate import Gate, RegionMaps
 from clclip.detection.guard import guarded
@@ -23,12 +24,11 @@ from clclip.detection.objective import (
     score_loss,
 )
 from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
-from clclip.detection.pairs import routed_pairs, training_pairs
+from clclip.detection.pairs import training_pairs
 from clclip.detection.path import SharedPath
 from clclip.detection.regions import (
     SampledRegions,
     box_loss,
-    refine,
     sample_regions,
     select_detections,
     without_classes_from,
@@ -37,8 +37,6 @@ from clclip.detection.switches import DetectionSwitches
 from clclip.training.shares import Losses
 
 logger = logging.getLogger(__name__)
-
-PAIR_CHUNK = 2048  # pairs per expert call; fixed, so that results do not depend on the class count
 
 
 class ClClip(nn.Module):
@@ -148,13 +146,14 @@ class ClClip(nn.Module):
         costs = RegionMaps(cost, boxes, self.stride)
         return costs.of(gate), costs.means()
 
-    def decouple(
-        self, regions: Tensor, gates: RegionMaps, region: Tensor, column: Tensor
-    ) -> Tensor:
+    def decouple(self, regions: Tensor, gate: Tensor, region: Tensor) -> Tensor:
         """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
-        gate = gates[region, column].unsqueeze(1)
         # not regions[region], whose backward adds up element by element
-        return regions.index_select(0, region) * (self.switches.gate_floor + gate)
+        return regions.index_select(0, region) * (self.switches.gate_floor + gate.unsqueeze(1))
+
+    def bank_of(self, task: int) -> ExpertBank:
+        """Return the experts of 0-based ``task``."""
+        return self.banks[task if self.switches.experts else min(task, len(self.banks) - 1)]
 
     def apply_experts(
         self, bank: ExpertBank, features: Tensor, column: Tensor, prior: Tensor
@@ -182,7 +181,7 @@ class ClClip(nn.Module):
         )
         logits, activations, deltas = self.apply_experts(
             self.banks[-1],
-            self.decouple(regions, gates, region, column),
+            self.decouple(regions, gates[region, column], region),
             column,
             prior[region, column],
         )
@@ -252,7 +251,7 @@ class ClClip(nn.Module):
             members = torch.where((best >= classes.start) & (best < classes.stop))[0]
             members = members[torch.argsort(best[members], stable=True)]
             region, column = positive[members], best[members]
-            features = self.decouple(regions, gates, region, column)
+            features = self.decouple(regions, gates[region, column], region)
             _, activation, _ = bank(features, column - classes.start, prior[region, column])
             responses[members] = activation.mean(1)
         return responses
@@ -294,11 +293,8 @@ class ClClip(nn.Module):
             levels = path.levels(batch.taps, base)
             base = base or levels
             proposals, _ = path.propose(levels, batch.canvas)
-            regions = path.regions(levels, proposals, batch.canvas)
-            deltas = path.box(path.vectors(regions))
-            alone = len(self.paths) == 1
-            for task in range(len(self.groups)) if alone else [index]:
-                candidates.append(self._score_task(batch, task, proposals, regions, deltas))
+            tasks = range(len(self.groups)) if len(self.paths) == 1 else [index]
+            candidates += path_candidates(self, batch, path, levels, proposals, tasks)
         s = self.switches
         results = []
         for n in range(len(batch.canvas.image_sizes)):
@@ -316,39 +312,3 @@ class ClClip(nn.Module):
                 )
             )
         return results
-
-    def _score_task(
-        self, batch: Batch, task: int, proposals: list[Tensor], regions: Tensor, deltas: Tensor
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Return boxes, scores and columns, per image, of one task's classes."""
-        classes = self.classes_of(task)
-        bank = self.banks[task if self.switches.experts else min(task, len(self.banks) - 1)]
-        gates, prior = self.pathways(batch.dense, classes, proposals)
-        threshold = (
-            bank.threshold if self.switches.experts else bank.threshold.expand(prior.shape[1])
-        )
-        region, column = routed_pairs(
-            prior, threshold, self.switches.route, self.switches.route_cap
-        )
-        logits, refined = [], []
-        for r, c in zip(region.split(PAIR_CHUNK), column.split(PAIR_CHUNK), strict=True):
-            features = self.decouple(regions, gates, r, c)
-            logit, _, own = self.apply_experts(bank, features, c, prior[r, c])
-            logits.append(logit)
-            refined.append(deltas[r] if own is None else own)
-        score = torch.cat(logits).sigmoid() if logits else prior.new_zeros(0)
-        if self.switches.fusion:
-            a = self.switches.fusion
-            score = score.pow(1 - a) * self.gate.score(prior[region, column]).pow(a)
-        boxes = torch.cat(proposals)[region]
-        delta = torch.cat(refined) if refined else deltas[:0]
-        counts = [len(boxes) for boxes in proposals]
-        owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        image = owner.to(region.device)[region]
-        members = [torch.where(image == n)[0] for n in range(len(counts))]
-        extents = batch.canvas.image_sizes
-        return (
-            [refine(boxes[m], delta[m], extents[n]) for n, m in enumerate(members)],
-            [score[m] for m in members],
-            [column[m] + classes.start for m in members],
-        )
