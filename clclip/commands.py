@@ -177,8 +177,10 @@ def predict(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> None:
     """Score a task's predictions: scores.json beside its task.json."""
     from clclip.evaluation.score import score as run
+    from clclip.training.tracking import track_scores
 
     run(options.task)
+    track_scores(options.task, options.resources)
 
 
 def aggregate(options: argparse.Namespace) -> None:

@@ -1,27 +1,36 @@
 """Weights & Biases beside history.csv, where ``wandb: offline | online`` asks for it.
 
 The mode reaches a job by its environment, because it is no setting of a task: switching it on must
-retrain nothing. csv stays the record; an offline run does not append after a resume.
+retrain nothing. One run per task, one group per experiment: training logs the rows of history.csv,
+scoring adds P, C and A, a table of classes and a few test images. csv and json stay the record.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.files import read_json
 from clclip.host import WANDB_VARIABLE
+from clclip.task_file import canonical, read_task
 
 logger = logging.getLogger(__name__)
 
 Listener = Callable[[dict[str, Any]], None]
+IMAGES, LEAST_SCORE = 8, 0.3
 
 
 class WandbRun:
-    """One wandb run per task; its id follows from the task's place, so a resume continues it.
+    """One wandb run per task.
+
+    Its id follows from the task's place and content: a job that was killed goes on in the same run,
+    and so does the scoring, while a task of other settings is another run. Offline, each start
+    leaves a folder of its own with the same id, which ``wandb sync`` joins.
 
     Args:
         folder: results/EXPERIMENT/seedN/taskT.
@@ -32,14 +41,12 @@ class WandbRun:
     def __init__(self, folder: Path, task: Mapping[str, Any], mode: str) -> None:
         import wandb
 
-        place = folder.resolve()
-        experiment, seed, number = place.parts[-3:]
-        identity = hashlib.sha256(f"{place}".encode()).hexdigest()[:16]
-        self._run = wandb.init(
+        experiment, seed, number = folder.resolve().parts[-3:]
+        self.run = wandb.init(
             project="clclip",
             group=experiment,
             name=f"{experiment} {seed} {number}",
-            id=identity,
+            id=identity(folder, task),
             resume="allow",
             mode=mode,
             dir=str(folder),
@@ -49,11 +56,16 @@ class WandbRun:
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Log one row of the history."""
-        self._run.log({k: v for k, v in row.items() if k != "step"}, step=row["step"])
+        self.run.log({k: v for k, v in row.items() if k != "step"}, step=row["step"])
 
     def close(self) -> None:
         """Finish the run."""
-        self._run.finish()
+        self.run.finish()
+
+
+def identity(folder: Path, task: Mapping[str, Any]) -> str:
+    """Return the id of a task's run."""
+    return hashlib.sha256(f"{folder.resolve()} {canonical(task)}".encode()).hexdigest()[:16]
 
 
 def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
@@ -63,3 +75,108 @@ def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
         return None
     logger.info("wandb: %s, group %s", mode, folder.resolve().parts[-3])
     return WandbRun(folder, task, mode)
+
+
+def track_scores(task_file: Path, resources: Path) -> None:
+    """Log a scored task's numbers, classes and a few test images, where wandb is on.
+
+    Raises:
+        InputError: if scores, predictions or the test list are missing or broken.
+    """
+    folder, task = task_file.parent, read_task(task_file)
+    tracked = tracker(folder, task)
+    if tracked is None:
+        return
+    import wandb
+
+    scores = read_json(folder / "scores.json")
+    final = {f"score/{part}": value for part, value in scores["metrics"].items()}
+    final = {name: value for name, value in final.items() if value is not None}
+    rows = [[name, row["score"], row["objects"]] for name, row in scores["per_class"].items()]
+    columns = ["class", scores["metric"], "test objects"]
+    shown = {"classes": wandb.Table(columns=columns, data=rows)}
+    pictures = _pictures(task, folder, resources)
+    if pictures:
+        shown["test images"] = pictures
+    tracked.run.log(final | shown, step=_steps(folder / "history.csv") + 1)
+    tracked.run.summary.update(final)
+    tracked.close()
+
+
+def _steps(history: Path) -> int:
+    """Return the last step that training logged, 0 for none."""
+    try:
+        with history.open(encoding="utf-8", newline="") as handle:
+            return max((int(row["step"]) for row in csv.DictReader(handle)), default=0)
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[Any]:
+    """Return a few test images with what the task's model says; none where images are gone."""
+    from clclip.report.gallery import image_root
+    from clclip.task_results import open_task
+
+    try:
+        truth, root = read_json(folder / "test.json"), image_root(task, resources)
+        told: dict[Any, list[dict[str, Any]]] = {}
+        for row in open_task(folder).predictions():
+            told.setdefault(row["image"], []).append(row)
+        chosen = _spread([image for image in truth["images"] if image["id"] in told])
+        return [_picture(task, truth, image, told[image["id"]], root) for image in chosen]
+    except (OSError, ValueError, KeyError) as error:  # InputError is a ValueError
+        logger.warning("wandb: no test images (%s)", error)
+        return []
+
+
+def _spread(images: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return a few images at equal distances."""
+    count = min(IMAGES, len(images))
+    return [images[int((k + 0.5) * len(images) / count)] for k in range(count)]
+
+
+def _picture(
+    task: Mapping[str, Any],
+    truth: Mapping[str, Any],
+    image: Mapping[str, Any],
+    told: Sequence[Mapping[str, Any]],
+    root: Path,
+) -> Any:
+    """Return one image for wandb, with boxes or with the class given."""
+    import wandb
+
+    from clclip.data.images import load_rgb
+
+    pixels = load_rgb(root / image["file_name"], image.get("exif", True))
+    if task["kind"] == "classification":
+        caption = f"{image['label']}: {told[0]['predicted']} {told[0]['score']:.2f}"
+        return wandb.Image(pixels, caption=caption)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    index = {name: k for k, name in enumerate(names.values())}
+    labels = {k: name for name, k in index.items()}
+    found = [
+        _box(row["box"], index[row["class"]], f"{row['class']} {row['score']:.2f}", row["score"])
+        for row in told
+        if row["score"] >= LEAST_SCORE
+    ]
+    objects = [
+        _box(a["bbox"], index[names[a["category_id"]]], names[a["category_id"]])
+        for a in truth["annotations"]
+        if a["image_id"] == image["id"]
+    ]
+    boxes = {"predictions": found, "ground truth": objects}
+    groups = {
+        name.replace(" ", "_"): {"box_data": own, "class_labels": labels}
+        for name, own in boxes.items()
+    }
+    return wandb.Image(pixels, boxes=groups, caption=str(image["file_name"]))
+
+
+def _box(
+    box: Sequence[float], label: int, caption: str, score: float | None = None
+) -> dict[str, Any]:
+    """Return a box [x, y, w, h] in pixels as wandb writes it."""
+    x, y, w, h = map(float, box)
+    place = {"minX": x, "minY": y, "maxX": x + w, "maxY": y + h}
+    found = {"position": place, "class_id": label, "box_caption": caption, "domain": "pixel"}
+    return found | ({} if score is None else {"scores": {"score": float(score)}})
