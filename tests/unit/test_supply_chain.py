@@ -4,12 +4,12 @@ import ast
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import wandb_files
 from bad_input_world import features_call, make_data, plan_of
 
 from clclip.task_file import canonical
@@ -156,36 +156,9 @@ def test_a_wandb_key_is_in_no_file_and_no_output(tracked):
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
 
 
-def records(data):
-    """Yield the records of a .wandb file: LevelDB's log format, 32 KiB blocks of fragments."""
-    place, whole = 7, b""  # after the file's own mark
-    while place + 7 <= len(data):
-        left = 32768 - place % 32768
-        if left < 7:  # the rest of a block is padding
-            place += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        whole += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # a full record, or its last fragment
-            yield whole
-            whole = b""
-
-
 def test_offline_run_holds_the_history(tracked):
-    from wandb.proto import wandb_internal_pb2
-
     _, folder, _ = tracked
-    (path,) = (p for p in folder.rglob("*.wandb") if not p.is_symlink())
-    rows = []
-    for data in records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            rows.append(
-                {(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in items}
-            )
+    rows = wandb_files.history(folder)
     header, *lines = (folder / "history.csv").read_text().splitlines()
     assert len(rows) == len(lines) >= 1
     logged = dict(zip(header.split(","), lines[-1].split(","), strict=True))
