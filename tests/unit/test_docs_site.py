@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import urllib.parse
 from pathlib import Path
 
 import docs_reading
 import pytest
+import yaml
 
 from clclip import reference
 from clclip.cli import COMMANDS
@@ -121,6 +123,15 @@ def test_every_switch_is_read_by_code(kind):
 
 def test_command_reference_has_every_command(built):
     assert set(COMMANDS) <= built["commands.html"].ids
+
+
+def test_versions_are_told_alike():
+    """In the package, the citation file and the newest entry of the changelog."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert citation["version"] == newest == declared
 
 
 @pytest.mark.parametrize("page", docs_reading.pages(ROOT), ids=lambda page: page.name)
