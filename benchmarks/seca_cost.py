@@ -1,31 +1,30 @@
-"""What SECA costs beside H-PEFT and a plain forward: `python benchmarks/seca_cost.py`.
+"""What SECA costs beside H-PEFT and beside a plain forward: `python benchmarks/seca_cost.py`.
 
-Prints the ratio of inference with 20 prompts x 200 classes to a plain forward of the tower
-(bound: 1.1) and of a training step of SECA with a full pool to one of H-PEFT on the same batch
-(bound: 2.2). ViT-B-32 with random weights.
+Three ratios on one random-weight tower: inference with 20 prompts x 200 classes to a plain forward
+of the same images (bound 1.1); a training step with a full pool to one of H-PEFT on the same batch
+(bound 2.2); and that step with its share of what a task computes once before training (plain
+features, stem, teachers' vectors), spread over ``--epochs`` epochs.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 
+import measure
 import open_clip
 import torch
 from torch.nn import functional as F
 
-from clclip.classification.inference import hybrid_probabilities
+from clclip.classification.judging import Classifier
 from clclip.classification.records import Memory, Record
 from clclip.classification.seca import Learner
 from clclip.classification.switches import resolve_switches
 
+POOL, PROMPTS, CLASSES = 5, 20, 200
+
 
 class Noise:
     """Training images of noise, with the interface of ``Pixels``."""
-
-    keep = True
 
     def __init__(self, count: int, side: int) -> None:
         self.images = torch.randn(count, 3, side, side)
@@ -37,70 +36,79 @@ class Noise:
         return self.images[rows if isinstance(rows, torch.Tensor) else list(rows)]
 
 
-def seconds(action: Callable[[], object], repeats: int) -> float:
-    """Return the median duration after one call to warm up."""
-    action()
-    durations = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        durations.append(time.perf_counter() - start)
-    return statistics.median(durations)
+class Stepper:
+    """The last of six tasks of ten classes each, after five that left a full pool."""
+
+    def __init__(self, model: torch.nn.Module, name: str, method: str, batch: int) -> None:
+        tokenizer = open_clip.get_tokenizer(name)
+        names = [f"class number {k}" for k in range(10 * (POOL + 1))]
+        records: list[Record] = []
+        for task in range(POOL + 1):
+            seen, switches = names[: 10 * (task + 1)], resolve_switches(method, {})
+            memory = Memory(records)
+            learner = Learner(model, tokenizer, seen, 10 * task, switches, memory, seed=0)
+            if task < POOL:
+                learner.begin_task(Noise(10, learner.tower.image_size), torch.arange(10))
+                records.append({k: v.detach().clone() for k, v in learner.end_task().items()})
+        self.learner, self.batch = learner, torch.arange(batch)
+        self.images, self.labels = Noise(batch, learner.tower.image_size), self.batch % 10
+        self.begin()
+        trained = [p for p in learner.trained.values() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained)
+
+    def begin(self) -> None:
+        """Compute what the task keeps constant, for one batch of images."""
+        self.learner.begin_task(self.images, self.labels)
+
+    def step(self) -> None:
+        """Make one optimizer step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(self.learner.losses(self.batch, 0).values()).backward()
+        self.optimizer.step()
 
 
-def stepper(model: torch.nn.Module, method: str, batch: int) -> tuple[Callable[[], None], Learner]:
-    """Return a training step of the last of six tasks (five earlier snapshots), and its learner."""
-    tokenizer = open_clip.get_tokenizer("ViT-B-32")
-    names = [f"class number {k}" for k in range(60)]
-    records: list[Record] = []
-    for task in range(6):
-        seen = names[: 10 * (task + 1)]
-        switches = resolve_switches(method, {})
-        learner = Learner(model, tokenizer, seen, 10 * task, switches, Memory(records), 0)
-        learner.begin_task(Noise(20, learner.tower.image_size), torch.arange(20) % 10)
-        if task < 5:
-            records.append({k: v.detach().clone() for k, v in learner.end_task().items()})
-    learner.begin_task(Noise(batch, learner.tower.image_size), torch.arange(batch) % 10)
-    optimizer = torch.optim.Adam([p for p in learner.trained.values() if p.requires_grad])
-
-    def step() -> None:
-        optimizer.zero_grad()
-        sum(learner.losses(torch.arange(batch), 0).values()).backward()
-        optimizer.step()
-
-    return step, learner
+def judge_of(learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the answers of a classifier of 20 prompts x 200 classes with the learner's tower."""
+    text = F.normalize(torch.randn(PROMPTS, CLASSES, learner.tower.embed_dim), dim=-1)
+    names = [str(k) for k in range(CLASSES)]
+    return Classifier(learner, None, names, text, text[0]).judge
 
 
 def main() -> None:
-    """Measure and print both ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-    model = open_clip.create_model("ViT-B-32", pretrained=None).eval().requires_grad_(False)
-    times = {}
-    for method in ("hpeft", "seca"):
-        step, learner = stepper(model, method, arguments.batch)
-        times[method] = seconds(step, arguments.repeats)
-        print(f"{method} step: {times[method]:.3f} s", flush=True)
-    print(f"seca / hpeft: {times['seca'] / times['hpeft']:.2f}")
-    images = torch.randn(arguments.batch, 3, 224, 224)
-    text = F.normalize(torch.randn(20, 200, learner.tower.embed_dim), dim=-1)
-    prototypes = text[0]
-
-    @torch.no_grad()
-    def plain() -> None:
-        model.encode_image(images)
-
-    @torch.no_grad()
-    def hybrid() -> None:
-        tower = learner.tower
-        features = F.normalize(tower.feature(tower.stem(images), learner.adapters), dim=-1)
-        hybrid_probabilities(features, text, prototypes, 20, 0.5)
-
-    forward, judged = seconds(plain, arguments.repeats), seconds(hybrid, arguments.repeats)
-    print(f"plain forward {forward:.3f} s, 20 prompts x 200 classes {judged:.3f} s")
-    print(f"inference / forward: {judged / forward:.3f}")
+    """Measure, print and write the ratios."""
+    chosen = measure.options(
+        __doc__,
+        model={"default": "ViT-B-32", "help": "open_clip architecture"},
+        batch={"type": int, "default": 32, "help": "images of a batch"},
+        epochs={"type": int, "default": 10, "help": "epochs that share what a task computes once"},
+    )
+    batch = 2 if chosen.quick else chosen.batch
+    torch.manual_seed(0)
+    model = open_clip.create_model(chosen.model, pretrained=None).eval().requires_grad_(False)
+    hpeft, seca = (Stepper(model, chosen.model, method, batch) for method in ("hpeft", "seca"))
+    contestants = {"hpeft step": hpeft.step, "seca step": seca.step}
+    contestants |= {"hpeft begin": hpeft.begin, "seca begin": seca.begin}
+    images, judge = seca.images.images, judge_of(seca.learner)
+    contestants |= {
+        "plain forward": torch.no_grad()(lambda: model.encode_image(images)),
+        "inference": lambda: judge(images),
+    }
+    seconds = measure.timed(contestants, chosen.rounds)
+    for method in ("hpeft", "seca"):  # one step and its share of what the task computes once
+        both = zip(seconds[f"{method} step"], seconds[f"{method} begin"], strict=True)
+        seconds[f"{method} step with share"] = [a + b / chosen.epochs for a, b in both]
+    pairs = {
+        "inference / plain forward": ("inference", "plain forward"),
+        "step": ("seca step", "hpeft step"),
+        "step with share": ("seca step with share", "hpeft step with share"),
+    }
+    ratios = {
+        name: round(measure.ratio(seconds[above], seconds[below]), 3)
+        for name, (above, below) in pairs.items()
+    }
+    rows = [{"what": name, "seconds": measure.median(seconds[name])} for name in seconds]
+    more = {"model": chosen.model, "batch": batch, "epochs": chosen.epochs}
+    measure.write("seca_cost", chosen, rows, **more, ratios=ratios)
 
 
 if __name__ == "__main__":

@@ -98,11 +98,15 @@ def concatenate(parts: list[Gaussians]) -> Gaussians:
     )
 
 
-def log_memory(gaussians: Gaussians, covariance: str) -> None:
-    """Say how much memory the stored Gaussians take."""
+def log_memory(gaussians: Gaussians, covariance: str, rank: int) -> None:
+    """Say how much memory the stored Gaussians take, and what each kind of covariance would."""
+    classes, width = gaussians.mean.shape
+    ranks = {"full": width, "diagonal": 0, "lowrank": min(rank, width)}
+    each = {kind: 4 * classes * width * (r + 2) / 2**20 for kind, r in ranks.items()}
     logger.info(
-        "replay memory: %d classes, covariance %s, %.2f MiB",
-        len(gaussians.mean),
+        "replay memory: %d classes, covariance %s, %.2f MiB (%s)",
+        classes,
         covariance,
         gaussians.mebibytes(),
+        ", ".join(f"{kind} {size:.2f}" for kind, size in each.items()),
     )

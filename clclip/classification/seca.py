@@ -93,12 +93,12 @@ class Learner:
             self.adapters = self.snapshot(None)
             last = self.memory.part("adapter")
             if last:
-                self.adapters.load_state_dict(last)
+                self.memory.fill(self.adapters, last)
             self.modules["adapter"] = self.adapters
         elif switches.visual == "tower":
             last = self.memory.part("tower")
             if last:
-                self.tower.visual.load_state_dict(last, strict=False)
+                self.memory.fill(self.tower.visual, last, strict=False)
             for parameter in self.tower.visual.parameters():
                 parameter.requires_grad_(True)
             self.modules["tower"] = self.tower.visual
@@ -109,7 +109,7 @@ class Learner:
         draw = generator(self.seed, "adapter")
         stack = adapter_stack(self.tower, switches.adapter_width, switches.adapter_scale, draw)
         if task is not None:
-            stack.load_state_dict(self.memory.part("adapter", task))
+            self.memory.fill(stack, self.memory.part("adapter", task))
             stack.requires_grad_(False)
         return stack.to(self.device)
 
@@ -148,7 +148,7 @@ class Learner:
         """Register a module that lives through all tasks, with its weights so far."""
         last = self.memory.part(name)
         if last:
-            module.load_state_dict(last)
+            self.memory.fill(module, last)
         self.modules[name] = module.to(self.device)
 
     @property
@@ -197,7 +197,7 @@ class Learner:
         stored = self.memory.gaussians() if self.switches.replay == "gaussian" else None
         if stored is None:
             return None
-        log_memory(stored, self.switches.covariance)
+        log_memory(stored, self.switches.covariance, self.switches.rank)
         return Gaussians(*(x.to(self.device) for x in (stored.mean, stored.factor, stored.spread)))
 
     # ---------------------------------------------------------------- losses

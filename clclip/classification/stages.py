@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from clclip.classification.switches import resolve_switches
-from clclip.files import read_json, replacing, write_json, write_text
+from clclip.files import replacing, write_json, write_text
+from clclip.stage_files import read_stage_file
 from clclip.task_file import digest, read_task, seen_classes
 
 logger = logging.getLogger(__name__)
@@ -20,14 +21,12 @@ logger = logging.getLogger(__name__)
 UNTRAINED_HISTORY = "step,loss,lr,images_per_s,peak_mib\n"
 
 
-def train(task_file: Path, resources: Path, and_predict: bool = False, attempt: int = 1) -> None:
+def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     """Train one task and write weights.safetensors and history.csv beside ``task_file``.
 
     Args:
         task_file: task.json; train.json and the weights of all earlier tasks lie where it says.
         resources: folder of data sets and CLIPs.
-        and_predict: write predictions.json too, which saves the start of a process and loading the
-            CLIP.
         attempt: from 2 on, batches are taken in ever smaller micro-batches.
     """
     task = read_task(task_file)
@@ -38,8 +37,6 @@ def train(task_file: Path, resources: Path, and_predict: bool = False, attempt: 
         from clclip.classification.learning import train_task
 
         train_task(task, task_file, resources, record_metadata(task), attempt)
-    if and_predict:
-        predict(task_file, resources)
 
 
 def predict(task_file: Path, resources: Path) -> None:
@@ -48,7 +45,7 @@ def predict(task_file: Path, resources: Path) -> None:
 
     task = read_task(task_file)
     folder = task_file.parent
-    split = read_json(folder / "test.json")
+    split = read_stage_file(folder / "test.json", "labels")
     classifier = load_classifier(task_file, resources)
     table = classifier.probabilities(classifier.pixels_of(split, task, resources))
     predictions = {

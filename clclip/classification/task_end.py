@@ -65,7 +65,7 @@ def _features(learner: Learner, record: Record) -> None:
         fitted = fit_gaussians(
             features, learner.labels, learner.new, switches.covariance, switches.rank
         )
-        log_memory(fitted, switches.covariance)
+        log_memory(fitted, switches.covariance, switches.rank)
         record["gaussian.mean"] = fitted.mean
         record["gaussian.factor"], record["gaussian.spread"] = fitted.factor, fitted.spread
 

@@ -129,9 +129,14 @@ def test_replay_covariances_run_and_log_their_memory(tmp_path, caplog, covarianc
     caplog.set_level("INFO")
     switches = {"covariance": covariance, "rank": 2}
     records = run(write_stream(tmp_path, "seca_pp", GROUPS[:2], switches))
-    assert f"covariance {covariance}" in caplog.text and "MiB" in caplog.text
     ranks = {"full": 24, "diagonal": 0, "lowrank": 2}
     assert records[0]["gaussian.factor"].shape == (2, 24, ranks[covariance])
+    held = sum(v.nbytes for name, v in records[0].items() if name.startswith("gaussian."))
+    told = {kind: 4 * 2 * 24 * (r + 2) for kind, r in ranks.items()}  # bytes of two classes
+    assert held == told[covariance]
+    line = next(m for m in caplog.messages if "replay memory: 2 classes" in m)
+    assert f"covariance {covariance}, {told[covariance] / 2**20:.2f} MiB" in line
+    assert all(f"{kind} {size / 2**20:.2f}" in line for kind, size in told.items())
 
 
 # ------------------------------------------------------------------ invariants
