@@ -6,6 +6,7 @@ is torch-free and imports in well under 0.3 s, because the Snakefile is parsed o
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Literal
 
@@ -70,6 +71,11 @@ class DataConfig(Strict):
     image_rule: Literal["overlap", "disjoint", "non_cooccurrence"] = Field(
         "overlap", description="which images a task may train on when they hold classes of others"
     )
+    fractions: tuple[float, ...] | None = Field(
+        None,
+        description="image_rule disjoint: share of the training images that each task is dealt, "
+        "whatever they show (CL-DETR's 70+10: 7/8 and 1/8)",
+    )
     on_bad_box: Literal["fail", "clip", "skip"] = Field(
         "fail", description="what to do with a box more than 2 px outside its image"
     )
@@ -86,6 +92,11 @@ class DataConfig(Strict):
     @model_validator(mode="after")
     def _belongs(self) -> DataConfig:
         """Refuse keys that mean nothing for the format, and ask for those it needs."""
+        if self.fractions is not None:
+            if self.image_rule != "disjoint":
+                raise ValueError("fractions are shares of image_rule: disjoint")
+            if min(self.fractions, default=0) <= 0 or math.fsum(self.fractions) > 1 + 1e-9:
+                raise ValueError("fractions must be above 0 and add up to at most 1")
         needed, optional = FORMAT_KEYS[self.format]
         for key in sorted(set().union(*(a + b for a, b in FORMAT_KEYS.values()))):
             given = getattr(self, key) is not None
@@ -148,7 +159,7 @@ class TrainingConfig(Strict):
     )
     # how a batch is spread changes results by rounding only: these reach jobs beside task.json
     devices: int = Field(
-        1, ge=1, le=64, description="detection: processes that share a batch, a GPU each if any"
+        1, ge=1, le=64, description="processes that share a batch, a GPU each if there are any"
     )
     nodes: int = Field(
         1, ge=1, le=1024, description="nodes of a SLURM job, with so many devices each"
@@ -256,6 +267,8 @@ class Experiment(Strict):
             raise ValueError(f"data.format {self.data.format!r} has no boxes for kind 'detection'")
         if self.kind == "classification" and self.data.format in ("coco", "voc"):
             raise ValueError(f"data.format {self.data.format!r} is for kind 'detection'")
+        if self.kind == "classification" and self.data.fractions is not None:
+            raise ValueError("data.fractions is for kind 'detection'")
         return self
 
 

@@ -28,7 +28,7 @@ STAGES = {
 IGNORED = frozenset(
     f"clclip.{name}"
     for name in "cli commands config describe errors experiments files fingerprint plan protocols "
-    "host retry stage_files store training.tracking validation detection.methods".split()
+    "host retry settings speed stage_files store training.tracking validation detection.methods".split()
 )
 
 

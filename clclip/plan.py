@@ -7,24 +7,20 @@ and 2 as they are.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from clclip.classification.switches import METHODS as CLASSIFICATION
 from clclip.clip_config import dense_mode, taps
-from clclip.config import KIND_TRAINING, Experiment, RunConfig, TrainingConfig
+from clclip.config import Experiment, RunConfig
 from clclip.data_config import data_spec, declared_classes
-from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import InputError, nearest
 from clclip.experiments import find_experiment, merged, read_experiment, shipped_folder
 from clclip.files import expanded
 from clclip.protocols import protocol
+from clclip.settings import resolve_switches, resolve_training
 from clclip.task_file import (  # noqa: F401  (the plan's readers, re-exported)
     BESIDE_TASK,
     canonical,
@@ -40,7 +36,7 @@ from clclip.task_file import (  # noqa: F401  (the plan's readers, re-exported)
     text_file,
     text_names,
 )
-from clclip.validation import check_groups, input_error, parse
+from clclip.validation import check_groups, parse
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
@@ -189,6 +185,11 @@ def add_experiment(
                 raise InputError(
                     f"got task {number}", f"{where}: per_task", f"tasks 1..{count} of this stream"
                 )
+        shares = experiment.data.fractions
+        if shares is not None and len(shares) != len(groups):
+            raise InputError(
+                f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
+            )
         for number in range(1, count + 1):
             upto = groups if experiment.method == "joint" else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
@@ -256,6 +257,7 @@ def _payload(
             "id": spec["id"],
             "format": spec["format"],
             "image_rule": experiment.data.image_rule,
+            **_fractions(experiment, len(groups)),
         },
         "clip": {k: v for k, v in clip.items() if k != "file"},
         "training": resolve_training(experiment.kind, training, place),
@@ -264,50 +266,10 @@ def _payload(
     }
 
 
-def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return all training settings: the kind's defaults, the file's above them, as plain values.
-
-    Raises:
-        InputError: if a key is unknown or a value is wrong.
-    """
-    return _dump(TrainingConfig, {**KIND_TRAINING[kind], **given}, f"{where}: training")
-
-
-def switch_model(kind: str) -> type[BaseModel]:
-    """Return the model of ``switches:`` for a kind."""
-    if kind == "detection":
-        from clclip.detection.switches import DetectionSwitches
-
-        return DetectionSwitches
-    from clclip.classification.switches import ClassificationSwitches
-
-    return ClassificationSwitches
-
-
-def resolve_switches(
-    kind: str, method: str, given: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """Return all switches: the model's defaults, the method's above them, the file's above those.
-
-    Raises:
-        InputError: if a switch is unknown or a value is wrong.
-    """
-    own = DETECTION[method].switches if kind == "detection" else CLASSIFICATION[method]
-    values = merged(dict(own), dict(given))
-    return _dump(switch_model(kind), values, f"{where}: switches")
-
-
-def _dump(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Validate ``values`` and return them all as plain JSON values."""
-    try:
-        checked = model.model_validate(values)
-        return json.loads(canonical(checked.model_dump(mode="json")))
-    except ValidationError as error:
-        raise input_error(model, error, where) from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(str(error), where, "finite numbers") from None
+def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
+    """Return the shares of images of the tasks so far, if the experiment gives any."""
+    given = experiment.data.fractions
+    return {} if given is None else {"fractions": list(given[:tasks])}
 
 
 def _with_stores(

@@ -85,7 +85,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
         where: its file.
     """
     from clclip.config import TrainingConfig
-    from clclip.plan import switch_model
+    from clclip.settings import switch_model
     from clclip.validation import parse
 
     expected = "a file made by `clclip resolve`"

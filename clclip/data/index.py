@@ -42,7 +42,8 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     """
     for key, value in spec.items():
         number = key in ("test_fraction", "split_seed")
-        if not isinstance(value, int | float if number else bool if key == "download" else str):
+        kind = int | float if number else bool if key == "download" else str
+        if value is not None and not isinstance(value, kind):
             raise InputError(f"{key} {value!r:.60}", f"data.{key}", "what `clclip describe` tells")
     if "format" not in spec:
         raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")

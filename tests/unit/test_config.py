@@ -233,7 +233,7 @@ def test_yaml_off_is_off():
         ({"experiments": []}, "at least 1"),
         ({"experiments": None}, "valid list"),
         ({"experiments": "a", "seeds": "x"}, "valid integer"),
-        ({"experiments": "a", "seeds": True}, "valid list"),
+        ({"experiments": "a", "seeds": True}, "not true or false"),
         ({"experiments": "a", "report": {"tittle": "x"}}, "did you mean 'title'"),
         ({"experiments": "a", "wandb": "on"}, "'offline'"),
         ({"experiment": "a"}, "did you mean 'experiments'"),

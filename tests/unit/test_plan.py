@@ -100,6 +100,30 @@ def test_stores_are_shared_and_named_by_content(tmp_path):
     assert task["data"] == {"format": "shapes", "id": "shapes20-v1", "image_rule": "overlap"}
 
 
+def test_fractions_of_tasks_so_far_are_in_a_task(tmp_path):
+    data = {"format": "shapes", "image_rule": "disjoint", "fractions": [0.5, 0.25, 0.25]}
+    planned, _ = plan(tmp_path, data=data)
+    told = [planned.tasks[0, number].payload["data"]["fractions"] for number in (1, 2, 3)]
+    assert told == [[0.5], [0.5, 0.25], [0.5, 0.25, 0.25]]
+    joint, _ = plan(tmp_path, data=data, method="joint")
+    assert joint.tasks[0, 1].payload["data"]["fractions"] == data["fractions"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fractions": [0.5, 0.5]}, "2 fractions, in mine.yaml: data.fractions, expected 3"),
+        ({"fractions": [0.5, 0.6, 0.1]}, "add up to at most 1"),
+        ({"fractions": [0.5, 0.0, 0.1]}, "above 0"),
+        ({"fractions": []}, "above 0"),
+        ({"image_rule": "overlap", "fractions": [0.3, 0.3, 0.3]}, "image_rule: disjoint"),
+    ],
+)
+def test_wrong_fractions(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan(tmp_path, data={"format": "shapes", "image_rule": "disjoint"} | changes)
+
+
 def test_jitter_has_no_feature_store(tmp_path):
     planned, run = plan(tmp_path, training={"augment": "lsj"})
     assert not run.features and planned.tasks[0, 1].features is None
