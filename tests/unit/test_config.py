@@ -326,3 +326,12 @@ def test_schema_accepts_what_ships_and_refuses_a_misspelt_key(root):
 
 def test_open_clip_models_match_open_clip_itself():
     assert {"ViT-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2", "ViT-L-14"} <= open_clip_models()
+
+
+def test_coco_experiments_bear_the_bad_boxes_of_coco():
+    """Two boxes of instances_train2017.json have no height: `fail` would refuse the data set."""
+    found = [name for name in shipped_names() if name.startswith("coco_")]
+    assert len(found) > 10
+    for name in found:
+        experiment, _ = read_experiment(find_experiment(name))
+        assert experiment.data.on_bad_box == "clip"
