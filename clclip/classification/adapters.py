@@ -148,7 +148,7 @@ class VisualTower:
     def stem(self, images: Tensor) -> Stem:
         """Run normalised images (B, 3, H, W) to where the first adapter acts."""
         x, context = self.trunk.embed(images)
-        h = x + self.trunk.attention(self.blocks[0], x, context, None)
+        h = x + self.trunk.attention(self.blocks[0], x, context)
         return Stem(h, h + self.trunk.mlp(self.blocks[0], h), context)
 
     def tokens(
@@ -161,7 +161,7 @@ class VisualTower:
         h, x = stem.h, stem.fed
         for index, block in enumerate(self.blocks):
             if index:
-                h = x + self.trunk.attention(block, x, stem.context, None)
+                h = x + self.trunk.attention(block, x, stem.context)
                 x = h + self.trunk.mlp(block, h)
             if adapters is not None:
                 x = x + adapters[index](h, dropout)

@@ -13,10 +13,7 @@ tower's head:
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from clclip.clip.trunk import Trunk
@@ -51,14 +48,13 @@ def check_mode(trunk: Trunk, mode: str) -> None:
         raise InputError(f"dense mode {mode!r}", "switches.dense", expected)
 
 
-def dense_tokens(trunk: Trunk, before: Tensor, after: Tensor, context: Any, mode: str) -> Tensor:
+def dense_tokens(trunk: Trunk, before: Tensor, after: Tensor, mode: str) -> Tensor:
     """Return unit-norm dense tokens.
 
     Args:
         trunk: the tower.
         before: (B, prefix + n, C), what enters the last block.
         after: (B, prefix + n, C), what leaves it in the ordinary way.
-        context: what ``trunk.embed`` returned with the tokens.
         mode: one of ``dense_modes(trunk)``.
 
     Returns:
@@ -68,7 +64,7 @@ def dense_tokens(trunk: Trunk, before: Tensor, after: Tensor, context: Any, mode
     if mode in ("tokens", "attnpool"):
         x = after
     else:
-        a = trunk.attention(block, before, context, self_mask(before))
+        a = alone(trunk, block, before)
         if mode == "maskclip":
             x = a
         else:
@@ -77,8 +73,10 @@ def dense_tokens(trunk: Trunk, before: Tensor, after: Tensor, context: Any, mode
     return functional.normalize(trunk.head(x[:, start:]), dim=-1)
 
 
-def self_mask(x: Tensor) -> Tensor:
-    """Return the additive mask (L, L) that lets every token attend to itself alone."""
-    length = x.shape[1]
-    mask = torch.full((length, length), float("-inf"), dtype=x.dtype, device=x.device)
-    return mask.fill_diagonal_(0.0)
+def alone(trunk: Trunk, block: nn.Module, x: Tensor) -> Tensor:
+    """Return the attention branch (B, L, C) of a block when every token attends to itself alone.
+
+    Every token is a sequence of its own: no L x L mask, so memory grows with the tokens and not
+    with their square. Positions play no part, because a softmax over one token is 1.
+    """
+    return trunk.attention(block, x.flatten(0, 1).unsqueeze(1), None).view_as(x)

@@ -99,7 +99,7 @@ class FrozenTower(nn.Module):
             if index in self.taps:
                 found[index] = _as_map(x[:, self.trunk.prefix :], grid)
         taps = tuple(found[tap] for tap in self.taps)
-        dense = (dense_tokens(self.trunk, before, x, context, mode) for mode in modes)
+        dense = (dense_tokens(self.trunk, before, x, mode) for mode in modes)
         return [TowerFeatures(taps, _as_map(tokens, grid)) for tokens in dense]
 
 

@@ -47,11 +47,11 @@ class OpenClipTrunk:
         """Run one block as it is."""
         return block(x)
 
-    def attention(self, block: nn.Module, x: Tensor, context: Any, mask: Tensor) -> Tensor:
-        """Return the attention branch of ``block`` under an additive mask, no residual."""
+    def attention(self, block: nn.Module, x: Tensor, context: Any) -> Tensor:
+        """Return the attention branch of ``block``, without the residual."""
         if isinstance(block, ResidualAttentionBlock):
-            return block.ls_1(block.attention(block.ln_1(x), attn_mask=mask))
-        return block.ls_1(block.ln_attn(block.attn(block.ln_1(x), attn_mask=mask)))
+            return block.ls_1(block.attention(block.ln_1(x)))
+        return block.ls_1(block.ln_attn(block.attn(block.ln_1(x))))
 
     def mlp(self, block: nn.Module, x: Tensor) -> Tensor:
         """Return the MLP branch of ``block``, without the residual."""
@@ -101,10 +101,10 @@ class TimmTrunk:
         """Run one block as it is."""
         return block(x) if context is None else block(x, rope=context)
 
-    def attention(self, block: nn.Module, x: Tensor, context: Any, mask: Tensor) -> Tensor:
-        """Return the attention branch of ``block`` under an additive mask, no residual."""
+    def attention(self, block: nn.Module, x: Tensor, context: Any) -> Tensor:
+        """Return the attention branch of ``block``, without the residual."""
         extra = {} if context is None else {"rope": context}
-        branch = block.attn(block.norm1(x), attn_mask=mask, **extra)
+        branch = block.attn(block.norm1(x), **extra)
         if hasattr(block, "ls1"):
             return block.ls1(branch)
         return branch if block.gamma_1 is None else block.gamma_1 * branch

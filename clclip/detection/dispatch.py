@@ -10,7 +10,6 @@ blocks depends on the number of pairs and classes alone, so nothing waits for th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clclip.errors import InputError
+from clclip.speed import speed
 
 if TYPE_CHECKING:
     from clclip.detection.experts import ExpertBank
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 # by measurement: benchmarks/expert_bank.py on a CPU; elsewhere no host-device synchronisation
 FASTEST = {"cpu": "loop"}
 ELSEWHERE = "blocks"
-VARIABLE = "CLCLIP_EXPERTS"
 BLOCK = 16  # pairs of a block
 
 
@@ -42,15 +40,9 @@ Dispatch = Callable[["ExpertBank", Tensor, Tensor], Answers]
 
 
 def dispatch_on(device: torch.device) -> Dispatch:
-    """Return how experts run on a device: as the environment says, else the fastest.
-
-    Raises:
-        InputError: if the environment names no dispatch.
-    """
-    name = os.environ.get(VARIABLE) or FASTEST.get(device.type, ELSEWHERE)
-    if name not in DISPATCHES:
-        raise InputError(f"got {name!r}", VARIABLE, f"one of {', '.join(DISPATCHES)}")
-    return DISPATCHES[name]
+    """Return how experts run on a device: as ``speed.experts`` says, else the fastest."""
+    chosen = speed().experts
+    return DISPATCHES[FASTEST.get(device.type, ELSEWHERE) if chosen == "auto" else chosen]
 
 
 def loop(bank: ExpertBank, features: Tensor, columns: Tensor) -> Answers:

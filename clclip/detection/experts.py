@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clclip.detection.dispatch import dispatch_on
 from clclip.detection.path import REGION
+from clclip.training.recompute import recomputed
 from clclip.training.seeds import generator
 
 _LARGEST_RECALL = 0.99999  # a recall of 1 lies infinitely many deviations down
@@ -83,7 +84,8 @@ class ExpertBank(nn.Module):
         Returns:
             logits (N,), the last activations (N, width, 7, 7), box deltas (N, 4) or None.
         """
-        raw, activations, deltas = dispatch_on(features.device)(self, features, columns)
+        run = dispatch_on(features.device)
+        raw, activations, deltas = recomputed(run, self, features, columns)
         raw = raw if raw.dtype == torch.float64 else raw.float()  # never bf16: scores are compared
         logit = raw + self.beta[columns] * prior + self.bias[columns]
         return logit, activations, deltas

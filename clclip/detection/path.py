@@ -14,6 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from clclip.detection.proposals import region_proposals
 from clclip.detection.pyramid import Pyramid, group_norm
 from clclip.detection.switches import DetectionSwitches
+from clclip.training.recompute import recomputed
 from clclip.training.shares import Losses
 
 REGION = 7  # bins a side of a region's features
@@ -91,7 +92,7 @@ class SharedPath(nn.Module):
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None
     ) -> OrderedDict[str, Tensor]:
         """Return the pyramid levels; ``base`` is for paths that build on another one."""
-        return self.pyramid(taps)
+        return recomputed(self.pyramid, taps)
 
     def start_from(self, path: SharedPath) -> None:
         """Copy the weights of the first task's path."""
@@ -118,7 +119,7 @@ class SharedPath(nn.Module):
         self, levels: OrderedDict[str, Tensor], boxes: list[Tensor], canvas: ImageList
     ) -> Tensor:
         """Return region features (R, channels, 7, 7) of the boxes of all images, in order."""
-        return self.convs(self.pooler(levels, boxes, canvas.image_sizes))
+        return recomputed(self.convs, self.pooler(levels, boxes, canvas.image_sizes))
 
     def vectors(self, regions: Tensor) -> Tensor:
         """Return the fully connected features (R, fc_width) of region features."""

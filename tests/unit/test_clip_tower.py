@@ -6,7 +6,7 @@ from clip_making import random_clip
 from torch import nn
 from torch.nn import functional
 
-from clclip.clip.dense import dense_modes, self_mask
+from clclip.clip.dense import alone, dense_modes
 from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import resized_position, trunk_of
 from clclip.errors import InputError
@@ -162,12 +162,14 @@ def test_average_pooling_is_the_mean_of_unnormalised_tokens():
     torch.testing.assert_close(tower.image_embedding(image), mean, rtol=1e-4, atol=1e-5)
 
 
-def test_self_mask_leaves_the_value_path():
-    attention = nn.MultiheadAttention(16, 2, batch_first=True).eval()
-    x = torch.randn(1, 5, 16)
-    out, weights = attention(x, x, x, attn_mask=self_mask(x))
-    torch.testing.assert_close(weights[0], torch.eye(5))
-    assert torch.isfinite(out).all()
+def test_a_token_alone_is_a_token_masked_from_all_others():
+    loaded = random_clip("ViT-B-16", layers=1, width=64, head_width=32)
+    trunk = FrozenTower(loaded, "maskclip").trunk
+    block, x = trunk.blocks[-1], torch.randn(2, 7, 64)
+    mask = torch.full((7, 7), float("-inf")).fill_diagonal_(0.0)
+    with torch.no_grad():
+        masked = block.ls_1(block.attention(block.ln_1(x), attn_mask=mask))
+        torch.testing.assert_close(alone(trunk, block, x), masked, rtol=1e-4, atol=1e-5)
 
 
 def test_positions_are_resized_with_the_class_row_kept():

@@ -14,7 +14,6 @@ from clclip.detection.gate import Gate, RegionMaps, pool_maps
 from clclip.detection.objective import map_orthogonality, score_loss
 from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.pairs import routed_pairs, training_pairs
-from clclip.errors import InputError
 from clclip.training.seeds import generator
 
 NAMES = ["ace", "jack", "king", "nine"]
@@ -70,14 +69,11 @@ def plain_activation(bank: ExpertBank, k: int, x: torch.Tensor) -> torch.Tensor:
     return x.flatten()
 
 
-def test_the_environment_chooses_the_dispatch(monkeypatch):
+def test_the_run_chooses_the_dispatch(monkeypatch):
     assert dispatch_on(torch.device("cpu")) is DISPATCHES["loop"]
     assert dispatch_on(torch.device("cuda")) is DISPATCHES["blocks"]
-    monkeypatch.setenv("CLCLIP_EXPERTS", "grouped")
+    monkeypatch.setenv("CLCLIP_SPEED", '{"experts": "grouped"}')
     assert dispatch_on(torch.device("cpu")) is DISPATCHES["grouped"]
-    monkeypatch.setenv("CLCLIP_EXPERTS", "magic")
-    with pytest.raises(InputError, match="loop, grouped, blocks"):
-        dispatch_on(torch.device("cpu"))
 
 
 @settings(max_examples=15, deadline=None)
