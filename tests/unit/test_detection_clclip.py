@@ -113,6 +113,19 @@ def test_an_image_is_detected_the_same_alone_and_in_a_batch(make):
     torch.testing.assert_close(alone["scores"], together[0]["scores"], rtol=0, atol=1e-5)
 
 
+def test_the_first_task_is_the_same_however_later_ones_are_protected():
+    losses = {}
+    for shared in ("adapters", "drift", "free", "frozen"):
+        model = clclip([NAMES[:3]], shared=shared, relegation_guard="ignore")
+        model.begin_task()
+        trained = sorted(model.trained())
+        losses[shared] = (trained, model.losses(batch()))
+    trained, expected = losses.pop("adapters")
+    for names, values in losses.values():
+        assert names == trained and values.keys() == expected.keys()
+        assert all(torch.equal(values[key], expected[key]) for key in expected)
+
+
 def test_drift_is_zero_at_the_start_and_grows_with_a_step():
     model = learned(GROUPS, shared="drift", drift="both", drift_weight=1.0)
     assert model.losses(batch(classes=2))["drift"].item() == 0

@@ -252,6 +252,18 @@ def test_fvit_variants_share_their_first_task_and_no_other(tmp_path):
     assert slices["fvit"][1] != slices["fvit_current"][1]
 
 
+def test_what_protects_earlier_tasks_is_no_matter_of_the_first(tmp_path):
+    def both(**switches):
+        tasks = plan(tmp_path, method="clclip", switches=switches)[0].tasks
+        return [training_slice(tasks[0, t].payload) for t in (1, 2)]
+
+    first, second = both()
+    for switches in ({"shared": "drift"}, {"relegation_guard": "ignore"}, {"drift_weight": 1.0}):
+        assert both(**switches)[0] == first
+        assert both(**switches)[1] != second
+    assert both(gate_floor=0.1)[0] != first
+
+
 @pytest.mark.parametrize(
     ("model", "depth", "mode"),
     [
