@@ -71,13 +71,14 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "`switches:` of detection",
         DetectionSwitches,
         "In an experiment file with `kind: detection`. What each does: [CL-CLIP](cl-clip.md) and "
-        "[the other methods](methods.md).",
+        "[the other methods](methods.md). Beside each stand the lines of code that read it.",
     ),
     (
         "classification",
         "`switches:` of classification",
         ClassificationSwitches,
-        "In an experiment file with `kind: classification`.",
+        "In an experiment file with `kind: classification`. Beside each stand the lines of code that "
+        "read it.",
     ),
 )
 
@@ -124,9 +125,9 @@ def _type(field: FieldInfo) -> str:
 def _limits(field: FieldInfo) -> list[str]:
     """Return the bounds of a number in signs."""
     return [
-        sign + f"{getattr(rule, name):g}"
+        sign + f"\N{NO-BREAK SPACE}{getattr(rule, name):g}"
         for rule in field.metadata
-        for name, sign in (("gt", "> "), ("ge", "≥ "), ("lt", "< "), ("le", "≤ "))
+        for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
         if getattr(rule, name, None) is not None
     ]
 

@@ -52,8 +52,12 @@ def on_page_content(text, page, config, files):
     def linked(found: re.Match[str]) -> str:
         if found.group(1):
             return found.group(0)
-        target = _target(html.unescape(found.group(2)), page)
-        return f'<a href="{target}">{found.group(0)}</a>' if target else found.group(0)
+        text = found.group(2)
+        target = _target(html.unescape(text), page)
+        if target is None:
+            return found.group(0)
+        place = re.fullmatch(r"clclip/.*?([\w.]+:\d+)", text)  # a line: the folder is in the link
+        return f'<a href="{target}"><code>{place.group(1) if place else text}</code></a>'
 
     return CODE.sub(linked, text)
 
@@ -97,7 +101,10 @@ def _target(text: str, page) -> str | None:
     if text in shipped_names():
         return _source(f"config/experiments/{text}.yaml", None, page)
     found = FILE.fullmatch(text)
-    return _source(found.group(1), found.group(2), page) if found else None
+    if found is None:
+        return None
+    own = f"clclip/{kind}/{found.group(1)}"  # two kinds may have files of one name
+    return _source(own if (ROOT / own).is_file() else found.group(1), found.group(2), page)
 
 
 def _source(name: str, line: str | None, page) -> str | None:
