@@ -48,7 +48,7 @@ rule train_task:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 720 * attempt,
-        gpu=lambda wildcards: gpu(planned(wildcards).devices),
+        gpu=lambda wildcards: gpu(planned(wildcards).devices * planned(wildcards).nodes),
         attempt=lambda wildcards, attempt: attempt,
         devices=lambda wildcards: planned(wildcards).devices,
         nodes=lambda wildcards: planned(wildcards).nodes,
