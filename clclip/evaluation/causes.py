@@ -3,10 +3,12 @@
 Two runs over the same test images are compared object by object: *before*, the predictions of an
 earlier task, and *after*, those of a later one. Every difference between them belongs to one cause:
 
-- not proposed: an object is missed, and no proposal overlaps it any more (needs proposals)
+- not proposed: an object is missed, and no proposal overlaps it any more (needs proposals); boxes
+  of its class that still lie near it are part of this
 - score: an object is missed though proposed, or found with another score: relegated
 - no detection near: both of the above, where proposals are unknown and cannot tell them apart
-- box: an object is missed by a box of the right class that overlaps it too little
+- box: an object is missed by a box of the right class that overlaps it too little, or found by a
+  worse one because the better one has moved away
 - new class, old class: another class took the object, or an object of another class is now called
   this one
 - duplicate: a second box on an object that is found
@@ -99,12 +101,24 @@ def object_changes(
         elif new is None:
             cause = _why_missed(after, item, category, later, proposals)
         else:
-            rival = _rival(after, item, category, later)
-            had = _rival(before, item, category, later)
-            outdone = rival and rival[0] > new[0] and not (had and had[0] > old[0])
-            cause = rival[1] if outdone else "score"
+            cause = _why_ranked(before, after, item, category, later)
+            cause = "not proposed" if cause == "box" and _unproposed(item, proposals) else cause
         elements.append((cause, old, new))
     return elements
+
+
+def _why_ranked(
+    before: Run, after: Run, item: Mapping[str, Any], category: int, later: set[int]
+) -> str:
+    """Return why an object that both runs find has another score.
+
+    It was outdone if a box that does not find it scores higher now and did not before: a box of
+    another class on it, or one of its own class that has left it to a worse one.
+    """
+    old, new = _found(before, item), _found(after, item)
+    had = max(_rival(before, item, category, later), (_drifted(before, item, category), "box"))
+    has = max(_rival(after, item, category, later), (_drifted(after, item, category), "box"))
+    return has[1] if has[0] > new[0] and not had[0] > old[0] else "score"
 
 
 def _found(run: Run, item: Mapping[str, Any]) -> Version:
@@ -113,11 +127,9 @@ def _found(run: Run, item: Mapping[str, Any]) -> Version:
     return None if rank is None else (run.pairs.found[rank]["score"], rank, True)
 
 
-def _rival(
-    run: Run, item: Mapping[str, Any], category: int, later: set[int]
-) -> tuple[float, str] | None:
-    """Return (score, cause) of the best box of another class on an object, None without one."""
-    best = None
+def _rival(run: Run, item: Mapping[str, Any], category: int, later: set[int]) -> tuple[float, str]:
+    """Return (score, cause) of the best box of another class on an object; (0, "") for none."""
+    best = 0.0, ""
     for index in run.by_image.get(item["image_id"], []):
         detection = run.pairs.found[index]
         # A box that is right about an object of its own class is no rival for this one.
@@ -125,8 +137,18 @@ def _rival(
             continue
         if iou(run.boxes[[index]], np.array([item["bbox"]]))[0, 0] >= MATCH:
             cause = "new class" if detection["category_id"] in later else "old class"
-            if best is None or detection["score"] > best[0]:
-                best = detection["score"], cause
+            best = max(best, (detection["score"], cause))
+    return best
+
+
+def _drifted(run: Run, item: Mapping[str, Any], category: int) -> float:
+    """Return the best score of a box of an object's class that lies near and finds nothing."""
+    best = 0.0
+    for index in run.by_image.get(item["image_id"], []):
+        detection = run.pairs.found[index]
+        if detection["category_id"] == category and run.pairs.partner[index] < 0:
+            if iou(run.boxes[[index]], np.array([item["bbox"]]))[0, 0] >= NEAR:
+                best = max(best, detection["score"])
     return best
 
 
@@ -138,24 +160,28 @@ def _why_missed(
     proposals: Mapping[str, float] | None,
 ) -> str:
     """Return why an object is not found any more."""
-    box = np.array([item["bbox"]])
-    drifted = 0.0
-    for index in after.by_image.get(item["image_id"], []):
-        detection = after.pairs.found[index]
-        if detection["category_id"] == category and after.pairs.partner[index] < 0:
-            if iou(after.boxes[[index]], box)[0, 0] >= NEAR:
-                drifted = max(drifted, detection["score"])
-    rival = _rival(after, item, category, later)
-    if rival and rival[0] >= drifted:
+    drifted, rival = _drifted(after, item, category), _rival(after, item, category, later)
+    if rival[1] and rival[0] >= drifted:
         return rival[1]
+    if _unproposed(item, proposals):
+        return "not proposed"
     if drifted:
         return "box"
-    if proposals is None:
-        return "no detection near"
-    return "score" if proposals.get(str(item["id"]), 0.0) >= MATCH else "not proposed"
+    return "no detection near" if proposals is None else "score"
 
 
-def wrong_changes(before: Run, after: Run, category: int, later: set[int]) -> list[Element]:
+def _unproposed(item: Mapping[str, Any], proposals: Mapping[str, float] | None) -> bool:
+    """Whether it is known that no proposal overlaps an object: its boxes are then a makeshift."""
+    return proposals is not None and proposals.get(str(item.get("id")), 0.0) < MATCH
+
+
+def wrong_changes(
+    before: Run,
+    after: Run,
+    category: int,
+    later: set[int],
+    proposals: Mapping[str, float] | None = None,
+) -> list[Element]:
     """Return one element per wrong detection; one both make at one place is one element."""
     elements: list[Element] = []
     for image in sorted(before.by_image.keys() | after.by_image.keys(), key=str):
@@ -169,7 +195,8 @@ def wrong_changes(before: Run, after: Run, category: int, later: set[int]) -> li
             partner = max(free, key=lambda k: overlaps[row, k], default=None)
             now = (after.pairs.found[index]["score"], index, False)
             if partner is None:
-                elements.append((why_wrong(after, index, category, later, here), None, now))
+                why = why_wrong(after, index, category, later, here, proposals)
+                elements.append((why, None, now))
                 continue
             taken.add(partner)
             place = old[partner]
@@ -192,7 +219,12 @@ def _wrong_of(run: Run, image: Any, category: int) -> list[int]:
 
 
 def why_wrong(
-    run: Run, index: int, category: int, later: set[int], here: Sequence[Mapping[str, Any]]
+    run: Run,
+    index: int,
+    category: int,
+    later: set[int],
+    here: Sequence[Mapping[str, Any]],
+    proposals: Mapping[str, float] | None = None,
 ) -> str:
     """Return what a wrong detection lies on; ``here`` are the objects of its image."""
     if not here:
@@ -204,4 +236,7 @@ def why_wrong(
     if (overlaps[~own] >= MATCH).any():
         other = here[int(np.argmax(np.where(own, -1.0, overlaps)))]
         return "new class" if other["category_id"] in later else "old class"
-    return "box" if (overlaps[own] >= NEAR).any() else "background"
+    if not (overlaps[own] >= NEAR).any():
+        return "background"
+    nearest = here[int(np.argmax(np.where(own, overlaps, -1.0)))]
+    return "not proposed" if _unproposed(nearest, proposals) else "box"

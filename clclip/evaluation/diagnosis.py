@@ -115,7 +115,7 @@ def split_loss(
             path); None if unknown.
     """
     elements = object_changes(before, after, category, later, proposals)
-    elements += wrong_changes(before, after, category, later)
+    elements += wrong_changes(before, after, category, later, proposals)
     counted = _count(after, category)
     changed = sorted({e[0] for e in elements if _differs(e)}, key=CAUSES.index)
     value = {

@@ -100,6 +100,15 @@ def test_broken_proposals_and_relegation_are_told_apart_by_proposals():
     assert sum(causes.values()) == pytest.approx(30.0)
 
 
+def test_misplaced_boxes_of_objects_without_proposals_are_no_fault_of_the_boxes():
+    rows = perfect()
+    for row in of_old(rows)[:4]:
+        row["bbox"][0] += 25
+    ids = [str(a["id"]) for a in truth()["annotations"] if a["category_id"] == OLD]
+    assert causes_of(rows, proposals={}) == {"not proposed": pytest.approx(lost(rows))}
+    assert causes_of(rows, proposals=dict.fromkeys(ids, 0.8)) == {"box": pytest.approx(lost(rows))}
+
+
 @pytest.mark.parametrize(("rival", "cause"), [(NEW, "new class"), (OTHER, "old class")])
 def test_object_taken_by_another_class(rival, cause):
     rows = perfect()
@@ -136,6 +145,24 @@ def test_rival_that_outscores_the_right_box():
     causes = causes_of(rows + taken, perfect() + noise)
     assert causes["new class"] == pytest.approx(lost(rows, perfect() + noise))
     assert causes.get("score", 0) == pytest.approx(0)
+
+
+def test_a_better_box_that_moved_away_leaves_the_object_to_a_worse_one():
+    # Wrong boxes elsewhere, which both runs make, rank above the worse box but below the better.
+    noise = [
+        {"image_id": i, "category_id": OLD, "bbox": [0, 300, 9, 9], "score": 0.3} for i in range(5)
+    ]
+    worse = [row | {"score": 0.1} for row in of_old(perfect())]
+    rows = perfect()
+    for row in of_old(rows):
+        row["bbox"][0] += 25
+    causes = causes_of(rows + worse + noise, perfect() + worse + noise)
+    assert causes["box"] > 20 and causes.get("score", 0) == pytest.approx(0)
+    low = perfect()
+    for row in of_old(low):
+        row["score"] = 0.1
+    causes = causes_of(low + noise, perfect() + noise)
+    assert set(causes) == {"score"} and causes["score"] > 20
 
 
 def test_duplicates_and_background():
