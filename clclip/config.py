@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from clclip.classification.switches import METHODS as CLASSIFICATION
 from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import nearest
+from clclip.speed import Speed
 from clclip.validation import (
     Strict,
     as_list,
@@ -294,6 +295,7 @@ class RunConfig(Strict):
     data_root: str | None = Field(None, description="folder that relative data roots start from")
     wandb: Literal["off", "offline", "online"] = Field("off", description="log to Weights & Biases")
     report: ReportStyle = Field(ReportStyle(), description="looks of the report")
+    speed: Speed = Field(Speed(), description="how this machine is used; changes no result")
 
     @field_validator("experiments", mode="before")
     @classmethod

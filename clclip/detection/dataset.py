@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from clclip.detection.online import OnlineFeatures
 from clclip.detection.proposals import canvas_list
 from clclip.detection.views import View, jittered, letterboxed
 from clclip.errors import InputError
+from clclip.speed import speed
 from clclip.stage_files import read_stage_file
+from clclip.training.ahead import Ahead
 from clclip.training.seeds import generator
 
 
@@ -80,6 +82,15 @@ def _labelled(
     )
 
 
+class Prepared(NamedTuple):
+    """A batch before the accelerator has seen it."""
+
+    content: Any  # stored features, or the canvases (B, 3, size, size) that a tower will read
+    views: Sequence[View]
+    targets: list[dict[str, Tensor]]
+    draws: Sequence[torch.Generator]
+
+
 class FeatureBatches:
     """Batches for training and prediction.
 
@@ -99,6 +110,7 @@ class FeatureBatches:
     ) -> None:
         self.images, self.source, self.stream = images, source, stream
         self.augment = augment
+        self._ahead = Ahead(self.prepare, prefetch())
 
     def order(self, epoch: int) -> list[int]:
         """Return the order of the images in an epoch."""
@@ -107,14 +119,26 @@ class FeatureBatches:
 
     def training(self, epoch: int, members: Sequence[int]) -> Batch:
         """Return the batch of the images ``members`` (indices) as seen in ``epoch``."""
-        images = [self.images[i] for i in members]
-        draws = [generator(*self.stream, "image", epoch, image.image_id) for image in images]
-        return self._batch(images, list(map(self._view, images, draws)), draws)
+        return self._finished(self._ahead.get(epoch, tuple(members)))
+
+    def expect(self, epoch: int, members: Sequence[int]) -> None:
+        """Prepare a batch that ``training`` will be asked for, in a thread (``speed.prefetch``)."""
+        self._ahead.expect(epoch, tuple(members))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._ahead.close()
 
     def plain(self, members: Sequence[int]) -> Batch:
         """Return the images ``members`` as they are, with targets."""
         images = [self.images[i] for i in members]
-        return self._batch(images, [self.letterboxed(image) for image in images], [])
+        return self._finished(self._read(images, [self.letterboxed(image) for image in images], []))
+
+    def prepare(self, epoch: int, members: Sequence[int]) -> Prepared:
+        """Do for a training batch what needs no accelerator; depends on its arguments alone."""
+        images = [self.images[i] for i in members]
+        draws = [generator(*self.stream, "image", epoch, image.image_id) for image in images]
+        return self._read(images, list(map(self._view, images, draws)), draws)
 
     def letterboxed(self, image: LabelledImage) -> View:
         """Return the view of a whole image."""
@@ -125,22 +149,42 @@ class FeatureBatches:
         size = (image.width, image.height, self.source.size)
         return jittered(*size, flip, draws) if self.augment == "lsj" else letterboxed(*size, flip)
 
-    def _batch(
+    def _read(
         self,
         images: Sequence[LabelledImage],
         views: Sequence[View],
         draws: Sequence[torch.Generator],
-    ) -> Batch:
+    ) -> Prepared:
         ids = [image.image_id for image in images]
         if isinstance(self.source, FeatureStore):
-            features = self.source.read(ids, [view.flip for view in views])
+            content = self.source.read(ids, [view.flip for view in views])
         else:
-            features = self.source.read(ids, views)
+            content = self.source.canvases(ids, views)
         targets = [canvas_target(image, view) for image, view in zip(images, views, strict=True)]
-        extents = torch.tensor([[view.height, view.width] for view in views])
+        return Prepared(pinned(content), views, targets, draws)
+
+    def _finished(self, made: Prepared) -> Batch:
+        content = made.content
+        features = self.source.features(content) if isinstance(content, Tensor) else content
+        extents = torch.tensor([[view.height, view.width] for view in made.views])
         side = self.source.size
-        canvas = canvas_list(len(images), (side, side), extents)
-        return Batch(features.taps, features.dense, canvas, targets, draws)
+        canvas = canvas_list(len(made.views), (side, side), extents)
+        return Batch(features.taps, features.dense, canvas, made.targets, made.draws)
+
+
+def prefetch() -> int:
+    """Return how many batches are prepared ahead."""
+    chosen = speed().prefetch
+    return chosen if chosen is not None else 2 * torch.cuda.is_available()
+
+
+def pinned(content: Any) -> Any:
+    """Return features or canvases in pinned memory, from which an accelerator copies on its own."""
+    if not torch.cuda.is_available():
+        return content
+    if isinstance(content, Tensor):
+        return content.pin_memory()
+    return type(content)(tuple(t.pin_memory() for t in content.taps), content.dense.pin_memory())
 
 
 def canvas_target(image: LabelledImage, view: View) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from clclip.clip.features import FeatureStore
 from clclip.detection.views import View, render
 from clclip.errors import InputError
 from clclip.files import read_json
+from clclip.speed import speed
 from clclip.task_file import clip_dir, features_dir
 
 if TYPE_CHECKING:  # open_clip takes seconds to import: only where a tower runs
@@ -48,6 +49,8 @@ class OnlineFeatures:
         self.images, self.size, self.stride = images, size, clip.patch
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tower = FrozenTower(clip, dense, taps).to(self.device)
+        if speed().compile:
+            self.tower = torch.compile(self.tower)
         self.mean = torch.tensor(clip.mean).view(3, 1, 1)
         self.std = torch.tensor(clip.std).view(3, 1, 1)
         # one patch tells the width of the taps
@@ -60,17 +63,33 @@ class OnlineFeatures:
 
         return to_tensor(load_rgb(*self.images[image_id]))
 
+    def canvases(self, image_ids: Sequence[int], views: Sequence[View]) -> Tensor:
+        """Return some images as they lie on their canvases, (B, 3, size, size)."""
+        return self.rendered((self.pixels(image_id) for image_id in image_ids), views)
+
+    def rendered(self, images: Iterable[Tensor], views: Sequence[View]) -> Tensor:
+        """Return images (3, H, W) uint8 as they lie on their canvases, (B, 3, size, size)."""
+        return torch.stack(
+            [
+                render(image, view, self.size, self.mean, self.std)
+                for image, view in zip(images, views, strict=True)
+            ]
+        )
+
+    def features(self, canvases: Tensor) -> TowerFeatures:
+        """Return the features of canvases; the tower sees few at a time where they are large."""
+        most = max(1, speed().tower_tokens // (self.size // self.stride) ** 2)
+        parts = [
+            self.tower(part.to(self.device, non_blocking=True)) for part in canvases.split(most)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        taps = tuple(torch.cat(level) for level in zip(*(p.taps for p in parts), strict=True))
+        return type(parts[0])(taps, torch.cat([part.dense for part in parts]))
+
     def read(self, image_ids: Sequence[int], views: Sequence[View]) -> TowerFeatures:
         """Return the features of some images as they lie on their canvases."""
-        return self.encode([self.pixels(image_id) for image_id in image_ids], views)
-
-    def encode(self, images: Sequence[Tensor], views: Sequence[View]) -> TowerFeatures:
-        """Return the features of images (3, H, W) uint8 as they lie on their canvases."""
-        canvases = [
-            render(image, view, self.size, self.mean, self.std)
-            for image, view in zip(images, views, strict=True)
-        ]
-        return self.tower(torch.stack(canvases).to(self.device))
+        return self.features(self.canvases(image_ids, views))
 
 
 def open_features(

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clclip.detection.batch import Batch
-from clclip.detection.dataset import FeatureBatches, LabelledImage, canvas_target
+from clclip.detection.dataset import (
+    FeatureBatches,
+    LabelledImage,
+    Prepared,
+    canvas_target,
+    pinned,
+)
 from clclip.detection.inverted import invert_classes, stored_statistics
 from clclip.detection.ior import IorFViT, ior_paste
 from clclip.detection.memory import packed, quota, read_memory, trimmed
 from clclip.detection.online import OnlineFeatures, online_features
 from clclip.detection.pasting import Pasted
-from clclip.detection.proposals import canvas_list
 from clclip.detection.replay import ReplayFViT, abr_paste, choose_boxes
 from clclip.task_file import current_classes, previous_classes, seen_classes, task_folders
 from clclip.training.seeds import generator
@@ -58,9 +62,9 @@ class PastedBatches(FeatureBatches):
         super().__init__(images, source, stream, augment)
         self.paste, self.columns, self.fixed = paste, columns, fixed
 
-    def training(self, epoch: int, members: Sequence[int]) -> Batch:
-        """Return the batch of the images ``members`` (indices) as seen in ``epoch``."""
-        images, pixels, views, targets, draws = [], [], [], [], []
+    def prepare(self, epoch: int, members: Sequence[int]) -> Prepared:
+        """Do for a training batch what needs no accelerator; depends on its arguments alone."""
+        pixels, views, targets, draws = [], [], [], []
         for i in members:
             image, pasted = self.shown(epoch, i)
             draws.append(generator(*self.stream, "image", epoch, image.image_id))
@@ -70,14 +74,9 @@ class PastedBatches(FeatureBatches):
             labels = torch.tensor([self.columns[name] for name in pasted.names], dtype=torch.int64)
             kept = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
             targets.append({**target, "old_boxes": boxes[kept], "old_labels": labels[kept]})
-            images.append(image)
             pixels.append(pasted.pixels)
             views.append(view)
-        features = self.source.encode(pixels, views)
-        extents = torch.tensor([[view.height, view.width] for view in views])
-        side = self.source.size
-        canvas = canvas_list(len(images), (side, side), extents)
-        return Batch(features.taps, features.dense, canvas, targets, draws)
+        return Prepared(pinned(self.source.rendered(pixels, views)), views, targets, draws)
 
     def shown(self, epoch: int, index: int) -> tuple[LabelledImage, Pasted]:
         """Return an image's labels and pixels in ``epoch``, with what was pasted."""

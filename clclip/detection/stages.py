@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clclip.detection.build import build_detector
 from clclip.detection.clclip import ClClip
-from clclip.detection.dataset import FeatureBatches, read_labels
+from clclip.detection.dataset import FeatureBatches, prefetch, read_labels
 from clclip.detection.fvit import FViT
 from clclip.detection.online import open_features
 from clclip.detection.probe_drift import IMAGES as PROBE_IMAGES
@@ -29,7 +29,7 @@ from clclip.task_file import (
     task_folders,
 )
 from clclip.training import parallel
-from clclip.training.device import precision, training_device
+from clclip.training.device import placed, precision, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
 from clclip.training.shares import Losses, Share, micro_batches
@@ -64,7 +64,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     if previous:
         load_chain(model, previous, may_lack=_new_names(model, task["task"]))
     device = training_device()
-    model.to(device).begin_task()
+    placed(model, device).begin_task()
     if isinstance(model, ClClip) and not previous:
         _calibrate_gate(model, batches, device)
     rehearsal = open_rehearsal(model, task, task_file, resources, batches, device)
@@ -75,10 +75,15 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     logger.info("task %d: %d of %d parameters are trained", task["task"], counts, total)
     steps = math.ceil(len(images) / training["batch_size"])
 
-    def losses_at(step: int, share: Share) -> Losses | None:
+    def members_at(step: int, share: Share) -> tuple[int, Sequence[int]]:
         epoch, place = divmod(step, steps)
         size = training["batch_size"]
-        members = share.part(batches.order(epoch)[place * size : (place + 1) * size])
+        return epoch, share.part(batches.order(epoch)[place * size : (place + 1) * size])
+
+    def losses_at(step: int, share: Share) -> Losses | None:
+        for later in range(step + 1, min(step + 1 + prefetch(), training["epochs"] * steps)):
+            shown.expect(*members_at(later, share))
+        epoch, members = members_at(step, share)
         if not members:
             return None
         with precision(training["precision"], device):
@@ -95,6 +100,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
         micro_batches=micro_batches(training["batch_size"], attempt),
         listener=tracked,
     )
+    shown.close()
     if tracked is not None:
         tracked.close()
     if parallel.rank():
@@ -177,7 +183,7 @@ def predict(task_file: Path, resources: Path) -> None:
     task, folder = read_task(task_file), task_file.parent
     source = open_features(task, "test", resources, folder / "test.json")
     device = training_device()
-    model = load_detector(task_file, resources, source.width, source.stride).to(device)
+    model = placed(load_detector(task_file, resources, source.width, source.stride), device)
     images = read_labels(folder / "test.json", seen_classes(task))
     truth = read_json(folder / "test.json")
     categories = {c["name"]: c["id"] for c in truth["categories"]}

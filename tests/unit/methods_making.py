@@ -97,15 +97,21 @@ class ToySource:
         g = generator("pixels", image_id)
         return torch.randint(0, 256, (3, 48, 64), generator=g, dtype=torch.uint8)
 
-    def encode(self, images, views):
+    def rendered(self, images, views):
         rows = [
             render(i, v, self.size, self.mean, self.std) for i, v in zip(images, views, strict=True)
         ]
-        self.seen = torch.stack(rows)
-        return self.tower(self.seen)
+        return torch.stack(rows)
+
+    def canvases(self, ids, views):
+        return self.rendered([self.pixels(i) for i in ids], views)
+
+    def features(self, canvases):
+        self.seen = canvases
+        return self.tower(canvases)
 
     def read(self, ids, views):
-        return self.encode([self.pixels(i) for i in ids], views)
+        return self.features(self.canvases(ids, views))
 
 
 def labelled(count=6, classes=2):

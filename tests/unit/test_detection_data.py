@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 import torch
@@ -84,9 +85,12 @@ class Source:
 
     size, stride, width = 64, 8, 4
 
-    def read(self, ids, views):
+    def canvases(self, ids, views):
         self.asked = list(zip(ids, views, strict=True))
-        rows = torch.tensor(ids, dtype=torch.float32).view(-1, 1, 1, 1)
+        self.threads = [*getattr(self, "threads", []), threading.current_thread().name]
+        return torch.tensor(ids, dtype=torch.float32).view(-1, 1, 1, 1)
+
+    def features(self, rows):
         return Batch((rows.expand(-1, 4, 8, 8),), rows.expand(-1, 4, 8, 8), None)
 
 
@@ -113,6 +117,36 @@ def test_an_images_draws_do_not_depend_on_its_batch():
     plain = FeatureBatches(images, Source(), (3, 1), "none")
     plain.training(2, list(range(12)))
     assert not any(view.flip for _, view in plain.source.asked)
+
+
+def test_batches_made_ahead_equal_those_made_when_asked_for(monkeypatch):
+    images = [labelled(n) for n in range(12)]
+    plain = FeatureBatches(images, Source(), (3, 1), "lsj")
+    monkeypatch.setenv("CLCLIP_SPEED", '{"prefetch": 2}')
+    ahead = FeatureBatches(images, Source(), (3, 1), "lsj")
+    parts = [(0, [0, 5]), (0, [7, 2, 1]), (1, [0, 5])]
+    for part in (parts[0], parts[2], parts[1]):  # another order than they are asked for
+        ahead.expect(*part)
+        ahead.expect(*part)
+        plain.expect(*part)  # without prefetch: nothing
+    for part in [*parts, (4, [3])]:
+        own, other = ahead.training(*part), plain.training(*part)
+        assert torch.equal(own.dense, other.dense)
+        assert own.canvas.image_sizes == other.canvas.image_sizes
+        for a, b in zip(own.targets, other.targets, strict=True):
+            assert torch.equal(a["boxes"], b["boxes"])
+        for a, b in zip(own.generators, other.generators, strict=True):
+            assert torch.equal(torch.rand(2, generator=a), torch.rand(2, generator=b))
+    assert set(plain.source.threads) == {"MainThread"}
+    assert sorted(name.split("_")[0] for name in ahead.source.threads) == ["MainThread"] + 3 * [
+        "ahead"
+    ]
+    ahead.close()
+    monkeypatch.setattr(Source, "canvases", lambda *_: 1 / 0)
+    broken = FeatureBatches(images, Source(), (3, 1))
+    broken.expect(0, [1])
+    with pytest.raises(ZeroDivisionError):  # told where the batch is asked for
+        broken.training(0, [1])
 
 
 def test_results_return_to_the_images_own_pixels_and_ids():

@@ -8,8 +8,9 @@ from snakemake.common import dict_to_key_value_args
 from clclip import host
 from clclip.claim import claim_folder, runs_nothing
 from clclip.errors import InputError
-from clclip.fingerprint import stage_fingerprint
+from clclip.fingerprint import fingerprint, stage_fingerprint
 from clclip.plan import canonical, plan_run
+from clclip.speed import announce as announce_speed
 
 host.prepare_environment(workflow.basedir)
 shell.prefix(
@@ -38,6 +39,7 @@ except InputError as error:
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1
 
 host.announce_logger(PLAN.wandb)
+announce_speed(config.get("speed"))
 
 
 def gpu(devices=1):
