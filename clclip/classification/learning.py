@@ -27,10 +27,12 @@ from clclip.task_file import (
     task_folders,
     text_names,
 )
+from clclip.training import parallel
 from clclip.training.fit import FitSettings, fit, remove_state
 from clclip.training.history import History
 from clclip.training.seeds import generator
 from clclip.training.shares import Losses, Share, micro_batches
+from clclip.training.tracking import tracker
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ def train_task(
     _check_counts(labels, current_classes(task), folder / "train.json")
     learner.begin_task(pixels_of(split, task, resources, learner, clip), labels)
     history = _fit(learner, task, folder, attempt)
+    if parallel.rank():
+        return  # the first process writes the files
     metadata = metadata | {"torch": torch.__version__}
     write_record(folder / "weights.safetensors", learner.end_task(), metadata)
     history.write(folder / "history.csv")
@@ -127,6 +131,8 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         grad_clip=training["grad_clip"] or 0.0,
     )
     orders: dict[int, Tensor] = {}
+    utility = trained.get("utility")
+    before: dict[int, Tensor] = {}  # the utility before a step
 
     def losses_at(step: int, share: Share) -> Losses | None:
         epoch, place = divmod(step, per_epoch)
@@ -134,8 +140,15 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
             orders.clear()
             draw = generator(task["seed"], task["task"], "order", epoch)
             orders[epoch] = torch.randperm(count, generator=draw)
+        if utility is not None and step not in before:
+            before.clear()
+            before[step] = utility.detach().clone()
         batch = orders[epoch][place * size : (place + 1) * size]
         return learner.losses(batch, step, share) if len(share.part(batch)) else None
+
+    def settle() -> None:
+        if utility is not None:
+            parallel.sum_changes(utility.data, *before.values())
 
     logger.info(
         "task %d: %d images, %d steps, %d trained parameters",
@@ -144,7 +157,8 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         steps,
         sum(p.numel() for p in trained.values() if p.requires_grad),
     )
-    return fit(
+    tracked = tracker(folder, task) if parallel.rank() == 0 else None
+    history = fit(
         trained,
         losses_at,
         settings,
@@ -153,7 +167,12 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         digest=_run_digest(task, folder),
         micro_batches=micro_batches(size, attempt),
         lr_scale={"prompt": learner.switches.prompt_lr},
+        after_step=settle,
+        listener=tracked,
     )
+    if tracked is not None:
+        tracked.close()
+    return history
 
 
 def _run_digest(task: dict[str, Any], folder: Path) -> str:

@@ -25,6 +25,10 @@ __all__ = ["data_version", "declared_classes", "prepare"]
 logger = logging.getLogger(__name__)
 
 
+SPEC_TYPES = {"test_fraction": float, "split_seed": int, "download": bool, "year": (int, str)}
+"""Keys of a data spec that are no text."""
+
+
 def prepare(spec: dict[str, Any], out: Path) -> None:
     """Verify and index a data set into ``out``: index.json, train.json, test.json.
 
@@ -41,8 +45,7 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
         InputError: if the data set, or anything in it that is not to be skipped, is wrong.
     """
     for key, value in spec.items():
-        number = key in ("test_fraction", "split_seed")
-        kind = int | float if number else bool if key == "download" else str
+        kind = SPEC_TYPES.get(key, str)
         if value is not None and not isinstance(value, kind):
             raise InputError(f"{key} {value!r:.60}", f"data.{key}", "what `clclip describe` tells")
     if "format" not in spec:

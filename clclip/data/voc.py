@@ -208,7 +208,8 @@ def _read_xml(path: Path) -> tuple[tuple[int | None, int | None], list[dict[str,
         InputError: on anything that is not a VOC annotation.
     """
     text = _read_bytes(path)
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:  # entities could expand without end
+    markup = text.replace(b"\0", b"")  # of UTF-16 and UTF-32 too
+    if b"<!DOCTYPE" in markup or b"<!ENTITY" in markup:  # entities could expand without end
         raise InputError("a DOCTYPE or ENTITY", path, "plain VOC XML")
     try:
         root = ElementTree.fromstring(text)

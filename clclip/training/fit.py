@@ -69,6 +69,7 @@ def fit(
     micro_batches: int = 1,
     lr_scale: Mapping[str, float] | None = None,
     listener: Callable[[dict[str, Any]], None] | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> History:
     """Minimise the sum of the losses over ``parameters``.
 
@@ -84,6 +85,7 @@ def fit(
         micro_batches: shares of a batch that this process works on one after another.
         lr_scale: factor on the learning rate by parameter-name prefix.
         listener: receives each history row.
+        after_step: brings parameters that have no gradient to one value in all processes.
 
     Returns:
         the history. The resume state stays until the caller has written its outputs
@@ -112,6 +114,8 @@ def fit(
         if settings.grad_clip:
             nn.utils.clip_grad_norm_(list(parameters.values()), settings.grad_clip)
         optimizer.step()
+        if after_step is not None:
+            after_step()
         history.advance(step + 1)
         if (step + 1) % RECORD_STEPS == 0 or step + 1 == settings.steps:
             _record(history, step + 1, losses, settings.lr * factor)

@@ -7,6 +7,7 @@ the CPU through gloo. Several nodes: inside an allocation of SLURM, one launcher
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
@@ -24,7 +25,7 @@ from clclip.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-PORT = 29_400  # of the rendezvous between nodes
+PORTS = 20_000, 10_000  # of the rendezvous between nodes: the first, and how many jobs share
 
 
 def launch(
@@ -39,7 +40,7 @@ def launch(
     """Train a task in ``devices`` processes on each of ``nodes`` nodes.
 
     Args:
-        kind: detection.
+        kind: detection or classification.
         task_file: task.json of the task.
         resources: folder of resources.
         attempt: see ``shares.micro_batches``.
@@ -50,18 +51,15 @@ def launch(
     Raises:
         InputError: if the stage meets bad input, or the machine lacks what is asked for.
     """
-    _check(kind, devices, nodes)
+    _check(devices, nodes)
     if nodes > 1:
-        _launch_everywhere(task_file, resources, attempt, devices, nodes, log)
+        _launch_everywhere(kind, task_file, resources, attempt, devices, nodes, log)
     else:
         run_launcher(kind, task_file, resources, attempt, devices, 1, log, "localhost:0")
 
 
-def _check(kind: str, devices: int, nodes: int) -> None:
+def _check(devices: int, nodes: int) -> None:
     """Raise InputError if training cannot be spread as asked."""
-    if kind != "detection":
-        expected = "1: only detectors are trained in several processes"
-        raise InputError(f"got {devices * nodes}", "training.devices x nodes", expected)
     found = torch.cuda.device_count()
     if found and devices > found:
         what = f"{devices} devices, but this job sees {found}"
@@ -73,10 +71,18 @@ def _check(kind: str, devices: int, nodes: int) -> None:
 
 
 def _launch_everywhere(
-    task_file: Path, resources: Path, attempt: int, devices: int, nodes: int, log: Path | None
+    kind: str,
+    task_file: Path,
+    resources: Path,
+    attempt: int,
+    devices: int,
+    nodes: int,
+    log: Path | None,
 ) -> None:
     """Start one launcher per node of this job; each does what ``main`` says."""
-    own = [task_file, resources, attempt, devices, nodes, log or os.devnull, os.uname().nodename]
+    first, count = PORTS
+    endpoint = f"{os.uname().nodename}:{first + int(os.environ['SLURM_JOB_ID']) % count}"
+    own = [kind, task_file, resources, attempt, devices, nodes, log or os.devnull, endpoint]
     command = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
     command += [sys.executable, "-m", "clclip.training.launch", *map(str, own)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
@@ -125,8 +131,7 @@ def worker(
     kind: str, task_file: Path, resources: Path, attempt: int, log: Path | None
 ) -> tuple[str, str, str] | None:
     """Train as one of several processes; return what an InputError says, if one ends it."""
-    from clclip.detection import stages
-
+    stages = importlib.import_module(f"clclip.{kind}.stages")
     local, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     _log_to(log if int(os.environ["RANK"]) == 0 else None)
     if torch.cuda.is_available():
@@ -155,10 +160,10 @@ def _log_to(log: Path | None) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run one node's launcher; the arguments are those of ``_launch_everywhere``."""
-    task_file, resources, attempt, devices, nodes, log, host = arguments
+    kind, task_file, resources, attempt, devices, nodes, log, endpoint = arguments
     paths = Path(task_file), Path(resources)
     numbers = int(attempt), int(devices), int(nodes)
-    run_launcher("detection", *paths, *numbers, Path(log), f"{host}:{PORT}")
+    run_launcher(kind, *paths, *numbers, Path(log), endpoint)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,15 @@ def sum_gradients(parameters: Sequence[nn.Parameter], scalars: Sequence[Tensor] 
 
 
 @torch.no_grad()
+def sum_changes(value: Tensor, before: Tensor) -> None:
+    """Add up, in place, by how much every process has changed a value that all had in common."""
+    if processes() > 1:
+        value -= before
+        distributed.all_reduce(value)
+        value += before
+
+
+@torch.no_grad()
 def share_from_first(tensors: Sequence[Tensor]) -> None:
     """Give every process the first one's tensors: kernels of a GPU need not agree to the bit."""
     if processes() > 1:

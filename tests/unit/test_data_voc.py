@@ -122,6 +122,10 @@ CASES = {
         bad(xml='<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>'),
         ["DOCTYPE or ENTITY", "000005.xml"],
     ),
+    "entities in UTF-16": (
+        bad(xml='<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>'.encode("utf-16")),
+        ["DOCTYPE or ENTITY", "000005.xml"],
+    ),
     "no name": (bad("<object><bndbox/></object>"), ["class name ''", "object[0].name"]),
     "no corner": (
         bad("<object><name>dog</name><bndbox><xmin>1</xmin></bndbox></object>"),

@@ -15,6 +15,7 @@ from bad_input_world import features_call, make_data, plan_of
 from clclip.task_file import canonical
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form of a wandb key, nobody's
+STORED_KEY = KEY[::-1]  # as `wandb login` keeps one, in the user's netrc
 
 # Calls that run code or unpickle; with the keyword that makes them safe, where there is one.
 DANGEROUS = {
@@ -135,6 +136,8 @@ def tracked(tmp_path_factory):
     ]
     code = "import json, sys; from clclip.cli import main\n"
     code += "for call in json.loads(sys.argv[1]):\n    assert main(call) == 0, call\n"
+    (work / ".netrc").write_text(f"machine api.wandb.ai login user password {STORED_KEY}\n")
+    (work / ".netrc").chmod(0o600)
     environment = {**os.environ, "WANDB_API_KEY": KEY, "CLCLIP_WANDB": "offline", "HOME": str(work)}
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(calls)],
@@ -150,10 +153,12 @@ def tracked(tmp_path_factory):
 
 def test_a_wandb_key_is_in_no_file_and_no_output(tracked):
     work, _, said = tracked
-    assert KEY not in said
+    assert KEY not in said and STORED_KEY not in said
     files = [path for path in work.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(path.suffix == ".wandb" for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    holders = [path.name for path in files if STORED_KEY.encode() in path.read_bytes()]
+    assert holders == [".netrc"]
 
 
 def test_offline_run_holds_the_history(tracked):

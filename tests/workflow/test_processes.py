@@ -53,6 +53,29 @@ def test_two_processes_and_a_retry_train_a_task_as_one_attempt_does(world, root)
             assert float(other[0][key]) == pytest.approx(float(alone[0][key]), rel=1e-4), key
 
 
+SRUN = """#!/bin/bash
+# Stands for srun: two nodes are two launchers on this host.
+shift 4
+"$@" & "$@" & wait %1 && wait %2
+"""
+
+
+@pytest.mark.slow
+def test_two_nodes_train_a_task_as_one_does(world, root, tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    alone = history(world, root)
+    monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
+    together = history(world, root, "--nodes", "2")
+    log = (world.folder / "logs" / "train.log").read_text().splitlines()
+    assert "done stage=train" in log[-1]
+    assert sum("step 5/5" in line for line in log) == 1
+    assert len(together) == len(alone)
+    for key in set(alone[-1]) - {"images_per_s", "peak_mib"}:
+        assert float(together[-1][key]) == pytest.approx(float(alone[-1][key]), rel=1e-4), key
+
+
 @pytest.mark.slow
 def test_bad_input_in_the_processes_is_told_once_and_ends_with_2(world, root):
     world.forget()
