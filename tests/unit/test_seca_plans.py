@@ -76,18 +76,16 @@ def test_published_stream_is_planned_with_its_schedule(name, data_root):
 
 @pytest.mark.parametrize(
     ("name", "images"),
-    [
-        ("cifar100_20x5", None),
-        ("imagenet_a_10x20", 40),
-    ],  # CIFAR's are not files yet
+    [("cifar100_20x5", None), ("imagenet_a_10x20", {"train": 400, "test": 200})],
 )
-def test_describe_counts_what_is_there(name, images, data_root):
+def test_describe_finds_the_data(name, images, data_root):
     found = describe(f"{name}_seca", data_root=str(data_root))
-    assert [task["images"] for task in found["tasks"]] == [images] * PUBLISHED[name][3]
+    assert len(found["tasks"]) == PUBLISHED[name][3]
+    assert found["data"]["there"] and found["data"]["images"] == images  # CIFAR's: once unpacked
 
 
 def test_dry_run_of_the_published_streams(data_root, tmp_path):
-    names = ",".join(f"{name}_seca" for name in PUBLISHED)
+    names = "cifar100_10x10_seca,imagenet_r_10x20_seca"
     config = [f"experiments={names}", f"data_root={data_root}"]
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--quiet"]
     done = subprocess.run(
@@ -98,8 +96,8 @@ def test_dry_run_of_the_published_streams(data_root, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = dict(re.findall(r"^(\w+)\s+(\d+)$", done.stdout + done.stderr, re.MULTILINE))
-    assert counts["train_task"] == counts["predict_task"] == "90"
-    assert counts["prepare_data"] == "3" and counts["fetch_clip"] == "1"
+    assert counts["train_task"] == counts["predict_task"] == "20"
+    assert counts["prepare_data"] == "2" and counts["fetch_clip"] == "1"
 
 
 def test_ablations_are_configs():

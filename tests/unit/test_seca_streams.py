@@ -18,6 +18,7 @@ from clclip.classification.judging import load_classifier
 from clclip.classification.pixels import Pixels, label_columns
 from clclip.classification.records import Memory, read_record
 from clclip.classification.switches import METHODS, resolve_switches
+from clclip.cli import main
 from clclip.errors import InputError
 from clclip.task_file import current_classes, read_task
 
@@ -137,6 +138,28 @@ def test_replay_covariances_run_and_log_their_memory(tmp_path, caplog, covarianc
     line = next(m for m in caplog.messages if "replay memory: 2 classes" in m)
     assert f"covariance {covariance}, {told[covariance] / 2**20:.2f} MiB" in line
     assert all(f"{kind} {size / 2**20:.2f}" in line for kind, size in told.items())
+
+
+def test_training_leaves_predictions_for_the_job_that_writes_them(tmp_path, monkeypatch):
+    """One start of torch serves both jobs: `train` predicts ahead, into the store."""
+    file = write_stream(tmp_path, "seca", GROUPS[:1])[0]
+    settings = {"augment": "none", "precision": "fp32", "milestones": [0.5]}
+    task = read_task(file)
+    file.write_text(json.dumps(task | {"training": task["training"] | settings}))
+    given = ["--task", str(file), "--resources", str(tmp_path / "resources")]
+    assert main(["train", *given]) == 0
+    predictions = file.parent / "predictions.json"
+    assert (file.parent / "weights.safetensors").exists() and not predictions.exists()
+    stages.predict(file, tmp_path / "resources")
+    expected = predictions.read_bytes()
+    predictions.unlink()
+    monkeypatch.setattr(stages, "predict", None)
+    assert main(["predict", *given]) == 0
+    assert predictions.read_bytes() == expected
+    test = json.loads((file.parent / "test.json").read_text())
+    test["images"].pop()
+    (file.parent / "test.json").write_text(json.dumps(test))
+    assert main(["predict", *given]) != 0  # other images are other work
 
 
 # ------------------------------------------------------------------ invariants
