@@ -16,9 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clclip import options as known
+from clclip.cache import add_cache
 from clclip.errors import InputError
 from clclip.retry import BAD_INPUT, refuse_known_bad_input
+
+from clclip import options as known
 
 logger = logging.getLogger("clclip")
 
@@ -93,6 +95,11 @@ COMMANDS: dict[str, Command] = {
         "what an experiment would run and need",
         known.add_describe,
         "shapes_10_10_clclip",
+    ),
+    "cache": (
+        "list or evict kept features and shared results; a run makes them again",
+        add_cache,
+        "evict --older-than 30",
     ),
     "schema": (
         "print the JSON schema of the config files",

@@ -6,9 +6,11 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from clclip.cache import cache
 from clclip.errors import InputError
 from clclip.files import write_text
 from clclip.validation import parse
@@ -101,11 +103,7 @@ def split(options: argparse.Namespace) -> None:
 
 def _stages(kind: str) -> Any:
     """Return the module with ``train`` and ``predict`` of a kind."""
-    if kind == "detection":
-        from clclip.detection import stages
-    else:
-        from clclip.classification import stages
-    return stages
+    return import_module(f"clclip.{kind}.stages")
 
 
 def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
@@ -276,8 +274,9 @@ def schema(options: argparse.Namespace) -> None:
 
 def completion(options: argparse.Namespace) -> None:
     """Print a shell's completion script."""
-    from clclip.cli import build_parser
     from clclip.completion import script
+
+    from clclip.cli import build_parser
 
     print(script(options.shell, build_parser()), end="")
 
@@ -318,6 +317,7 @@ def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> N
 
 
 RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "cache": cache,
     "resolve": resolve,
     "prepare": prepare,
     "fetch-clip": fetch_clip,
