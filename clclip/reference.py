@@ -77,8 +77,8 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "classification",
         "`switches:` of classification",
         ClassificationSwitches,
-        "In an experiment file with `kind: classification`. Beside each stand the lines of code that "
-        "read it.",
+        "In an experiment file with `kind: classification`. What each does: [SECA](seca.md). "
+        "Beside each stand the lines of code that read it.",
     ),
 )
 

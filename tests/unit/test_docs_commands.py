@@ -16,6 +16,7 @@ from pathlib import Path
 
 import docs_reading
 import pytest
+import report_world
 import yaml
 from snakemake.cli import get_argument_parser, parse_config
 
@@ -222,3 +223,18 @@ def test_snakemake_accepts_the_files_of_the_docs(typed_in):
     assert done.returncode == 0, done.stdout + done.stderr
     counted = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
     assert counted["train_task"] == "10" and counted["aggregate"] == "5"
+
+
+def test_python_of_the_docs_runs_on_results(monkeypatch, tmp_path, capsys):
+    truth = report_world.draw_images(tmp_path, ["disc", "box", "star"], 8)
+    for method in ("fvit", "clclip"):
+        groups = [["disc", "box"], ["star"]]
+        report_world.run(tmp_path, f"shapes_10_10_{method}", method, groups, truth)
+    steps = tmp_path / "results/shapes_10_10_clclip/seed0/task2/history.csv"
+    steps.write_text("step,loss,lr\n1,0.5,0.001\n")
+    monkeypatch.chdir(tmp_path)
+    found = docs_reading.blocks(ROOT / "docs/python.md")
+    [code] = [text for language, text in found if language == "python"]
+    exec(compile(code, "docs/python.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "shapes_10_10_clclip" in said and "boxes on the test images" in said and "disc" in said
