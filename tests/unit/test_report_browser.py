@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import report_world as world
@@ -25,94 +26,27 @@ pytestmark = [
 NAMES = ["red <b>disc</b>", "blue disc", "green disc", "gold disc"]
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync "
-    "--disable-component-update --no-first-run --virtual-time-budget=4000"
+    "--disable-component-update --no-first-run --virtual-time-budget=4000 --enable-logging=stderr"
 ).split()
 WATCH = """<script>
 window.faults = [];
 window.addEventListener("error", (e) => window.faults.push(String(e.message)));
 document.addEventListener("securitypolicyviolation", (e) => window.faults.push(e.blockedURI));
 </script>"""
-USE = """<script>
-window.addEventListener("load", () => {
-  const all = (query) => Array.from(document.querySelectorAll(query));
-  const visible = (box) => box.style.display !== "none";
-  const open = ".gallery .picture:not([hidden])";
-  const shown = (state) => all(open + " .box." + state).filter(visible).length;
-  const tell = (node, kind) => node.dispatchEvent(new Event(kind, {bubbles: true}));
-  const set = (node, value) => { node.value = value; tell(node, "input"); };
-  const seen = {};
-  const table = document.querySelector("table.data.sortable");
-  const names = () => Array.from(table.tBodies[0].rows).map((row) => row.cells[0].dataset.value);
-  const head = table.querySelector("thead th");
-  head.querySelector("button").click();
-  seen.up = [head.getAttribute("aria-sort"), names()];
-  head.querySelector("button").click();
-  seen.down = [head.getAttribute("aria-sort"), names()];
-  const heat = document.querySelector("table.heat");
-  const columns = () => Array.from(heat.rows[1].cells).filter((cell) => !cell.hidden).length;
-  seen.columns = [columns()];
-  const methods = document.querySelector("select.methods");
-  methods.value = "1";
-  tell(methods, "change");
-  seen.columns.push(columns());
-  const score = document.querySelector("input[type=range]");
-  seen.default = [shown("right"), shown("object"), shown("truth")];
-  set(score, 0.95);
-  seen.strict = [shown("right"), shown("object")];
-  set(score, 0.05);
-  seen.loose = [shown("right"), shown("object")];
-  const truth = document.querySelector("input[type=checkbox]");
-  truth.checked = true;
-  tell(truth, "input");
-  seen.truth = shown("truth");
-  set(document.querySelector("select.class"), all("select.class option")[1].value);
-  const boxes = all(open + " .box").filter(visible);
-  seen.named = new Set(boxes.map((box) => box.dataset.name)).size;
-  set(document.querySelector("select.class"), "");
-  const error = document.querySelector("select.error");
-  const thumbs = all(".thumbs button");
-  truth.checked = false;
-  tell(truth, "input");
-  seen.kinds = {};
-  const kinds = ["right", "wrong", "wrong class", "localisation", "duplicate", "background"];
-  for (const kind of [...kinds, "missed"]) {
-    set(error, kind);
-    const left = all(".gallery .box").filter(visible);
-    const sorts = new Set(left.map((box) => box.dataset.kind || box.dataset.state));
-    seen.kinds[kind] = [sorts.size, left.length, thumbs.filter((thumb) => !thumb.hidden).length,
-      !document.querySelector(".none-left").hidden];
-  }
-  set(error, "");
-  const pick = document.querySelector("select.shown-class");
-  const maps = () => all(".switch")[0].querySelectorAll(".maps:not([hidden])");
-  seen.maps = [maps().length, maps()[0].querySelectorAll("img")[0].alt];
-  set(pick, pick.options[pick.options.length - 1].value);
-  seen.maps.push(maps().length, maps()[0].querySelectorAll("img")[0].alt);
-  thumbs[1].click();
-  seen.thumb = [thumbs[1].getAttribute("aria-pressed"), all(open).length];
-  const theme = document.getElementById("theme");
-  const paper = () => getComputedStyle(document.body).backgroundColor;
-  theme.click();
-  const light = paper();
-  theme.click();
-  seen.theme = light !== paper();
-  seen.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  seen.faults = window.faults;
-  const out = document.createElement("pre");
-  out.id = "seen";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
-});
-</script>"""
+USE = f"<script>{(Path(__file__).parent / 'report_use.js').read_text()}</script>"
 
 
 @pytest.mark.parametrize("width", [400, 900, 1400])
 def test_page_in_a_browser(tmp_path, width):
     truth = world.draw_images(tmp_path, NAMES, 12)
+    groups = [NAMES[:2], NAMES[2:3], NAMES[3:]]
     paths = [
-        world.run(tmp_path, f"zoo_{m}", m, [NAMES[:2], NAMES[2:]], truth)
+        world.run(tmp_path, f"zoo_{m}", m, groups, truth, (0, 1))
         for m in ("fvit", "clclip", "joint")
     ]
+    for method, keep in (("hpeft", 0.6), ("seca", 0.95)):
+        streams = [["a", "<i>b</i>"], ["c"], ["d"]]
+        paths.append(world.classify(tmp_path, f"cil_{method}", method, streams, keep, (0, 1)))
     world.store_features(tmp_path, truth, NAMES)
     page.report(paths, tmp_path / "results" / "report.html", {"examples": 3})
     text = (tmp_path / "results" / "report.html").read_text()
@@ -124,11 +58,11 @@ def test_page_in_a_browser(tmp_path, width):
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stderr[-2000:]
     seen = json.loads(html.unescape(found[1]))
-    assert seen["faults"] == []
+    assert seen["faults"] == [] and "CONSOLE" not in done.stderr, done.stderr[-2000:]
     assert seen["up"] == ["ascending", ["1", "2", ""]]
     assert seen["down"] == ["descending", ["2", "1", ""]]
-    # class, task, and after 1, after 2, lost for two methods, final for joint; then one method only
-    assert seen["columns"] == [9, 5]
+    # class, task, and after 1 to 3, lost for two methods, final for joint; then one method only
+    assert seen["columns"] == [11, 6]
     right, missed, hidden = seen["default"]
     assert right > 0 and hidden == 0
     assert seen["strict"][0] < right and seen["strict"][1] > missed
@@ -142,5 +76,15 @@ def test_page_in_a_browser(tmp_path, width):
     assert seen["maps"][0] == seen["maps"][2] == 1
     assert seen["maps"][1] != seen["maps"][3]
     assert seen["thumb"] == ["true", 1]
+    assert [len(shown) for shown in seen["steps"]] == [1, 1]
+    assert "by task 3" in seen["steps"][0][0] and "by task 2" in seen["steps"][1][0]
+    assert seen["seeds"] == [["0"], ["1"]]
+    told = seen["answers"]
+    assert told["all"] == 6 and told["seed"] == ["0"] and told["other"] == ["1"]
+    assert told["classes"] == ["a"]
+    for count, fits, hidden in told["kinds"].values():
+        assert fits and hidden == (count > 0)
+    assert told["kinds"]["right"][0] > 0
+    assert seen["unnamed"] == [] and seen["order"] == 0 and seen["broken"] == 0
     assert seen["theme"]
     assert seen["wide"] <= 0, "the page scrolls sideways"
