@@ -35,6 +35,7 @@ from clclip.config import (
 from clclip.detection.methods import METHODS as DETECTION
 from clclip.detection.switches import DetectionSwitches
 from clclip.experiments import shipped_names
+from clclip.speed import Speed
 
 PACKAGE = Path(__file__).parent
 SWITCHES: dict[str, type[BaseModel]] = {
@@ -49,6 +50,7 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "The keys of `config/config.yaml`, of a file given by `--configfile`, and of `--config`.",
     ),
     ("report", "`report:`", ReportStyle, "In the file above. A change reruns the report only."),
+    ("speed", "`speed:`", Speed, "In the file above. A change reruns nothing."),
     (
         "experiment",
         "An experiment file",
@@ -151,7 +153,8 @@ def _words(annotation: Any) -> str:
     if annotation is Any:
         return "value"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "keys of its own"
+        anchor = next(name for name, _, model, _ in SECTIONS if model is annotation)
+        return f"[keys of its own](#{anchor})"
     return {str: "text", int: "integer", float: "number", bool: "true, false"}[annotation]
 
 
