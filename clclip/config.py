@@ -276,12 +276,14 @@ class Experiment(Strict):
 class ReportStyle(Strict):
     """How the report looks; a change of it reruns the report only."""
 
-    title: str = Field("clclip", max_length=200, description="title of the page")
+    title: str = Field(
+        "What was learned, what was forgotten", max_length=200, description="title of the page"
+    )
     dpi: int = Field(120, ge=30, le=600, description="resolution of raster figures")
     format: Literal["svg", "png"] = Field(
         "svg", description="format of the figures beside the page"
     )
-    examples: int = Field(4, ge=0, le=50, description="test images shown with their detections")
+    examples: int = Field(8, ge=0, le=50, description="test images shown with their detections")
     palette: str = Field(
         "okabe_ito", max_length=50, description="colours: okabe_ito or a colour map of matplotlib"
     )
