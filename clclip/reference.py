@@ -10,6 +10,7 @@ import argparse
 import ast
 import functools
 import json
+import re
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -155,7 +156,8 @@ def _words(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         anchor = next(name for name, _, model, _ in SECTIONS if model is annotation)
         return f"[keys of its own](#{anchor})"
-    return {str: "text", int: "integer", float: "number", bool: "true, false"}[annotation]
+    plain = {str: "text", int: "integer", float: "number", bool: "true, false"}
+    return plain.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def _default(field: FieldInfo) -> str:
@@ -192,17 +194,21 @@ def _methods() -> Iterator[str]:
 
 def _experiments() -> Iterator[str]:
     """Yield the shipped experiments, those of one stream together."""
+    methods = "|".join(sorted({*DETECTION, *CLASSIFICATION}, key=len, reverse=True))
+    parted = re.compile(rf"(.+?)_((?:{methods})(?:_.+)?)")
     streams: dict[str, list[str]] = {}
-    methods = sorted({*DETECTION, *CLASSIFICATION, "clclip_paper"}, key=len, reverse=True)
     for name in shipped_names():
-        own = next((m for m in methods if name.endswith(f"_{m}")), "")
-        streams.setdefault(name.removesuffix(f"_{own}"), []).append(own)
-    yield "One file each in `config/experiments`, named `STREAM_METHOD`."
+        found = parted.fullmatch(name)
+        stream, method = found.groups() if found else (name, "")
+        streams.setdefault(stream, []).append(method)
+    yield (
+        "One file each in `config/experiments`, named `STREAM_METHOD`, or `STREAM_METHOD_VARIANT`."
+    )
     yield ""
     yield "| stream | methods |"
     yield "| --- | --- |"
-    for stream, found in streams.items():
-        yield f"| `{stream}` | {', '.join(f'`{name}`' for name in found)} |"
+    for stream, own in streams.items():
+        yield f"| `{stream}` | {', '.join(f'`{method}`' for method in own)} |"
 
 
 @functools.cache

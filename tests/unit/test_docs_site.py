@@ -125,6 +125,14 @@ def test_command_reference_has_every_command(built):
     assert set(COMMANDS) <= built["commands.html"].ids
 
 
+def test_reproduce_names_the_towers_that_the_files_ask_for():
+    rows = [line for line in (ROOT / "docs/reproduce.md").read_text().splitlines() if "|" in line]
+    for path in (ROOT / "config/experiments").rglob("*.yaml"):
+        clip = yaml.safe_load(path.read_text()).get("clip", {})
+        if clip.get("tag"):
+            assert any(f"`{clip['model']}`, `{clip['tag']}`" in row for row in rows), path.name
+
+
 def test_versions_are_told_alike():
     """In the package, the citation file and the newest entry of the changelog."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
