@@ -10,6 +10,9 @@ min_version("9.20")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 wildcard_constraints:
     experiment=r"[^/]+",
     seed=r"\d+",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shlex
 import sys
@@ -88,7 +89,38 @@ def _absolute(entry: str, folders: Sequence[Path], there: Callable[[Path], bool]
 
 
 def ending(results: Path) -> str:
-    """Return what a finished run says: the results table and where the report lies."""
+    """Return what a finished run says: the tables, what they say, and what to do next."""
     table, page = results / "table.txt", results / "report.html"
     shown = table.read_text(encoding="utf-8").rstrip() + "\n" if table.is_file() else ""
-    return f"\n{shown}report: {page.resolve()}\n" if page.is_file() else shown
+    if not page.is_file():
+        return shown
+    steps = next_steps(results)
+    lead = "next:\n" if steps else ""
+    return f"\n{shown}\nreport: {page.resolve()}\n{lead}" + "".join(f"  {s}\n" for s in steps)
+
+
+def next_steps(results: Path) -> list[str]:
+    """Return the commands that lead on from a finished run, with its own names in them."""
+    try:
+        with (results / "summary.csv").open(encoding="utf-8", newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["method"] != "joint" and row["A"]]
+        rows.sort(key=lambda row: -float(row["A"]))
+        best = rows[0]
+        like = [row for row in rows if row["dataset"] == best["dataset"]]
+        seed = best["seeds"].split()[0]
+    except (OSError, KeyError, ValueError, IndexError):
+        return []
+    start = "uv run clclip" if "UV" in os.environ else "clclip"
+    place = Path(os.path.relpath(results.resolve(), os.environ.get("PWD") or None))
+    place = results.resolve() if ".." in place.parts else place
+    use = "detect" if best["kind"] == "detection" else "classify"
+    out = "--out boxes" if use == "detect" else "--out classes.json"
+    run = shlex.quote(str(place / best["experiment"] / f"seed{seed}"))
+    steps = {f"{start} {use} --run {run} IMAGE... {out}": "try it on your images"}
+    if like[1:]:
+        ours = [shlex.quote(str(place / row["experiment"])) for row in like[:2]]
+        steps = {f"{start} compare {' '.join(ours)}": "is the difference real?"} | steps
+    if all(len(row["seeds"].split()) == 1 for row in rows):
+        steps["the same command with --config seeds=0,1,2"] = "the spread over seeds"
+    wide = max(map(len, steps))
+    return [f"{step:<{wide}}  # {why}" for step, why in steps.items()]

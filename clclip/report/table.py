@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from clclip.evaluation.continual import deviation, mean
 from clclip.report.collect import Experiment, Setting, kept, retention
 
 PARTS = ("P", "C", "A")
+TEXT_WIDTH = 96
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def number(value: float | None, std: float | None = None, sign: bool = False) ->
 
 
 def text_table(settings: Sequence[Setting]) -> str:
-    """Return the table of all settings as plain text, aligned for a terminal."""
+    """Return the tables of all settings and what they say, as plain text for a terminal."""
     blocks = []
     for setting in settings:
         lines = rows(setting)
@@ -112,7 +114,8 @@ def text_table(settings: Sequence[Setting]) -> str:
         rule = "─" * max(map(len, table))
         metric = setting.first.get("metric") or "score"
         title = f"{setting.title}: {metric} in percent after the last task"
-        blocks.append("\n".join([title, rule, table[0], rule, *table[1:], rule]))
+        said = textwrap.wrap(headline(setting), TEXT_WIDTH)
+        blocks.append("\n".join([title, rule, table[0], rule, *table[1:], rule, *said]))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -135,4 +135,30 @@ def test_ending_shows_what_is_there(tmp_path):
     assert host.ending(tmp_path) == ""
     (tmp_path / "table.txt").write_text("table\n")
     (tmp_path / "report.html").write_text("x")
-    assert host.ending(tmp_path) == f"\ntable\nreport: {tmp_path / 'report.html'}\n"
+    assert host.ending(tmp_path) == f"\ntable\n\nreport: {tmp_path / 'report.html'}\n"
+
+
+def test_ending_says_what_to_do_next(tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "report.html").write_text("x")
+    head = "experiment,kind,method,dataset,seeds,A\n"
+    rows = "ours,detection,clclip,zoo,3,80\nold,detection,fvit,zoo,3,50\n"
+    rows += "up,detection,joint,zoo,3,90\n"
+    (results / "summary.csv").write_text(head + rows + "cil,classification,seca,birds,3,60\n")
+    monkeypatch.setenv("PWD", str(tmp_path))
+    monkeypatch.delenv("UV", raising=False)
+    lines = host.ending(results).splitlines()
+    assert lines[-4] == "next:" and len({line.index("#") for line in lines[-3:]}) == 1
+    commands = [line.split("#")[0].strip() for line in lines[-3:]]
+    assert commands[0] == "clclip compare results/ours results/old"
+    assert commands[1] == "clclip detect --run results/ours/seed3 IMAGE... --out boxes"
+    assert "seeds=0,1,2" in commands[2]
+    monkeypatch.setenv("UV", "/bin/uv")
+    monkeypatch.setenv("PWD", "/elsewhere")
+    (results / "summary.csv").write_text(head + "cil,classification,seca,birds,3 4,60\n")
+    (step,) = host.next_steps(results)
+    assert step.startswith(f"uv run clclip classify --run {results}/cil/seed3 IMAGE... --out")
+    for broken in ("", "experiment\nx\n", head):
+        (results / "summary.csv").write_text(broken)
+        assert host.next_steps(results) == []

@@ -173,6 +173,8 @@ def test_text_table(made):
     first = next(line for line in lines if line.startswith("1"))
     assert "CL-CLIP" in first and "±" in first
     assert any("Joint training (upper bound)" in line for line in lines)
+    said = table.headline(load(made["paths"])[0])
+    assert said in " ".join(made["text"].split()), "what the numbers say stands below them"
     assert "mAP@P" in made["text"] and "Accuracy A" in made["text"]
 
 
