@@ -170,6 +170,52 @@ def test_statement_of_the_scoring_module(project, restored):
     assert project.planned(MINE) == stages(1, 2, 3, first="score") | SUMMARIES
 
 
+def test_statement_of_the_report(project, restored):
+    restored("clclip/report/table.py", "\nfrom clclip", "\nANOTHER = 1\nfrom clclip")
+    assert project.planned(MINE) == {"report"}
+
+
+def test_statement_of_the_aggregation(project, restored):
+    restored("clclip/evaluation/continual.py", "\ndef ", "\nANOTHER = 1\n\n\ndef ")
+    restored("clclip/report/page.py", '"""', '"""Another text. ')
+    assert project.planned(MINE) >= SUMMARIES
+    assert not {job for job in project.planned(MINE) if "train" in job or "predict" in job}
+
+
+def test_what_decides_no_result_changes_nothing(project, restored):
+    """A comment, another line end, a base, code's layout, a logger, resources: all at once."""
+    project.write("common.yaml", {k: v for k, v in EXPERIMENT.items() if k != "tasks"})
+    text = yaml.safe_dump({"base": "common.yaml", "tasks": EXPERIMENT["tasks"]})
+    project.write("cards_3.yaml", ("# a comment\n" + text).replace("\n", "\r\n"))
+    restored("clclip/evaluation/ap.py", "\nMETRIC_NAMES", "\n# a comment\n\n\nMETRIC_NAMES")
+    options = ["--default-resources", "mem_mb=5", "slurm_account=x", "--resources", "gpu=4"]
+    try:
+        assert project.planned(MINE, "wandb=offline", options=options) == set()
+    finally:
+        project.write("cards_3.yaml", EXPERIMENT)
+
+
+def test_removed_last_task_runs_summaries_only(project, edited):
+    edited(tasks=EXPERIMENT["tasks"][:2])
+    assert project.planned(MINE) == SUMMARIES
+
+
+def test_class_moved_to_the_next_task(project, edited):
+    edited(tasks=[["ace"], ["jack", "king"], ["nine"]])
+    assert project.planned(MINE) == stages(1, 2, 3) | SUMMARIES | {"embed_text"}
+
+
+def test_text_of_a_class_of_the_last_task(project, edited):
+    edited(text={"nine": "a nine"})
+    assert project.planned(MINE) == stages(3) | SUMMARIES | {"embed_text"}
+
+
+def test_image_rule_and_dense_mode(project, edited):
+    edited(data={**EXPERIMENT["data"], "image_rule": "disjoint"}, switches={"dense": "maskclip"})
+    stores = {"extract_features train", "extract_features test"}
+    assert project.planned(MINE) == stages(1, 2, 3) | SUMMARIES | stores
+
+
 def test_space_in_a_shell_line_changes_nothing(project, restored):
     restored("workflow/rules/tasks.smk", '"clclip train ', '"clclip  train ')
     assert project.planned(MINE) == set()

@@ -22,6 +22,7 @@ rule aggregate_seed:
         protocol=lambda wildcards: PLAN.experiments[
             wildcards.experiment
         ].protocol_option,
+        code=lambda wildcards: fingerprint("clclip.evaluation.aggregate"),
     shell:
         "clclip aggregate --tasks {params.folders:q} --experiment {wildcards.experiment:q}"
         " --dataset {params.dataset:q} {params.protocol} --out {output:q} --log {log:q}"
@@ -39,6 +40,8 @@ rule aggregate:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=lambda wildcards: fingerprint("clclip.evaluation.aggregate"),
     shell:
         "clclip aggregate --summaries {input:q} --out {output:q} --log {log:q}"
 
@@ -66,6 +69,7 @@ rule report:
         runtime=30,
     params:
         style=canonical(PLAN.report),
+        code=lambda wildcards: fingerprint("clclip.report.page"),
     shell:
         "clclip report --summaries {input:q} --style {params.style:q} --out {output.page:q}"
         " --log {log:q}"
