@@ -41,11 +41,16 @@ def claim_folder(work: Path, reading: bool = False) -> None:
         reading: this process runs nothing in it, so it neither claims it nor is refused.
 
     Raises:
-        InputError: if another snakemake works in the folder.
+        InputError: if another snakemake works in the folder, or nothing can be written there.
     """
     path = work / RECORD
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = path.open("a+", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        if reading:
+            return
+        raise _unwritable(error, path) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,7 +71,11 @@ def claim_folder(work: Path, reading: bool = False) -> None:
         handle.close()
         return
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-    _write(handle, mine)
+    try:
+        _write(handle, mine)
+    except OSError as error:
+        handle.close()
+        raise _unwritable(error, path) from None
     # the open handle is the claim: it lives in this closure, and in no child process
     atexit.register(_end, handle, mine)
 
@@ -99,6 +108,12 @@ def _remove_locks(work: Path, last: dict[str, Any]) -> None:
     print(f"The last run here ({who}) was killed: its lock is removed.", file=sys.stderr)
 
 
+def _unwritable(error: OSError, path: Path) -> InputError:
+    """Return what to say of a working directory that cannot be written."""
+    what = f"cannot be written ({error.strerror or error})"
+    return InputError(what, path, "a working directory to write in, with space (--directory DIR)")
+
+
 class _Known(dict[str, Any]):
     """What is known of a process, "unknown" for the rest."""
 
@@ -124,5 +139,6 @@ def _write(handle: Any, value: dict[str, Any]) -> None:
 
 def _end(handle: Any, mine: dict[str, Any]) -> None:
     if os.getpid() == mine["pid"]:  # not in a forked child
-        _write(handle, mine | {"ended": True})
-        handle.close()
+        with contextlib.suppress(OSError):  # a full disk: the next run finds this process gone
+            _write(handle, mine | {"ended": True})
+            handle.close()

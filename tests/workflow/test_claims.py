@@ -1,11 +1,13 @@
 """One snakemake in a folder; a killed one leaves no lock that must be removed by hand."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from workflow_project import EXPERIMENT, copy_project, make_cards
@@ -112,6 +114,24 @@ def test_a_claim_ends_with_its_process_and_a_reader_is_let_in(tmp_path):
         holder.kill()
         holder.wait()
     claim_folder(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    claim_folder(tmp_path, reading=True)  # looking only is let be
+    with pytest.raises(InputError, match=f"{os.strerror(number)}.*clclip.json.*--directory"):
+        claim_folder(tmp_path)
+
+
+def test_a_full_disk_is_bad_input(tmp_path, monkeypatch):
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / RECORD).symlink_to("/dev/full")
+    with pytest.raises(InputError, match="No space left on device"):
+        claim_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
