@@ -1,0 +1,187 @@
+"""Inference of F-ViT and CL-CLIP, routed and exact: python benchmarks/inference.py [--quick].
+
+Untrained detectors on cached features of 16 scenes: time and memory at K = 20, 80, 200 classes in
+T = 2 tasks, and with T = 2, 5, 11 tasks (a path each). Classes beyond the world's are copies of
+its own, so every object is near several. Pair recall: the share of labelled boxes whose own class
+is routed to them. ``--runs`` adds trained runs: seconds per image and AP50 of both routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measure
+import torch
+import worlds
+from torch import nn
+
+from clclip.clip.cost_volume import cost_volume
+from clclip.detection.batch import Batch
+from clclip.detection.candidates import route
+from clclip.detection.clclip import ClClip
+from clclip.detection.dataset import FeatureBatches, read_labels
+from clclip.detection.gate import RegionMaps
+from clclip.detection.online import open_features
+from clclip.detection.stages import PREDICT_BATCH, coco_results, load_detector
+from clclip.detection.switches import DetectionSwitches
+from clclip.evaluation.ap import average_precision
+from clclip.evaluation.matching import match
+from clclip.files import read_json
+from clclip.task_file import find_task, read_task, seen_classes
+
+ROUTES = ("prior", "all")
+
+
+def routed(model: ClClip, how: str) -> ClClip:
+    """Let a model route as told, and return it."""
+    given = model.switches.model_dump() | {"route": how}
+    model.switches = DetectionSwitches(**given)
+    return model
+
+
+def pair_share(model: ClClip, batch: Batch) -> float:
+    """Return the share of all (proposal, class) pairs that is scored."""
+    scored, all_pairs, base = 0, 0, None
+    with torch.no_grad():
+        for index, path in enumerate(model.paths):
+            levels = path.levels(batch.taps, base)
+            base = base or levels
+            proposals, _ = path.propose(levels, batch.canvas)
+            for task in range(len(model.groups)) if len(model.paths) == 1 else [index]:
+                scored += len(route(model, batch, task, proposals).region)
+                all_pairs += sum(map(len, proposals)) * len(model.groups[task])
+    return scored / all_pairs
+
+
+def pair_recall(model: ClClip, batch: Batch, classes: int) -> float:
+    """Return the share of labelled boxes of the first classes whose own class passes its gate."""
+    boxes = [target["boxes"] for target in batch.targets]
+    labels = torch.cat([target["labels"] for target in batch.targets])
+    cost = cost_volume(batch.dense, model.text)
+    prior = RegionMaps(cost, boxes, model.stride).means()
+    threshold = torch.cat([bank.threshold for bank in model.banks])
+    own = prior[torch.arange(len(labels)), labels] > threshold[labels]
+    return float(own[labels < classes].float().mean())
+
+
+def untrained(scenes: worlds.Scenes, counts: list[int], tasks: list[int]) -> dict[str, nn.Module]:
+    """Return the detectors by name."""
+    first = counts[0]
+    found: dict[str, nn.Module] = {f"fvit K={first}": scenes.fvit(first, 2)}
+    for count in counts:
+        for how in ROUTES:
+            found[f"clclip {how} K={count}"] = scenes.clclip(count, 2, route=how)
+    for number in tasks:
+        found[f"clclip prior K={first} T={number}"] = scenes.clclip(first, number)
+    found[f"clclip residual K={first}"] = scenes.clclip(first, 2, adapter="residual")
+    found[f"clclip drift K={first}"] = scenes.clclip(first, 2, shared="drift")
+    return found
+
+
+def synthetic_rows(chosen: Any, counts: list[int], tasks: list[int], images: int) -> list[dict]:
+    """Measure untrained detectors."""
+    world = "shapes20_tiny" if chosen.quick else "shapes80"
+    scenes = worlds.Scenes(world, 16 if chosen.quick else 128, images)
+    batch = scenes.batch("test", range(images))
+    models = untrained(scenes, counts, tasks)
+    runs: dict[str, Callable] = {
+        name: lambda model=model: model.detect(batch) for name, model in models.items()
+    }
+    pixels = scenes.batches["test"].source.pixels(list(scenes.batches["test"].source.rows))
+    runs["tower"] = lambda: scenes.tower(pixels)
+    seconds = measure.timed(runs, chosen.rounds)
+    rate, rows = measure.gflops_of_machine(), []
+    fvit, base = seconds[f"fvit K={counts[0]}"], seconds[f"clclip prior K={counts[0]}"]
+    both = [a + b for a, b in zip(fvit, seconds["tower"], strict=True)]
+    for name, run in runs.items():
+        model, own = models.get(name), seconds[name]
+        ours = isinstance(model, ClClip)
+        work = measure.gflop(run)
+        rows.append(
+            {
+                "run": name,
+                "ms per image": 1e3 * measure.median(own) / images,
+                "x F-ViT": measure.ratio(own, fvit),
+                "x F-ViT, with tower": measure.ratio(
+                    [a + b for a, b in zip(own, seconds["tower"], strict=True)], both
+                )
+                if model is not None
+                else None,
+                f"x K={counts[0]}": measure.ratio(own, base),
+                "peak MiB": measure.peak_mib(run),
+                "pairs": pair_share(model, batch) if ours else None,
+                "pair recall": pair_recall(model, batch, counts[0]) if ours else None,
+                "floor ms per image": 1e3 * work / rate / images,
+            }
+        )
+    return rows
+
+
+def trained_rows(run: Path, resources: Path, rounds: int) -> list[dict[str, Any]]:
+    """Measure a trained run: seconds per image and AP50 (area) of both routes."""
+    file = find_task(run, None)
+    task, folder = read_task(file), file.parent
+    source = open_features(task, "test", resources, folder / "test.json")
+    model = load_detector(file, resources, source.width, source.stride)
+    names, truth = seen_classes(task), read_json(folder / "test.json")
+    ids = {c["name"]: c["id"] for c in truth["categories"]}
+    ids = {name: ids[name] for name in names}
+    batches = FeatureBatches(read_labels(folder / "test.json", names), source)
+    rows = []
+    first = batches.plain(range(min(PREDICT_BATCH, len(batches.images))))
+    for how in ROUTES if isinstance(model, ClClip) else ("",):
+        if how:
+            routed(model, how)
+        found = _detections(model, batches, list(ids.values()))
+        values = [
+            average_precision(m.true_positive, m.object_images.size, "voc_area")
+            for m in match(truth, found, ids).values()
+        ]
+        seconds = measure.timed({how: lambda: model.detect(first)}, rounds)[how]
+        values = [value for value in values if value is not None]
+        rows.append(
+            {
+                "trained run": f"{task['method']} {how}".strip(),
+                "classes": len(names),
+                "tasks": len(task["groups"]),
+                "ms per image": 1e3 * measure.median(seconds) / len(first.targets),
+                "mAP@A": 100 * sum(values) / len(values),
+                "pairs": pair_share(model, first) if how else None,
+                "peak MiB": measure.peak_mib(lambda: model.detect(first)),
+            }
+        )
+    return rows
+
+
+def _detections(model: nn.Module, batches: FeatureBatches, ids: list[int]) -> list[dict]:
+    """Return COCO results on all test images."""
+    found: list[dict] = []
+    for start in range(0, len(batches.images), PREDICT_BATCH):
+        members = list(range(start, min(start + PREDICT_BATCH, len(batches.images))))
+        for i, own in zip(members, model.detect(batches.plain(members)), strict=True):
+            scale = batches.letterboxed(batches.images[i]).scale
+            found += coco_results(batches.images[i].image_id, own, ids, scale)
+    return found
+
+
+def main() -> None:
+    """Measure and write inference.json."""
+    chosen = measure.options(
+        __doc__,
+        runs={"type": Path, "nargs": "*", "default": [], "metavar": "DIR"},
+        resources={"type": Path, "default": Path("resources"), "metavar": "DIR"},
+    )
+    if chosen.quick:
+        rows = synthetic_rows(chosen, [6, 10], [3], 2)
+    else:
+        rows = synthetic_rows(chosen, [20, 80, 200], [5, 11], 16)
+    trained = [r for run in chosen.runs for r in trained_rows(run, chosen.resources, chosen.rounds)]
+    if trained:
+        print(measure.table(trained))
+    measure.write("inference", chosen, rows, trained=trained)
+
+
+if __name__ == "__main__":
+    main()
