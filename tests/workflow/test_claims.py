@@ -128,8 +128,10 @@ def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path, monkeypatch, num
 
 
 def test_a_full_disk_is_bad_input(tmp_path, monkeypatch):
-    (tmp_path / ".snakemake").mkdir()
-    (tmp_path / RECORD).symlink_to("/dev/full")
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("clclip.claim._write", refuse)
     with pytest.raises(InputError, match="No space left on device"):
         claim_folder(tmp_path)
 
