@@ -27,8 +27,9 @@ STAGES = {
 # What these decide reaches a stage through task.json alone, or is bookkeeping.
 IGNORED = frozenset(
     f"clclip.{name}"
-    for name in "cli commands config describe errors experiments files fingerprint plan protocols "
-    "host retry settings speed stage_files store training.tracking validation detection.methods".split()
+    for name in "cli commands config describe detection.methods errors experiments files "
+    "fingerprint host plan protocols retry settings speed stage_files store training.tracking "
+    "validation".split()
 )
 
 
