@@ -104,3 +104,14 @@ def test_slurm_profile_plans_the_same_jobs(fresh):
     default = fresh.planned("experiments=four.yaml")
     slurm = fresh.planned("experiments=four.yaml", options=["--workflow-profile", profile])
     assert slurm == default and "train_task 0/2" in default
+
+
+def test_snakemake_makes_its_own_report(fresh):
+    fresh.write("plain.yaml", {**EXPERIMENT, "tasks": [["ace"], ["jack"]]})
+    fresh.run("experiments=plain.yaml")
+    done = fresh.snakemake("--report", "page.html", "--config", "experiments=plain.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (fresh.work / "page.html").read_text(encoding="utf-8")
+    for caption in ("A stream of tasks", "The page to read first", "One row per experiment"):
+        assert caption in page
+    assert "results/report.html" in page and "results/summary.csv" in page
