@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from clclip import options as known
 from clclip.cache import add_cache
 from clclip.errors import InputError
 from clclip.retry import BAD_INPUT, refuse_known_bad_input
-
-from clclip import options as known
 
 logger = logging.getLogger("clclip")
 
@@ -110,6 +109,11 @@ COMMANDS: dict[str, Command] = {
         "measure the dense modes of a CLIP on labelled images and recommend one",
         known.add_probe,
         "--data resources/data/ID --clip resources/clip/ID",
+    ),
+    "open-vocabulary": (
+        "AP of the classes of later tasks by the cost volume alone, after each task",
+        known.add_open_vocabulary,
+        RUN,
     ),
     "zero-shot": (
         "zero-shot class of the ground-truth boxes by dense tokens",

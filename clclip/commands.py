@@ -253,6 +253,13 @@ def export(options: argparse.Namespace) -> None:
     run(options.run, options.out, options.task)
 
 
+def open_vocabulary(options: argparse.Namespace) -> None:
+    """Measure what is left of the open vocabulary after each task of a run."""
+    from clclip.detection.openvocab import measure
+
+    print(measure(options.run, options.resources, options.out))
+
+
 def describe(options: argparse.Namespace) -> None:
     """Tell what an experiment would run and need."""
     from clclip.describe import describe as run
@@ -266,17 +273,15 @@ def schema(options: argparse.Namespace) -> None:
     """Print or write the JSON schema of the config files."""
     from clclip.schema import schema_text
 
-    if options.out is None:
-        print(schema_text(), end="")
-    else:
-        write_text(options.out, schema_text())
+    if options.out is not None:
+        return write_text(options.out, schema_text())
+    print(schema_text(), end="")
 
 
 def completion(options: argparse.Namespace) -> None:
     """Print a shell's completion script."""
-    from clclip.completion import script
-
     from clclip.cli import build_parser
+    from clclip.completion import script
 
     print(script(options.shell, build_parser()), end="")
 
@@ -339,5 +344,6 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "schema": schema,
     "probe-dense": probe_dense,
     "zero-shot": zero_shot,
+    "open-vocabulary": open_vocabulary,
     "completion": completion,
 }

@@ -133,6 +133,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True)
 
 
+def add_open_vocabulary(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``open-vocabulary``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="results/NAME/seed0, all tasks done")
+    parser.add_argument("--out", type=Path, default=None, help="write the rows there as JSON too")
+    parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
+
+
 def add_detect(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``detect``."""
     add_run(parser)

@@ -33,7 +33,7 @@ from clclip.errors import InputError
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
 from clclip.evaluation.predictions import class_ids
-from clclip.files import read_json
+from clclip.files import read_json, write_json
 from clclip.task_file import read_task, seen_classes, text_file
 from clclip.training.device import precision, training_device
 
@@ -80,6 +80,19 @@ def detect_by_text(
             )
         )
     return results
+
+
+def measure(run: Path, resources: Path, out: Path | None = None) -> str:
+    """Return a table of ``future_average_precision`` for people, and write its rows as JSON."""
+    rows = future_average_precision(run, resources)
+    if out is not None:
+        write_json(out, rows, indent=1)
+    title = f"{run}: AP50 (area) in percent of classes not yet taught, by the cost volume alone"
+    told = [title, f"{'after task':>10}  {'classes':>7}  {'AP':>5}"]
+    for row in rows:
+        value = "-" if row["AP"] is None else f"{row['AP']:.1f}"
+        told.append(f"{row['task']:>10}  {len(row['per_class']):>7}  {value:>5}")
+    return "\n".join(told)
 
 
 def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]:

@@ -69,6 +69,23 @@ def test_run_ends_with_the_table_and_the_report(smoke):
     assert [row["experiment"] for row in rows] == ["smoke_fvit", "smoke_clclip"]
 
 
+def test_what_is_left_of_the_open_vocabulary_is_told_of_a_finished_run(smoke):
+    work, _ = smoke
+    run = work / "results" / "smoke_clclip" / "seed0"
+    done = subprocess.run(
+        [sys.executable, "-m", "clclip.cli", "open-vocabulary", run, "--out", work / "rows.json"],
+        cwd=work,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((work / "rows.json").read_text())
+    later = json.loads((run / "task2" / "task.json").read_text())["groups"][1]
+    assert row["task"] == 1 and sorted(row["per_class"]) == sorted(later)
+    assert 0 < row["AP"] <= 100 and f"{row['AP']:.1f}" in done.stdout
+    (work / "rows.json").unlink()
+
+
 def test_second_run_has_nothing_to_do(root, smoke):
     done = snakemake(root, smoke[0])
     assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
