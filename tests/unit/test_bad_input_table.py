@@ -179,6 +179,13 @@ def test_exif_rotation_follows_the_recorded_size(work):
 ODD = ["a 'b' \"c\".png", "é 日本.png", "line\nbreak.png", "$(touch pwned).png", "; rm -rf x.png"]
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_thin_images_are_looked_at(work, size):
+    picture(work / "photo.png", size)
+    assert main(["detect", "--run", SEED, "photo.png", "--out", "found"]) == 0
+    assert main(["classify", "--run", BIRDS, "photo.png", "--out", "found/birds.json"]) == 0
+
+
 def test_odd_file_names_are_read(work):
     def rename(data):
         for image, name in zip(data["images"], ODD[:3], strict=True):
