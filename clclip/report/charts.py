@@ -43,6 +43,7 @@ def curves(setting: Setting, part: str) -> Markup:
     """
     series = {id(e): curve(setting, e, part) for e in setting.experiments}
     ends = [t[p] for e in setting.experiments for t in e.summary["tasks"] for p in "PCA"]
+    ends += [v for e in setting.contestants for row in _spread(e) for v in row[1:]]
     # One scale for P, C and A: they are read against each other.
     low, high, step = nice_bounds([value for value in ends if value is not None])
     last = max(len(setting.groups), 1)
@@ -117,19 +118,28 @@ def _axes(part, setting, levels, tasks, x, y) -> Markup:
     return tag("g", *marks, aria_hidden="true")
 
 
+def _spread(experiment: Experiment) -> list[tuple[int, float, float]]:
+    """Return (task, A - s, A + s) with the deviation s over seeds; empty for one seed."""
+    curves_of = [row["curve"] for row in experiment.summary.get("per_seed", [])]
+    tasks = experiment.summary["tasks"]
+    if len(tasks) < 2 or any(len(curve) != len(tasks) for curve in curves_of):
+        return []
+    found = []
+    for task, values in zip(tasks, zip(*curves_of, strict=True), strict=False):
+        wide = deviation(values)
+        if wide is None or task["A"] is None:
+            return []
+        found.append((task["task"], max(0.0, task["A"] - wide), min(100.0, task["A"] + wide)))
+    return found
+
+
 def _band(experiment: Experiment, x, y) -> Markup:
     """Return the area of mean ± one standard deviation over seeds, empty for one seed."""
-    curves_of = [row["curve"] for row in experiment.summary.get("per_seed", [])]
-    spread = (
-        [deviation([curve[i] for curve in curves_of]) for i in range(len(curves_of[0]))]
-        if curves_of
-        else []
-    )
-    tasks = experiment.summary["tasks"]
-    if len(tasks) < 2 or None in spread or not spread or any(t["A"] is None for t in tasks):
+    spread = _spread(experiment)
+    if not spread:
         return Markup("")
-    upper = [(x(t["task"]), y(min(100.0, t["A"] + s))) for t, s in zip(tasks, spread, strict=True)]
-    lower = [(x(t["task"]), y(max(0.0, t["A"] - s))) for t, s in zip(tasks, spread, strict=True)]
+    upper = [(x(task), y(high)) for task, _, high in spread]
+    lower = [(x(task), y(low)) for task, low, _ in spread]
     return tag("path", d=path([*upper, *lower[::-1]]) + "Z", fill=experiment.css, opacity=0.14)
 
 

@@ -470,6 +470,21 @@ def test_curves_of_two_tasks_start_where_classes_were_learned(made):
     ElementTree.fromstring(charts.curves(setting, "P"))
 
 
+def test_the_band_over_seeds_stays_inside_the_chart(made):
+    setting = load(made["paths"])[0]
+    best = setting.experiments[0]
+    best.summary["per_seed"] = [{"seed": s, "curve": [v, v]} for s, v in ((0, 20.0), (1, 90.0))]
+    best.summary["tasks"] = [task | {"A": 55.0} for task in best.summary["tasks"]]
+    drawn = ElementTree.fromstring(charts.curves(setting, "A"))
+    (band,) = (
+        node.get("d") for node in drawn if node.get("opacity") and node.get("fill") == best.css
+    )
+    heights = [float(point.split()[1]) for point in band.strip("MZ").split("L")]
+    wide = np.std([20, 90], ddof=1)
+    assert len(set(heights)) == 2 and wide > 45, "55 ± 49.5"
+    assert charts.TOP <= min(heights) and max(heights) <= charts.HEIGHT - charts.BOTTOM
+
+
 def test_png_figures(made, tmp_path):
     from clclip.report.figures import write_figures
 
