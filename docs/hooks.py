@@ -57,7 +57,8 @@ def on_page_content(text, page, config, files):
         if target is None:
             return found.group(0)
         place = re.fullmatch(r"clclip/.*?([\w.]+:\d+)", text)  # a line: the folder is in the link
-        return f'<a href="{target}"><code>{place.group(1) if place else text}</code></a>'
+        shown = (place.group(1) if place else text).replace("/", "/<wbr>")
+        return f'<a href="{target}"><code>{shown}</code></a>'
 
     return CODE.sub(linked, text)
 
