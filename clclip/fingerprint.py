@@ -111,8 +111,12 @@ def _imports(path: Path, name: str, root: str) -> list[str]:
 
 def _source_digest(path: Path | None) -> str:
     """Return the digest of a file's syntax tree without docstrings; comments are never in it."""
-    if path is None:
-        return ""
+    return "" if path is None else _tree_digest(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _tree_digest(path: Path, mtime: int) -> str:
+    """Return the digest of a file once per version of it: most modules serve several stages."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

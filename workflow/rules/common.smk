@@ -62,12 +62,9 @@ def task_json(wildcards):
 
 def previous_weights(wildcards):
     """Return the weights of all tasks before this one."""
-    return expand(
-        "results/{experiment}/seed{seed}/task{task}/weights.safetensors",
-        experiment=wildcards.experiment,
-        seed=wildcards.seed,
-        task=range(1, int(wildcards.task)),
-    )
+    seed = f"results/{wildcards.experiment}/seed{wildcards.seed}"
+    tasks = range(1, int(wildcards.task))
+    return [f"{seed}/task{task}/weights.safetensors" for task in tasks]
 
 
 def seen_weights(wildcards):
