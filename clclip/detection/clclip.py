@@ -190,7 +190,7 @@ class ClClip(nn.Module):
             value = expert_box_loss(deltas, sampled, region, target)
             losses.add("expert_box", value, len(regions))
         if s.orthogonality == "regions" and s.orthogonality_weight:
-            own, other = region_response_pairs(activations.mean(1), region, target)
+            own, other = region_response_pairs(activations.mean(1), region, target, len(regions))
             before = self._previous_responses(batch, regions, sampled)
             value, count = self._region_orthogonality(
                 activations, region, target, own, other, before

@@ -33,7 +33,7 @@ def orthogonality_loss(own: Tensor, other: Tensor) -> Tensor:
 
 
 def region_response_pairs(
-    response: Tensor, region: Tensor, target: Tensor
+    response: Tensor, region: Tensor, target: Tensor, regions: int
 ) -> tuple[Tensor, Tensor]:
     """Pair the response of each positive pair with those of the other classes in the same region.
 
@@ -41,12 +41,13 @@ def region_response_pairs(
         response: (N, 7, 7) responses of the pairs.
         region: (N,) region of each pair.
         target: (N,) 1 where the pair's class is the region's label.
+        regions: number of regions; asking the pairs for it would wait for the device.
 
     Returns:
         own (M, 7, 7) and other (M, 7, 7).
     """
     positive = torch.where(target > 0)[0]
-    owner = torch.full((int(region.max()) + 1 if len(region) else 0,), -1, device=region.device)
+    owner = torch.full((regions,), -1, device=region.device)
     owner[region[positive]] = positive
     other = torch.where((target == 0) & (owner[region] >= 0))[0]
     return response[owner[region[other]]], response[other]

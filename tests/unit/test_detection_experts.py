@@ -227,7 +227,7 @@ def test_response_pairs_join_a_labelled_class_with_the_others_of_its_region():
     response = torch.arange(5.0)[:, None, None].expand(5, 7, 7)
     region = torch.tensor([0, 0, 1, 1, 2])
     target = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
-    own, other = region_response_pairs(response, region, target)
+    own, other = region_response_pairs(response, region, target, 3)
     pairs = set(zip(own[:, 0, 0].tolist(), other[:, 0, 0].tolist(), strict=True))
     assert pairs == {(0.0, 1.0), (3.0, 2.0)}  # region 2 is background: no pair
 
