@@ -52,6 +52,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         "tasks": _tasks(planned, data, path),
         "data": _data(data, counts),
         "clip": _clip(clip),
+        "features": _features(planned),
         "estimate": _estimate(plan, planned, counts),
     }
 
@@ -156,6 +157,18 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
     return found | {"there": there, "where": where}
 
 
+def _features(planned: ExperimentPlan) -> dict[str, Any] | None:
+    """Tell whether the frozen features of the first task are kept, and if not why."""
+    task = planned.tasks[planned.seeds[0], 1].payload
+    if "features" not in task:
+        return None
+    why = None
+    if not task["features"]["cache"]:
+        jitter = task["training"]["augment"] == "lsj"
+        why = "training.augment: lsj moves them" if jitter else "training.cache_features: false"
+    return {"cached": why is None, "why_not": why, "size": task["features"]["size"]}
+
+
 def _estimate(
     plan: RunPlan, planned: ExperimentPlan, counts: dict[str, int] | None
 ) -> dict[str, float] | None:
@@ -196,6 +209,11 @@ def text(described: dict[str, Any]) -> str:
     lines.append(f"  data {data['id']} ({data['format']}): {state}, {data['where']}; {count}")
     state = "there" if clip["there"] else "to be fetched"
     lines.append(f"  CLIP {clip['id']}: {state}, {clip['where']}")
+    if features := d["features"]:
+        where = "kept in resources/features, see `clclip cache`"
+        if features["why_not"]:
+            where = f"not kept but computed in every pass ({features['why_not']})"
+        lines.append(f"  frozen features at {features['size']} px: {where}")
     if d["estimate"]:
         lines.append(
             f"  estimate: {d['estimate']['minutes']} minutes on 2 CPU cores or one GPU, "

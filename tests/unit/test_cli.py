@@ -168,3 +168,17 @@ def test_describe_counts_the_images_of_a_users_data(capsys, tmp_path):
 def test_schema_is_printed(capsys):
     assert main(["schema"]) == 0
     assert "Experiment" in json.loads(capsys.readouterr().out)["$defs"]
+
+
+def test_describe_says_whether_features_are_kept(capsys):
+    for name, cached, why in (
+        ("shapes_10_10_clclip", True, None),
+        ("voc_10_10_clclip", False, "lsj"),
+        ("shapes_cil_hpeft", None, None),
+    ):
+        assert main(["describe", name, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["features"]
+        assert found is None if cached is None else found["cached"] is cached
+        assert why is None or why in found["why_not"]
+    assert main(["describe", "voc_10_10_clclip"]) == 0
+    assert "not kept but computed in every pass" in capsys.readouterr().out
