@@ -82,7 +82,7 @@ class DetectionSwitches(Strict):
     negatives: int = Field(
         2, ge=1, description="Classes per region taught as negatives: those of the highest prior."
     )
-    score_loss: Literal["bce", "focal"] = Field("bce", description="Loss of the expert scores.")
+    score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
     route: Literal["prior", "all"] = Field(
         "prior", description="Score a pair only above its class's own threshold, or every pair."
     )
