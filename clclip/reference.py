@@ -109,7 +109,7 @@ def config_page() -> str:
 def _table(anchor: str, model: type[BaseModel]) -> list[str]:
     """Return the table of a model's keys; those of switches name the code that reads them."""
     readers = switch_readers(anchor) if anchor in SWITCHES else {}
-    head = "| key | type | default | |"
+    head = "| key | type | default | meaning |"
     rows = [head, "| --- | --- | --- | --- |"]
     for key, field in model.model_fields.items():
         text = (field.description or "").replace("|", "\\|")
@@ -255,7 +255,7 @@ def commands_page() -> str:
         "0 on success, 2 with one line `error: ...` on bad input, 1 on a fault of the program. The "
         "workflow calls the same commands, one per stage.",
         "",
-        "| command | |",
+        "| command | what it does |",
         "| --- | --- |",
     ]
     lines += [f"| [`clclip {name}`](#{name}) | {COMMANDS[name][0]} |" for name in COMMANDS]
