@@ -163,9 +163,6 @@ def read_stage_file(path: Path, what: str, keys: tuple[str, ...] = ()) -> dict[s
     expected = f"a file made by `clclip {SHAPES[what][1]}`"
     if not isinstance(value, dict):
         raise InputError(f"a {type(value).__name__}", path, expected)
-    for key in keys:
-        if key not in value:
-            raise InputError(f"no key {key!r}", path, expected)
     try:
         _adapter(what).validate_python(value)
     except ValidationError as error:
@@ -179,4 +176,7 @@ def read_stage_file(path: Path, what: str, keys: tuple[str, ...] = ()) -> dict[s
         raise InputError(
             found, f"{path}: {'.'.join(parts)}", f"{wanted}, as in {expected}"
         ) from None
+    for key in keys:
+        if key not in value:
+            raise InputError(f"no key {key!r}", path, expected)
     return value
