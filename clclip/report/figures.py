@@ -104,7 +104,7 @@ def _classes(setting: Setting):
     width = 2.2 + sum(max(0.5 * n, 1.5) for n in widths)
     figure = Figure(figsize=(min(width, 40), min(1.2 + 0.24 * count, 60)), layout="constrained")
     axes = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
-    shades = LinearSegmentedColormap.from_list("lost", ["#cf5a17", "#f4efe4", "#12679f"])
+    shades = LinearSegmentedColormap.from_list("lost", ["#b84a0c", "#f4efe4", "#12679f"])
     for index, (axis, (experiment, tasks)) in enumerate(zip(axes, heat.columns, strict=True)):
         values = np.array(
             [

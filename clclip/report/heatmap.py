@@ -40,6 +40,17 @@ class Heatmap:
         return sum(len(tasks) for _, tasks in self.columns)
 
 
+DEEP = {"low": 92, "high": 85}
+"""Shade from which white is easier to read than black on a light page, by side."""
+
+
+def tone(shade: float, side: str) -> str:
+    """Return the classes that say how dark a shaded cell is, for the colour of its text."""
+    if shade <= 40 or side not in DEEP:
+        return ""
+    return "deep" if shade > DEEP[side] else "half"
+
+
 def heatmap(setting: Setting) -> Heatmap:
     """Return the scores of every class after every task, for every experiment of a setting."""
     columns = [(e, [task["task"] for task in e.summary["tasks"]]) for e in setting.experiments]

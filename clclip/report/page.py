@@ -20,7 +20,7 @@ from clclip.report.collect import Experiment, Setting, load, palette_colours, re
 from clclip.report.cost_maps import cost_maps
 from clclip.report.drift import drift
 from clclip.report.figures import write_figures
-from clclip.report.heatmap import heatmap
+from clclip.report.heatmap import heatmap, tone
 from clclip.report.left_out import left_out
 from clclip.report.semantics import semantics
 from clclip.report.trust import key as trust_key
@@ -87,6 +87,7 @@ def render(
         "spoken": spoken,
         "cosine": lambda value: f"{round(value, 2) + 0.0:.2f}".replace("-", "−"),
         "trust_key": trust_key,
+        "tone": tone,
     }
     experiments = [e for setting in settings for e in setting.experiments]
     results = experiments[0].folder.parent
