@@ -130,7 +130,11 @@ COMMANDS: dict[str, Command] = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = known.Parser("clclip", description="CLIP-based continual learning")
+    parser = known.Parser(
+        "clclip",
+        description="CLIP-based continual learning",
+        epilog="example: clclip describe shapes_10_10_clclip; `clclip COMMAND --help` has one more",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, add, example) in COMMANDS.items():
         sub = commands.add_parser(

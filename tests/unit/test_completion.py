@@ -60,10 +60,8 @@ def test_bash(script, results):
     assert bash(path, results, "pre") == ["prepare", "pretrain-clip", "predict"]
     assert bash(path, results, "features", "--sp") == ["--split"]
     assert bash(path, results, "features", "--split", "") == ["train", "test"]
-    assert bash(path, results, "describe", "shapes_10_10_cl") == [
-        "shapes_10_10_clclip",
-        "shapes_10_10_clclip_paper",
-    ]
+    expected = [name for name in shipped_names() if name.startswith("shapes_10_10_cl")]
+    assert bash(path, results, "describe", "shapes_10_10_cl") == expected != []
     assert set(bash(path, results, "describe", "")) == set(shipped_names())
     assert bash(path, results, "completion", "f") == ["fish"]
     assert bash(path, results, "nothing", "") == [""], "left to the names of files"
