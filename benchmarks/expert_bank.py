@@ -2,7 +2,7 @@
 
 K = 80 experts on 64 regions of 64 channels, from region features and gates to scores. ``plain
 loop``: class after class on all regions. ``exact``: what `route: all` runs, per dispatch.
-``routed``: the pairs of 5 classes a region, per dispatch; ``routed loop``: a plain loop over the
+``routed``: the pairs of 5 classes a region, per dispatch; ``plain routed``: a plain loop over the
 same pairs. The chosen dispatch of this device is marked.
 """
 
@@ -70,7 +70,7 @@ class Case:
         scores = []
         for r, c in zip(region.split(self.chunk), column.split(self.chunk), strict=True):
             gate = self.gates[r, c].unsqueeze(1)
-            x = self.regions.index_select(0, r) * (FLOOR + gate)
+            x = self.regions.index_select(0, r).mul_(FLOOR + gate)
             scores.append(DISPATCHES[name](self.bank, x, c).scores)
         return torch.cat(scores)
 
@@ -81,7 +81,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     case = Case(8, 8, 16, device) if chosen.quick else Case(80, 64, 64, device)
     runs: dict[str, Callable[[], Tensor]] = {"plain loop": case.plain}
-    runs["routed loop"] = case.plain_routed
+    runs["plain routed"] = case.plain_routed
     for name in DISPATCHES:
         for route, label in (("all", "exact"), ("prior", "routed")):
             runs[f"{label} {name}"] = lambda route=route, name=name: case.dispatched(route, name)
@@ -97,7 +97,7 @@ def main() -> None:
                 "run": name,
                 "ms": 1e3 * measure.median(seconds[name]),
                 "x plain loop": measure.ratio(seconds[name], seconds["plain loop"]),
-                "x routed loop": measure.ratio(seconds[name], seconds["routed loop"]),
+                "x plain routed": measure.ratio(seconds[name], seconds["plain routed"]),
                 "peak MiB": measure.peak_mib(run),
                 "GFLOP": work,
                 "floor ms": 1e3 * work / rate,

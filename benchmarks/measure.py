@@ -185,10 +185,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, *([_text(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(names))]
-    shown = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
+    shown = [[cell.ljust(n) for cell, n in zip(line, widths, strict=True)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in shown)
 
 

@@ -149,7 +149,9 @@ class ClClip(nn.Module):
     def decouple(self, regions: Tensor, gate: Tensor, region: Tensor) -> Tensor:
         """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
         # not regions[region], whose backward adds up element by element
-        return regions.index_select(0, region) * (self.switches.gate_floor + gate.unsqueeze(1))
+        shared = regions.index_select(0, region)
+        gate = self.switches.gate_floor + gate.unsqueeze(1)
+        return shared * gate if torch.is_grad_enabled() else shared.mul_(gate)
 
     def bank_of(self, task: int) -> ExpertBank:
         """Return the experts of 0-based ``task``."""

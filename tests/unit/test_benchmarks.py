@@ -15,7 +15,7 @@ ROWS = {
     "training_step": {"ms", "x F-ViT K=10", "peak MiB", "floor ms", "tower's share"},
     "inference": {"ms per image", "x F-ViT", "pairs", "pair recall", "peak MiB"},
     "feature_cache": {"cached ms per image", "online ms per image", "online / cached"},
-    "expert_bank": {"ms", "x plain loop", "x routed loop", "chosen"},
+    "expert_bank": {"ms", "x plain loop", "x plain routed", "chosen"},
     "scoring": {"s", "pycocotools / it"},
     "startup": {"wall s", "processor s", "bytecode cached"},
     "torchvision_detector": {"training s", "mAP@A"},
