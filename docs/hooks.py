@@ -1,8 +1,9 @@
 """What the site has beyond its pages: generated references, and the code that pages name.
 
 MkDocs calls these functions while it builds (``hooks:`` in mkdocs.yml). ``config-reference.md`` and
-``commands.md`` are generated from the program. Every file of the project that a page names in code
-type becomes a link to a page with its text, and every switch a link to the config reference.
+``commands.md`` are generated from the program; their files only say so. Every file of the project
+that a page names in code type becomes a link to a page with its text, and every switch a link to
+the config reference.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-from mkdocs.structure.files import File
 from mkdocs.utils import get_relative_url
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -38,12 +38,15 @@ FILE = re.compile(r"([\w./-]+\.(?:py|yaml|json|smk|toml|txt|cff|rst))(?::(\d+))?
 named: set[str] = set()
 
 
-def on_files(files, config):
-    """Add the generated pages."""
+def on_pre_build(config):
+    """Forget what an earlier build named."""
     named.clear()
-    for name, make in GENERATED.items():
-        files.append(File.generated(config, name, content=make()))
-    return files
+
+
+def on_page_read_source(page, config):
+    """Return a generated page in place of the few lines that stand in its file."""
+    make = GENERATED.get(page.file.src_uri)
+    return make() if make else None
 
 
 def on_page_content(text, page, config, files):

@@ -125,6 +125,16 @@ def test_command_reference_has_every_command(built):
     assert set(COMMANDS) <= built["commands.html"].ids
 
 
+@pytest.mark.parametrize("page", docs_reading.pages(ROOT), ids=lambda page: page.name)
+def test_links_lead_somewhere_as_files_too(page):
+    """Whoever reads the pages in the repository follows them without the site."""
+    text = docs_reading.FENCE.sub("", page.read_text("utf-8"))
+    for address in re.findall(r"\]\(([^)\s]+)\)", text):
+        url = urllib.parse.urlsplit(address)
+        if not url.scheme and url.path:
+            assert (page.parent / url.path).exists(), f"{page.name}: {address}"
+
+
 def test_reproduce_names_the_towers_that_the_files_ask_for():
     rows = [line for line in (ROOT / "docs/reproduce.md").read_text().splitlines() if "|" in line]
     for path in (ROOT / "config/experiments").rglob("*.yaml"):
