@@ -62,18 +62,17 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     truth = read_stage_file(folder / "test.json", "boxes")
     ids = class_ids(truth, groups["A"], folder / "test.json")
     detections = read_detections(folder / "predictions.json", truth, ids)
-    ious = COCO_IOUS if flavour == "coco" else (0.5,)
-    levels = [match(truth, detections, ids, iou) for iou in ious]
+    levels = [match(truth, detections, ids, iou) for iou in COCO_IOUS]
 
     metrics: dict[str, float | None] = {}
     per_class: dict[str, float | None] = {}
-    others: dict[str, dict[str, float | None]] = {"voc_area": {}, "voc07": {}, "coco101": {}}
+    others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
     for part, names in groups.items():
         chosen = None if images == "full" else _images_with(truth, [ids[name] for name in names])
         values = {name: _percent(levels, name, flavour, chosen) for name in names}
         metrics[part] = mean(list(values.values()))
         for other, row in others.items():
-            row[part] = mean([_percent(levels[:1], name, other, chosen) for name in names])
+            row[part] = mean([_percent(levels, name, other, chosen) for name in names])
         per_class = values | per_class
     counts = {name: int(levels[0][name].object_images.size) for name in groups["A"]}
     return {
@@ -96,9 +95,9 @@ def _entries(
 def _percent(
     levels: list[dict[str, ClassMatches]], name: str, flavour: str, images: set[int] | None
 ) -> float | None:
-    """Return one class's AP in percent, the mean over the IoU levels given."""
+    """Return one class's AP in percent; ``coco`` is the mean over all IoU levels, others at 0.5."""
     values = []
-    for level in levels:
+    for level in levels if flavour == "coco" else levels[:1]:
         found = level[name] if images is None else level[name].within(images)
         reading = "coco101" if flavour == "coco" else flavour
         values.append(average_precision(found.true_positive, found.object_images.size, reading))

@@ -106,6 +106,10 @@ def test_coco_flavour_averages_over_overlaps(tmp_path):
     assert by_class(tmp_path) == {"cat": pytest.approx(70.0), "dog": pytest.approx(100.0)}
     assert scores["metric"] == "AP[.50:.95]"
     assert scores["other_metrics"]["AP50 (area)"]["A"] == pytest.approx(100.0)
+    task.write_text(json.dumps(read(task) | {"evaluation": {}}))
+    score(task)
+    others = read(tmp_path / "scores.json")["other_metrics"]
+    assert others["AP[.50:.95]"] == {"P": None, "C": pytest.approx(85.0), "A": pytest.approx(85.0)}
 
 
 def test_class_without_objects_is_null_and_listed(tmp_path):
