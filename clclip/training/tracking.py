@@ -68,10 +68,16 @@ def identity(folder: Path, task: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{folder.resolve()} {canonical(task)}".encode()).hexdigest()[:16]
 
 
-def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
-    """Return the wandb run of a task, or None where it is off (the default)."""
+def wandb_mode() -> str | None:
+    """Return "offline" or "online", or None where wandb is off (the default)."""
     mode = os.environ.get(WANDB_VARIABLE, "off")
-    if mode not in ("offline", "online"):
+    return mode if mode in ("offline", "online") else None
+
+
+def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
+    """Return the wandb run of a task, or None where it is off."""
+    mode = wandb_mode()
+    if mode is None:
         return None
     logger.info("wandb: %s, group %s", mode, folder.resolve().parts[-3])
     return WandbRun(folder, task, mode)
@@ -83,12 +89,13 @@ def track_scores(task_file: Path, resources: Path) -> None:
     Raises:
         InputError: if scores, predictions or the test list are missing or broken.
     """
-    folder, task = task_file.parent, read_task(task_file)
-    tracked = tracker(folder, task)
-    if tracked is None:
+    mode = wandb_mode()
+    if mode is None:
         return
     import wandb
 
+    folder, task = task_file.parent, read_task(task_file)
+    tracked = WandbRun(folder, task, mode)
     scores = read_json(folder / "scores.json")
     final = {f"score/{part}": value for part, value in scores["metrics"].items()}
     final = {name: value for name, value in final.items() if value is not None}

@@ -11,6 +11,7 @@ import pytest
 
 from clclip import host
 from clclip.cli import main
+from clclip.config import ReportStyle
 
 P = Path
 CALLS = [
@@ -62,7 +63,7 @@ CALLS = [
     (
         'report --summaries a --style {"dpi":90} --out o',
         "clclip.report.page:report",
-        (([P("a")], P("o"), {"dpi": 90}), {}),
+        (([P("a")], P("o"), ReportStyle(dpi=90).model_dump()), {}),
     ),
     (
         "detect --run r a.png b --task 2 --classes ace,ten --threshold 0.5 --out o",
