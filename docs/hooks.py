@@ -38,6 +38,15 @@ FILE = re.compile(r"([\w./-]+\.(?:py|yaml|json|smk|toml|txt|cff|rst))(?::(\d+))?
 named: set[str] = set()
 
 
+def on_config(config):
+    """Give pages that ``nav`` does not name yet a place at its end, so that none is unreachable."""
+    told = set(re.findall(r"[\w-]+\.md", str(config["nav"])))
+    more = sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name not in told)
+    if more:
+        config["nav"].append({"More": more})
+    return config
+
+
 def on_pre_build(config):
     """Forget what an earlier build named."""
     named.clear()
