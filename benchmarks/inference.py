@@ -62,8 +62,9 @@ def pair_recall(model: ClClip, batch: Batch, classes: int) -> float:
     cost = cost_volume(batch.dense, model.text)
     prior = RegionMaps(cost, boxes, model.stride).means()
     threshold = torch.cat([bank.threshold for bank in model.banks])
-    own = prior[torch.arange(len(labels)), labels] > threshold[labels]
-    return float(own[labels < classes].float().mean())
+    rows = torch.where(labels < classes)[0]
+    own = prior[rows, labels[rows]] > threshold[labels[rows]]
+    return float(own.float().mean())
 
 
 def untrained(scenes: worlds.Scenes, counts: list[int], tasks: list[int]) -> dict[str, nn.Module]:
