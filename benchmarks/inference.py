@@ -1,6 +1,6 @@
 """Inference of F-ViT and CL-CLIP, routed and exact: python benchmarks/inference.py [--quick].
 
-Untrained detectors on cached features of 16 scenes: time and memory at K = 20, 80, 200 classes in
+Untrained detectors on cached features of 8 scenes: time and memory at K = 20, 80, 200 classes in
 T = 2 tasks, and with T = 2, 5, 11 tasks (a path each). Classes beyond the world's are copies of
 its own, so every object is near several. Pair recall: the share of labelled boxes whose own class
 is routed to them. ``--runs`` adds trained runs: seconds per image and AP50 of both routes.
@@ -177,7 +177,7 @@ def main() -> None:
     if chosen.quick:
         rows = synthetic_rows(chosen, [6, 10], [3], 2)
     else:
-        rows = synthetic_rows(chosen, [20, 80, 200], [5, 11], 16)
+        rows = synthetic_rows(chosen, [20, 80, 200], [5, 11], 8)
     trained = [r for run in chosen.runs for r in trained_rows(run, chosen.resources, chosen.rounds)]
     if trained:
         print(measure.table(trained))

@@ -92,7 +92,6 @@ def main() -> None:
             "scorer": name,
             "s": measure.median(own),
             "pycocotools / it": measure.ratio(seconds["pycocotools"], own),
-            "peak MiB": measure.peak_mib(runs[name]),
         }
         for name, own in seconds.items()
     ]
