@@ -21,7 +21,14 @@ ROWS = {
     "torchvision_detector": {"training s", "mAP@A"},
     "gpu_step": {"images/s", "x tower", "tower's share"},
 }
-SLOW = ("startup", "torchvision_detector", "gpu_step", "workflow_scaling")
+SLOW = (
+    "inference",
+    "feature_cache",
+    "startup",
+    "torchvision_detector",
+    "gpu_step",
+    "workflow_scaling",
+)
 
 
 @pytest.fixture(scope="module")
