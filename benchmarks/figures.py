@@ -80,7 +80,8 @@ def lines(path: str, title: str, x: str, y: str, series: dict[str, list]) -> Non
     axis.set(title=title, xlabel=x, ylabel=y)
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    if any(series.values()):
+        axis.legend(fontsize=8)
     figure.savefig(DOCS / "images" / f"performance_{path}.svg", metadata={"Date": None})
     plt.close(figure)
 
