@@ -263,7 +263,7 @@ def test_every_shipped_experiment_plans_and_is_consistent():
     for name in shipped_names():
         experiment, folder = read_experiment(find_experiment(name))
         plan = add_experiment(RunPlan(), experiment, experiment.seeds, folder, name, present=False)
-        assert f"_{experiment.method}" in name  # its variants stand beside it: ..._clclip_no_experts
+        assert f"_{experiment.method}" in name  # variants too: ..._clclip_no_experts
         if experiment.protocol and not name.startswith(("smoke", "shapes_cil")):
             assert name.startswith(experiment.protocol)
         assert plan.length == 1 if experiment.method == "joint" else plan.length > 1
