@@ -145,7 +145,7 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders")
     parser.add_argument("--classes", default=None, help="only these, separated by commas")
-    parser.add_argument("--threshold", type=float, default=0.3, help="lowest score shown")
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown")
 
 
 def add_classify(parser: argparse.ArgumentParser) -> None:

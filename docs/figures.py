@@ -18,7 +18,7 @@ from PIL import Image
 
 ROWS = (("F-ViT, fine-tuned", "shapes_10_10_fvit"), ("CL-CLIP", "shapes_10_10_clclip"))
 OLD, NEW = "#0072B2", "#E69F00"  # Okabe and Ito: blue and orange
-THRESHOLD = 0.3
+THRESHOLD = 0.5
 
 
 def detections(task: Path, image_id: int) -> list[tuple[list[float], str, float]]:

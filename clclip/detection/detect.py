@@ -34,7 +34,7 @@ def detect(
     out: Path,
     task: int | None = None,
     classes: Sequence[str] | None = None,
-    threshold: float = 0.3,
+    threshold: float = 0.5,
     resources: Path = Path("resources"),
 ) -> list[dict]:
     """Detect in images; write ``detections.json`` and one drawn PNG per image.

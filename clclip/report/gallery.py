@@ -21,7 +21,7 @@ from clclip.task_file import data_dir, read_task, seen_classes
 logger = logging.getLogger(__name__)
 
 LONGEST_SIDE = 420
-LEAST_SCORE, MOST_BOXES, SHOWN_SCORE = 0.05, 25, 0.3
+LEAST_SCORE, MOST_BOXES, SHOWN_SCORE = 0.05, 25, 0.5
 MOST_TASKS = 4
 KINDS = {
     "new class": "wrong class",

@@ -133,7 +133,7 @@ def test_cost_maps_show_where_a_class_is(made):
     assert {one.gate for one in shown[0].classes} == {""}, "no weights, no gate"
     assert shown[0].owner.summary["method"] == "clclip"
     for one in shown[0].classes:
-        assert all(box.name == one.name and box.score >= 0.3 for box in one.boxes)
+        assert all(box.name == one.name and box.score >= 0.5 for box in one.boxes)
     assert sum(len(one.boxes) for one in shown[0].classes) > 0
 
 
