@@ -59,8 +59,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         warm = write_stream(folder, "warm", "clclip", 1, 0.01)
-        run(folder, [warm], 1, None if chosen.quick else "features")
-        for turn in range(1 if chosen.quick else 3):
+        run(folder, [warm], 1, None if chosen.quick else "extract_features")
+        for turn in range(1 if chosen.quick else min(chosen.rounds, 3)):
             for count in cores if not chosen.quick else []:
                 # other learning rates: nothing is taken from an earlier run
                 files = [
