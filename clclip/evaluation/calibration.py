@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from clclip.evaluation.matching import pair
+from clclip.evaluation.matching import Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
 from clclip.files import read_json
@@ -105,7 +105,8 @@ def _detections(task: Mapping[str, Any], folder: Path) -> list[tuple[str, float,
     """Return (class, score, right) of every detection that counts."""
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")
-    pairs = pair(truth, read_detections(folder / "predictions.json", truth, ids), ids)
+    rows = read_detections(folder / "predictions.json", truth, ids)
+    pairs = Matching(truth, rows, ids).pair()
     name_of = {category: name for name, category in ids.items()}
     return [
         (name_of[found["category_id"]], found["score"], bool(partner >= 0))

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from clclip.evaluation.matching import Pairing, pair
+from clclip.evaluation.matching import Matching, Pairing
 from clclip.evaluation.overlap import iou
 
 CAUSES = (
@@ -70,7 +70,7 @@ def open_run(
     truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], ids: Mapping[str, int]
 ) -> Run:
     """Match one task's predictions."""
-    pairs = pair(truth, detections, ids, MATCH)
+    pairs = Matching(truth, detections, ids).pair(MATCH)
     run = Run(pairs, boxes=np.array([d["bbox"] for d in pairs.found], dtype=float).reshape(-1, 4))
     for index, detection in enumerate(pairs.found):
         run.by_image.setdefault(detection["image_id"], []).append(index)

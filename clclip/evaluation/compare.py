@@ -19,7 +19,7 @@ import numpy as np
 from clclip.errors import InputError
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
 from clclip.evaluation.continual import deviation
-from clclip.evaluation.matching import ClassMatches, match
+from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
 from clclip.files import read_json
@@ -195,7 +195,8 @@ def _detections(folders: Sequence[Path], flavour: str) -> tuple[int, list[Any]]:
             raise InputError("other test images", folder, f"those of {folders[0]}")
         ids = class_ids(truth, seen_classes(read_task(folder / "task.json")), folder / "test.json")
         rows = read_detections(folder / "predictions.json", truth, ids)
-        scorers.append(_ClassScores([match(truth, rows, ids, iou) for iou in ious], reading))
+        found = Matching(truth, rows, ids)
+        scorers.append(_ClassScores([found.match(iou) for iou in ious], reading))
     return len(first["images"]), scorers
 
 

@@ -7,14 +7,14 @@ are taken only if nothing else fits, and a detection on one counts neither as ri
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from clclip.evaluation.coco import CocoEvaluation
 
 MAX_DETECTIONS = 100
 
@@ -66,40 +66,93 @@ class Pairing:
     partner: np.ndarray
 
 
-def pair(
-    ground_truth: Mapping[str, Any],
-    detections: Sequence[Mapping[str, Any]],
-    classes: Mapping[str, int],
-    iou: float = 0.5,
-    max_detections: int = MAX_DETECTIONS,
-) -> Pairing:
-    """Match detections to objects of the same class.
+class Matching:
+    """Detections and objects of the same classes, matched at any IoU; overlaps are computed once.
 
     Args:
         ground_truth: a COCO data set: images, and annotations with ``bbox`` [x, y, w, h] in pixels.
         detections: COCO results with the data set's own image and category ids.
         classes: name -> category id; everything of other categories is left out.
-        iou: least intersection over union of a match.
         max_detections: kept per image and class, as the COCO evaluator does.
     """
-    place = {image["id"]: index for index, image in enumerate(ground_truth["images"])}
-    column = {category: index for index, category in enumerate(classes.values())}
-    objects = [a for a in ground_truth["annotations"] if a["category_id"] in column]
-    found = [d for d in detections if d["category_id"] in column]
-    partner = np.full(len(found), -1, dtype=np.int64)
-    for detection, target in _run(objects, found, place, column, iou, max_detections):
-        partner[detection] = target
-    ignored = np.array([bool(a.get("ignore") or a.get("iscrowd")) for a in objects], dtype=bool)
-    scores = np.array([d["score"] for d in found], dtype=np.float64)
-    images = np.array([place[d["image_id"]] for d in found], dtype=np.int64)
-    labels = np.array([column[d["category_id"]] for d in found], dtype=np.int64)
-    # Falling score, then image, then file order: lexsort is stable, its last key is the first to
-    # sort by.
-    order = np.lexsort((images, -scores))
-    order = order[_ranks(images, labels, order) < max_detections]
-    if objects:
-        order = order[~((partner[order] >= 0) & ignored[partner[order]])]
-    return Pairing(objects, ignored, [found[k] for k in order], partner[order])
+
+    def __init__(
+        self,
+        ground_truth: Mapping[str, Any],
+        detections: Sequence[Mapping[str, Any]],
+        classes: Mapping[str, int],
+        max_detections: int = MAX_DETECTIONS,
+    ) -> None:
+        self.classes = classes
+        place = {image["id"]: index for index, image in enumerate(ground_truth["images"])}
+        column = {category: index for index, category in enumerate(classes.values())}
+        objects = [a for a in ground_truth["annotations"] if a["category_id"] in column]
+        found = [d for d in detections if d["category_id"] in column]
+        self._objects, self._found = objects, found
+        self._scores = np.array([d["score"] for d in found], dtype=np.float64)
+        self._images, self._labels = _places(found, place, column)
+        flags = [bool(a.get("ignore") or a.get("iscrowd")) for a in objects]
+        self._ignored = np.array(flags, dtype=bool)
+        at, of = _places(objects, place, column)
+        self._object_images, self._object_labels = at[~self._ignored], of[~self._ignored]
+        # Falling score, then image, then file order: lexsort is stable, its last key is the first
+        # to sort by.
+        order = np.lexsort((self._images, -self._scores))
+        self._order = order[_ranks(self._images, self._labels, order) < max_detections]
+        self._evaluation: CocoEvaluation | None = None
+        if objects and found:
+            from clclip.evaluation.coco import CocoEvaluation
+
+            self._evaluation = CocoEvaluation(objects, found, place, column, max_detections)
+
+    def pair(self, iou: float = 0.5) -> Pairing:
+        """Return who found whom; ``iou`` is the least intersection over union of a match."""
+        order, partner = self._ranked(iou)
+        found = [self._found[k] for k in order]
+        return Pairing(self._objects, self._ignored, found, partner)
+
+    def match(self, iou: float = 0.5) -> dict[str, ClassMatches]:
+        """Match as ``pair`` does, and return the ranked list of each class."""
+        order, partner = self._ranked(iou)
+        scores, images, labels = (a[order] for a in (self._scores, self._images, self._labels))
+        matches = {}
+        for index, name in enumerate(self.classes):
+            own = labels == index
+            objects = self._object_images[self._object_labels == index]
+            matches[name] = ClassMatches(scores[own], partner[own] >= 0, images[own], objects)
+        return matches
+
+    def _ranked(self, iou: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the detections that count, in rank order, and the object of each (-1: none)."""
+        partner = np.full(len(self._found), -1, dtype=np.int64)
+        for detection, target in self._evaluation.matched(iou) if self._evaluation else ():
+            partner[detection] = target
+        order = self._order
+        if self._objects:
+            order = order[~((partner[order] >= 0) & self._ignored[partner[order]])]
+        return order, partner[order]
+
+    def average_precision(
+        self, ious: Sequence[float], images: Collection[int] | None = None
+    ) -> dict[str, float | None]:
+        """Return each class's AP over 101 recalls, the mean over ``ious``, from one evaluation.
+
+        Args:
+            ious: least intersections over union of a match.
+            images: places of the images to look at; None for all.
+
+        Returns:
+            name -> AP in [0, 1]; None for a class without an object that counts.
+        """
+        if self._evaluation is None:
+            chosen = slice(None) if images is None else np.isin(self._object_images, list(images))
+            held = set(self._object_labels[chosen].tolist())
+            return {name: 0.0 if k in held else None for k, name in enumerate(self.classes)}
+        values = self._evaluation.average_precision(ious, images)
+        return {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(self.classes, values, strict=True)
+        }
 
 
 def match(
@@ -109,21 +162,17 @@ def match(
     iou: float = 0.5,
     max_detections: int = MAX_DETECTIONS,
 ) -> dict[str, ClassMatches]:
-    """Match as ``pair`` does, and return the ranked list of each class."""
-    place = {image["id"]: index for index, image in enumerate(ground_truth["images"])}
-    pairs = pair(ground_truth, detections, classes, iou, max_detections)
-    scores = np.array([d["score"] for d in pairs.found], dtype=np.float64)
-    images = np.array([place[d["image_id"]] for d in pairs.found], dtype=np.int64)
-    labels = np.array([d["category_id"] for d in pairs.found])
-    counted = [a for a, ignored in zip(pairs.objects, pairs.ignored, strict=True) if not ignored]
-    matches = {}
-    for name, category in classes.items():
-        own = labels == category if labels.size else np.zeros(0, dtype=bool)
-        objects = [place[a["image_id"]] for a in counted if a["category_id"] == category]
-        matches[name] = ClassMatches(
-            scores[own], pairs.partner[own] >= 0, images[own], np.array(objects, dtype=np.int64)
-        )
-    return matches
+    """Return the ranked list of each class at one IoU; arguments as in ``Matching``."""
+    return Matching(ground_truth, detections, classes, max_detections).match(iou)
+
+
+def _places(
+    items: Sequence[Mapping[str, Any]], place: Mapping[Any, int], column: Mapping[Any, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the images and classes of annotations or results, (N,) each."""
+    images = np.array([place[item["image_id"]] for item in items], dtype=np.int64)
+    labels = np.array([column[item["category_id"]] for item in items], dtype=np.int64)
+    return images, labels
 
 
 def _ranks(images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -135,72 +184,3 @@ def _ranks(images: np.ndarray, labels: np.ndarray, order: np.ndarray) -> np.ndar
     starts = np.repeat(first, np.diff(np.append(first, order.size)))
     ranks[by_key] = np.arange(order.size) - starts
     return ranks
-
-
-def _run(
-    objects: Sequence[Mapping[str, Any]],
-    found: Sequence[Mapping[str, Any]],
-    place: Mapping[Any, int],
-    column: Mapping[Any, int],
-    iou: float,
-    max_detections: int,
-) -> list[tuple[int, int]]:
-    """Return (index of detection, index of object) of every match, ignored objects included."""
-    if not objects or not found:
-        return []
-    from faster_coco_eval.core.coco import COCO
-    from faster_coco_eval.core.faster_eval_api import COCOeval_faster
-
-    class Evaluator(COCOeval_faster):
-        """COCO overwrites ``ignore`` by ``iscrowd``; VOC's difficult objects need the former."""
-
-        def _prepare(self) -> None:
-            super()._prepare()
-            for annotation in self.cocoGt.anns.values():
-                annotation["ignore"] = annotation["left_out"]
-
-    # Ids from 1, in order: the evaluator takes 0 for "no match", and only whole numbers.
-    frame = {
-        "images": [{"id": index + 1} for index in place.values()],
-        "categories": [{"id": index + 1, "name": str(index)} for index in column.values()],
-    }
-    truth, results = COCO(), COCO()
-    truth.dataset = frame | {
-        "annotations": [
-            _plain(a, index, place, column)
-            | {
-                "iscrowd": int(bool(a.get("iscrowd", 0))),
-                "left_out": int(bool(a.get("iscrowd", 0) or a.get("ignore", 0))),
-            }
-            for index, a in enumerate(objects)
-        ]
-    }
-    results.dataset = frame | {
-        "annotations": [
-            _plain(d, index, place, column) | {"score": float(d["score"]), "iscrowd": 0}
-            for index, d in enumerate(found)
-        ]
-    }
-    truth.createIndex()
-    results.createIndex()
-    evaluator = Evaluator(truth, results, "bbox", print_function=logger.debug)
-    evaluator.params.iouThrs = np.array([iou])
-    evaluator.params.maxDets = [max_detections]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
-    evaluator.evaluate()
-    pairs = (key.split("_", 1) for key in evaluator.eval["matched"])
-    return [(int(detection) - 1, int(target) - 1) for detection, target in pairs]
-
-
-def _plain(
-    item: Mapping[str, Any], index: int, place: Mapping[Any, int], column: Mapping[Any, int]
-) -> dict[str, Any]:
-    """Return the fields that the evaluator reads, with its own ids."""
-    box = [float(value) for value in item["bbox"]]
-    return {
-        "id": index + 1,
-        "image_id": place[item["image_id"]] + 1,
-        "category_id": column[item["category_id"]] + 1,
-        "bbox": box,
-        "area": box[2] * box[3],
-    }

@@ -13,7 +13,7 @@ from typing import Any
 from clclip.errors import InputError
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
 from clclip.evaluation.continual import mean, weighted_mean
-from clclip.evaluation.matching import ClassMatches, match
+from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.files import write_json
 from clclip.stage_files import read_stage_file
@@ -62,19 +62,28 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     truth = read_stage_file(folder / "test.json", "boxes")
     ids = class_ids(truth, groups["A"], folder / "test.json")
     detections = read_detections(folder / "predictions.json", truth, ids)
-    levels = [match(truth, detections, ids, iou) for iou in COCO_IOUS]
+    matching = Matching(truth, detections, ids)
+    matches = matching.match()
 
     metrics: dict[str, float | None] = {}
     per_class: dict[str, float | None] = {}
     others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
     for part, names in groups.items():
         chosen = None if images == "full" else _images_with(truth, [ids[name] for name in names])
-        values = {name: _percent(levels, name, flavour, chosen) for name in names}
-        metrics[part] = mean(list(values.values()))
-        for other, row in others.items():
-            row[part] = mean([_percent(levels, name, other, chosen) for name in names])
-        per_class = values | per_class
-    counts = {name: int(levels[0][name].object_images.size) for name in groups["A"]}
+        readings = {
+            reading: {name: _percent(matches[name], reading, chosen) for name in names}
+            for reading in METRIC_NAMES
+            if reading != "coco"
+        }
+        # Seconds on a large test set, and the same for all parts on the same images.
+        if chosen is not None or part == "P":
+            overlaps = _over_overlaps(matching, chosen)
+        readings["coco"] = overlaps
+        for reading, values in readings.items():
+            others[reading][part] = mean([values[name] for name in names])
+        metrics[part] = others[flavour][part]
+        per_class = {name: readings[flavour][name] for name in names} | per_class
+    counts = {name: int(matches[name].object_images.size) for name in groups["A"]}
     return {
         "metrics": metrics,
         "per_class": _entries({name: per_class[name] for name in groups["A"]}, counts),
@@ -92,17 +101,18 @@ def _entries(
     return {name: {"score": value, "objects": counts[name]} for name, value in scores.items()}
 
 
-def _percent(
-    levels: list[dict[str, ClassMatches]], name: str, flavour: str, images: set[int] | None
-) -> float | None:
-    """Return one class's AP in percent; ``coco`` is the mean over all IoU levels, others at 0.5."""
-    values = []
-    for level in levels if flavour == "coco" else levels[:1]:
-        found = level[name] if images is None else level[name].within(images)
-        reading = "coco101" if flavour == "coco" else flavour
-        values.append(average_precision(found.true_positive, found.object_images.size, reading))
-    value = mean(values)
+def _percent(found: ClassMatches, flavour: str, images: set[int] | None) -> float | None:
+    """Return one class's AP at one IoU, in percent."""
+    if images is not None:
+        found = found.within(images)
+    value = average_precision(found.true_positive, found.object_images.size, flavour)
     return None if value is None else 100 * value
+
+
+def _over_overlaps(matching: Matching, images: set[int] | None) -> dict[str, float | None]:
+    """Return every class's AP[.50:.95] in percent."""
+    values = matching.average_precision(COCO_IOUS, images)
+    return {name: None if value is None else 100 * value for name, value in values.items()}
 
 
 def _images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clclip.evaluation.ap import COCO_IOUS, average_precision
-from clclip.evaluation.matching import match
+from clclip.evaluation.matching import Matching, match
 
 FLAVOURS = ("voc_area", "voc07", "coco101")
 
@@ -199,6 +199,37 @@ def test_equal_to_pycocotools(objects, rows):
             )
             assert (got is None) == (value is None)
             assert got is None or got == pytest.approx(value, abs=1e-12)
+
+
+FLAGS = st.sampled_from([{}, {}, {}, {"iscrowd": 1}, {"ignore": 1}])
+FLAGGED = st.tuples(st.integers(0, 2), st.integers(0, 1), BOX, FLAGS)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(FLAGGED, max_size=10),
+    st.lists(ROW, max_size=20),
+    st.one_of(st.none(), st.sets(st.integers(0, 2), min_size=1)),
+)
+def test_all_overlaps_at_once_equal_one_after_another(objects, rows, images):
+    """On all images or some, with crowds and difficult objects, whatever was asked before."""
+    data, found = truth(objects), results(rows)
+    matching = Matching(data, found, IDS)
+    alone = {name: [] for name in IDS}
+    for iou in COCO_IOUS:
+        for name, one in match(data, found, IDS, iou).items():
+            part = one if images is None else one.within(images)
+            alone[name].append(
+                average_precision(part.true_positive, part.object_images.size, "coco101")
+            )
+    matching.average_precision((0.5,), {0})
+    together = matching.average_precision(COCO_IOUS, images)
+    for name, values in alone.items():
+        assert (together[name] is None) == (None in values)
+        assert None in values or together[name] == pytest.approx(np.mean(values), abs=1e-12)
+    again = matching.match(0.5)
+    for name, one in match(data, found, IDS, 0.5).items():
+        assert again[name].true_positive.tolist() == one.true_positive.tolist()
 
 
 def test_large_random_set_equals_pycocotools():
