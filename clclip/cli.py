@@ -112,8 +112,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "open-vocabulary": (
         "AP of the classes of later tasks by the cost volume alone, after each task",
-        known.add_open_vocabulary,
+        known.add_finished_run,
         RUN,
+    ),
+    "feature-drift": (
+        "how far later tasks have moved the features of earlier classes' test images",
+        known.add_finished_run,
+        "results/shapes_cil_seca/seed0",
     ),
     "zero-shot": (
         "zero-shot class of the ground-truth boxes by dense tokens",

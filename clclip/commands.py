@@ -260,6 +260,13 @@ def open_vocabulary(options: argparse.Namespace) -> None:
     print(measure(options.run, options.resources, options.out))
 
 
+def feature_drift(options: argparse.Namespace) -> None:
+    """Measure how far each task of a classification run has moved earlier features."""
+    from clclip.classification.feature_drift import measure
+
+    print(measure(options.run, options.resources, options.out))
+
+
 def describe(options: argparse.Namespace) -> None:
     """Tell what an experiment would run and need."""
     from clclip.describe import describe as run
@@ -343,6 +350,7 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "describe": describe,
     "schema": schema,
     "probe-dense": probe_dense,
+    "feature-drift": feature_drift,
     "zero-shot": zero_shot,
     "open-vocabulary": open_vocabulary,
     "completion": completion,

@@ -133,8 +133,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True)
 
 
-def add_open_vocabulary(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``open-vocabulary``."""
+def add_finished_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that measures all tasks of a run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="results/NAME/seed0, all tasks done")
     parser.add_argument("--out", type=Path, default=None, help="write the rows there as JSON too")
     parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")

@@ -50,14 +50,20 @@ class Classifier:
         return over_batches(len(pixels), batch, lambda rows: self.judge(pixels[rows]).cpu())
 
     @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return unit features (B, d) of normalised images (B, 3, side, side)."""
+        tower = self.learner.tower
+        return F.normalize(tower.feature(tower.stem(images), self.learner.adapters), dim=-1)
+
+    @torch.no_grad()
     def judge(self, images: Tensor) -> Tensor:
         """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
-        learner = self.learner
-        tower = learner.tower
-        features = F.normalize(tower.feature(tower.stem(images), learner.adapters), dim=-1)
-        switches = learner.switches
+        scale, text_weight = (
+            self.learner.switches.inference_scale,
+            self.learner.switches.text_weight,
+        )
         return hybrid_probabilities(
-            features, self.text, self.prototypes, switches.inference_scale, switches.text_weight
+            self.features(images), self.text, self.prototypes, scale, text_weight
         )
 
 
