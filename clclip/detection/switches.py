@@ -80,7 +80,7 @@ class DetectionSwitches(Strict):
     expert_depth: int = Field(2, ge=1, le=32, description="3x3 convolutions of an expert.")
     expert_box: bool = Field(False, description="Experts refine the box per class.")
     negatives: int = Field(
-        2, ge=1, description="Classes per region taught as negatives: those of the highest prior."
+        1, ge=1, description="Classes per region taught as negatives: those of the highest prior."
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
     route: Literal["prior", "all"] = Field(
