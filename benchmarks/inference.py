@@ -31,7 +31,8 @@ from clclip.evaluation.matching import match
 from clclip.files import read_json
 from clclip.task_file import find_task, read_task, seen_classes
 
-ROUTES = ("prior", "all")
+ROUTES = ("share", "prior", "all")
+TRAINED_ROUTES = ("share", "all")  # thresholds of a trained run fit one of the routes
 
 
 def routed(model: ClClip, how: str) -> ClClip:
@@ -61,9 +62,12 @@ def pair_recall(model: ClClip, batch: Batch, classes: int) -> float:
     labels = torch.cat([target["labels"] for target in batch.targets])
     cost = cost_volume(batch.dense, model.text)
     prior = RegionMaps(cost, boxes, model.stride).means()
+    value = torch.cat(
+        [model.routing(prior[:, model.classes_of(task)]) for task in range(len(model.groups))], 1
+    )
     threshold = torch.cat([bank.threshold for bank in model.banks])
     rows = torch.where(labels < classes)[0]
-    own = prior[rows, labels[rows]] > threshold[labels[rows]]
+    own = value[rows, labels[rows]] > threshold[labels[rows]]
     return float(own.float().mean())
 
 
@@ -75,7 +79,7 @@ def untrained(scenes: worlds.Scenes, counts: list[int], tasks: list[int]) -> dic
         for how in ROUTES:
             found[f"clclip {how} K={count}"] = scenes.clclip(count, 2, route=how)
     for number in tasks:
-        found[f"clclip prior K={first} T={number}"] = scenes.clclip(first, number)
+        found[f"clclip share K={first} T={number}"] = scenes.clclip(first, number)
     found[f"clclip residual K={first}"] = scenes.clclip(first, 2, adapter="residual")
     found[f"clclip drift K={first}"] = scenes.clclip(first, 2, shared="drift")
     return found
@@ -94,7 +98,7 @@ def synthetic_rows(chosen: Any, counts: list[int], tasks: list[int], images: int
     runs["tower"] = lambda: scenes.tower(pixels)
     seconds = measure.timed(runs, chosen.rounds)
     rate, rows = measure.gflops_of_machine(), []
-    fvit, base = seconds[f"fvit K={counts[0]}"], seconds[f"clclip prior K={counts[0]}"]
+    fvit, base = seconds[f"fvit K={counts[0]}"], seconds[f"clclip share K={counts[0]}"]
     both = [a + b for a, b in zip(fvit, seconds["tower"], strict=True)]
     for name, run in runs.items():
         model, own = models.get(name), seconds[name]
@@ -132,7 +136,7 @@ def trained_rows(run: Path, resources: Path, rounds: int) -> list[dict[str, Any]
     batches = FeatureBatches(read_labels(folder / "test.json", names), source)
     rows = []
     first = batches.plain(range(min(PREDICT_BATCH, len(batches.images))))
-    for how in ROUTES if isinstance(model, ClClip) else ("",):
+    for how in TRAINED_ROUTES if isinstance(model, ClClip) else ("",):
         if how:
             routed(model, how)
         found = _detections(model, batches, list(ids.values()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -153,25 +152,28 @@ class Scenes:
         model.requires_grad_(False).eval()
         dense = self.batch("train", range(min(32, self.count("train")))).dense
         model.gate.calibrate(model.gates(dense, slice(0, min(count, len(self.names))))[0])
-        start, priors = 0, self._priors
-        for bank in model.banks:
-            own = [priors[k % len(self.names)] for k in range(start, start + len(bank.names))]
-            bank.set_thresholds(own, chosen.route_recall)
-            start += len(bank.names)
+        for task, bank in enumerate(model.banks):
+            columns = model.classes_of(task)
+            value, labels = self._routing(model, columns)
+            own = [
+                value[labels == (columns.start + k) % len(self.names), k]
+                for k in range(len(bank.names))
+            ]
+            bank.set_thresholds(own, chosen.route_recall, shares=chosen.route == "share")
         return model
 
-    @cached_property
-    def _priors(self) -> list[Tensor]:
-        """Return per class of the world the mean cost in its labelled boxes."""
+    def _routing(self, model: ClClip, columns: slice) -> tuple[Tensor, Tensor]:
+        """Return what routing compares, (N, K) of a task's classes, and the boxes' labels."""
         found = []
         for start in range(0, self.count("train"), 16):
             batch = self.batch("train", range(start, min(start + 16, self.count("train"))))
             boxes = [target["boxes"] for target in batch.targets]
-            cost = cost_volume(batch.dense, self.text)
+            cost = cost_volume(batch.dense, model.text[columns])
             labels = torch.cat([target["labels"] for target in batch.targets])
-            found.append((RegionMaps(cost, boxes, self.tower.patch).means(), labels))
-        prior, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return [prior[labels == k, k] for k in range(len(self.names))]
+            prior = RegionMaps(cost, boxes, self.tower.patch).means()
+            found.append((model.routing(prior), labels))
+        value, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return value, labels
 
     def fvit(self, count: int, tasks: int, **switches: object) -> FViT:
         """Return F-ViT over the same classes."""

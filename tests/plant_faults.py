@@ -63,7 +63,7 @@ FAULTS = (
     Fault(
         "classes-compete-for-routing",
         D + "pairs.py",
-        "chosen = prior > threshold",
+        "chosen = value > threshold",
         "chosen = prior > prior.mean(1, keepdim=True)",
         "test_detection_experts",
     ),

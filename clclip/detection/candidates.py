@@ -82,7 +82,7 @@ def route(model: ClClip, batch: Batch, task: int, proposals: list[Tensor]) -> Ro
     s, bank = model.switches, model.bank_of(task)
     gates, prior = model.pathways(batch.dense, model.classes_of(task), proposals)
     threshold = bank.threshold if s.experts else bank.threshold.expand(prior.shape[1])
-    region, column = routed_pairs(prior, threshold, s.route, s.route_cap)
+    region, column = routed_pairs(model.routing(prior), threshold, s.route, s.route_cap)
     return Routed(gates, region, column, prior[region, column])
 
 

@@ -165,6 +165,10 @@ class ClClip(nn.Module):
             column = torch.zeros_like(column)  # one expert serves every class
         return bank(features, column, prior)
 
+    def routing(self, prior: Tensor) -> Tensor:
+        """Return what the thresholds are compared with, (R, K), given a task's priors."""
+        return self.gate.share(prior) if self.switches.route == "share" else prior
+
     # ---- training ---------------------------------------------------------------------------
 
     def losses(self, batch: Batch) -> Losses:
@@ -275,14 +279,14 @@ class ClClip(nn.Module):
         return orthogonality_loss(own, other), len(own)
 
     @torch.no_grad()
-    def region_priors(self, batch: Batch) -> list[Tensor]:
-        """Return per current class the mean cost in each of its ground-truth boxes."""
+    def labelled_routing(self, batch: Batch) -> list[Tensor]:
+        """Return per current class what routing compares, in each of its ground-truth boxes."""
         classes = self.classes_of(len(self.groups) - 1)
         boxes = [target["boxes"] for target in batch.targets]
         labels = torch.cat([target["labels"] for target in batch.targets])
         cost = cost_volume(batch.dense, self.text[classes])
-        prior = RegionMaps(cost, boxes, self.stride).means()
-        return [prior[labels == k, k] for k in range(classes.stop - classes.start)]
+        value = self.routing(RegionMaps(cost, boxes, self.stride).means())
+        return [value[labels == k, k] for k in range(classes.stop - classes.start)]
 
     # ---- inference --------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from clclip.training.recompute import recomputed
 from clclip.training.seeds import generator
 
 _LARGEST_RECALL = 0.99999  # a recall of 1 lies infinitely many deviations down
+_SHARE_ROOM = 2.0  # standard deviations
 
 
 class ExpertBank(nn.Module):
@@ -58,8 +59,8 @@ class ExpertBank(nn.Module):
         self.bias = nn.Parameter(torch.full((count,), -2.0))
         self.beta = nn.Parameter(torch.zeros(count))
         self.box = nn.Parameter(torch.zeros(count, 4, width * REGION * REGION)) if box else None
-        # smallest prior at which a region is scored by the class's expert; set when its task ends
-        self.register_buffer("threshold", torch.full((count,), -1.0))
+        # what a region's prior or share must exceed to be scored; set when the task ends
+        self.register_buffer("threshold", torch.full((count,), -torch.inf))
         self._initialise(seed)
 
     @torch.no_grad()
@@ -91,26 +92,33 @@ class ExpertBank(nn.Module):
         return logit, activations, deltas
 
     @torch.no_grad()
-    def set_thresholds(self, priors: Sequence[Tensor], recall: float) -> None:
-        """Fix each class's routing threshold from the priors of its own training regions.
+    def set_thresholds(
+        self, values: Sequence[Tensor], recall: float, *, shares: bool = False
+    ) -> None:
+        """Fix each class's routing threshold from its own training regions.
 
         A class has tens of regions, whose quantile says little about the tail: of fifty, the 1 %
-        quantile is the smallest, and one new object in ten fell below it. So the threshold is the
-        lower of the quantile and of where a normal distribution of the same mean and spread would
-        put it.
+        quantile is the smallest, and one new object in ten fell below it. So the threshold of
+        priors is the lower of the quantile and of where a normal distribution of the same mean and
+        spread would put it. Shares have a longer lower tail, and leave room of two standard
+        deviations below their quantile (measured in docs/performance.md).
 
         Args:
-            priors: per class (n_k,) mean cost in its ground-truth boxes.
+            values: per class (n_k,) prior or share in its ground-truth boxes.
             recall: share of them that must pass, in (0, 1].
+            shares: the values are log shares, not priors.
         """
         deviations = NormalDist().inv_cdf(min(recall, _LARGEST_RECALL))
-        for k, values in enumerate(priors):
-            if len(values):
-                values = values.float()
-                quantile = torch.quantile(values, 1 - recall)
-                spread = values.std(correction=0)
-                self.threshold[k] = torch.minimum(quantile, values.mean() - deviations * spread)
-                self.threshold[k] -= 1e-6
+        for k, own in enumerate(values):
+            if not len(own):
+                continue
+            own = own.float()
+            quantile, spread = torch.quantile(own, 1 - recall), own.std(correction=0)
+            if shares:
+                self.threshold[k] = quantile - _SHARE_ROOM * spread
+            else:
+                self.threshold[k] = torch.minimum(quantile, own.mean() - deviations * spread)
+            self.threshold[k] -= 1e-6
 
 
 def sort_pairs(region: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,23 @@ class Gate(nn.Module):
         self.middle.copy_(cost.mean() + cost.std())
         self.log_slope.copy_(torch.log(2.0 / cost.std().clamp(min=1e-4)))
 
+    def share(self, prior: Tensor) -> Tensor:
+        """Return how much of a region each class of a task claims against the task's other classes.
+
+        It is the log of a softmax over the task's classes and one entry for "none of them", which
+        stands at the mean cost of the images that ``calibrate`` saw. It depends on the classes of
+        one task, so later tasks leave it as it was.
+
+        Args:
+            prior: (R, K) mean cost of the classes of one task.
+
+        Returns:
+            (R, K), below 0.
+        """
+        logits = self.log_slope.exp() * (prior - self.middle)
+        none = logits.new_full((len(logits), 1), -2.0)
+        return logits - torch.logsumexp(torch.cat([logits, none], dim=1), dim=1, keepdim=True)
+
     def score(self, prior: Tensor) -> Tensor:
         """Return the frozen CLIP's score in [0, 1] of regions from their prior (item 8)."""
         return torch.sigmoid(self.log_slope.exp() * (prior - self.middle))

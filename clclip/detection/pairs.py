@@ -53,28 +53,28 @@ def training_pairs(
 
 @torch.no_grad()
 def routed_pairs(
-    prior: Tensor, threshold: Tensor, route: str, cap: int = 0
+    value: Tensor, threshold: Tensor, route: str, cap: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Choose the pairs scored at inference.
 
-    With ``route: prior`` a pair is scored if its prior exceeds its class's own fixed threshold, so
-    no class competes with another for a slot (CL-CLIP, fast experts). ``cap`` breaks that on
-    purpose and is off by default.
+    A pair is scored if its prior, or its share of the region, exceeds its class's own fixed
+    threshold, so no class competes with another for a slot (CL-CLIP, fast experts). ``cap`` breaks
+    that on purpose and is off by default.
 
     Args:
-        prior: (R, K).
+        value: (R, K) priors, or shares among the classes of a task.
         threshold: (K,).
-        route: "prior" or "all".
+        route: "share", "prior" or "all".
         cap: at most so many classes per region; 0: no cap.
 
     Returns:
         region (N,), column (N,), sorted by column.
     """
-    chosen = torch.ones_like(prior, dtype=torch.bool)
-    if route == "prior":
-        chosen = prior > threshold
-    if cap and cap < prior.shape[1]:
+    chosen = torch.ones_like(value, dtype=torch.bool)
+    if route != "all":
+        chosen = value > threshold
+    if cap and cap < value.shape[1]:
         best = torch.zeros_like(chosen)
-        best.scatter_(1, prior.topk(cap, dim=1).indices, True)
+        best.scatter_(1, value.topk(cap, dim=1).indices, True)
         chosen &= best
     return sort_pairs(*torch.where(chosen))

@@ -155,9 +155,10 @@ def _set_thresholds(model: ClClip, batches: FeatureBatches, device: torch.device
     collected: list[list[Tensor]] = []
     for start in range(0, len(batches.images), PREDICT_BATCH):
         members = range(start, min(start + PREDICT_BATCH, len(batches.images)))
-        collected.append(model.region_priors(batches.plain(list(members)).to(device)))
-    priors = [torch.cat(values) for values in zip(*collected, strict=True)]
-    model.banks[-1].set_thresholds(priors, model.switches.route_recall)
+        collected.append(model.labelled_routing(batches.plain(list(members)).to(device)))
+    values = [torch.cat(parts) for parts in zip(*collected, strict=True)]
+    s = model.switches
+    model.banks[-1].set_thresholds(values, s.route_recall, shares=s.route == "share")
 
 
 def load_detector(task_file: Path, resources: Path, width: int, stride: float) -> FViT | ClClip:

@@ -83,8 +83,10 @@ class DetectionSwitches(Strict):
         1, ge=1, description="Classes per region taught as negatives: those of the highest prior."
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
-    route: Literal["prior", "all"] = Field(
-        "prior", description="Score a pair only above its class's own threshold, or every pair."
+    route: Literal["share", "prior", "all"] = Field(
+        "share",
+        description="Score a pair if its class's share of the region among its task's classes, or "
+        "its prior, exceeds the class's own threshold; or score every pair.",
     )
     route_recall: float = Field(
         0.999,

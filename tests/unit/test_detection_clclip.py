@@ -6,6 +6,8 @@ import pytest
 import torch
 from detection_making import NAMES, batch, clclip, fvit, snapshot, step
 
+from clclip.detection import candidates
+
 GROUPS = [NAMES[:3], NAMES[3:5]]
 LATER = [*GROUPS, NAMES[5:]]
 
@@ -75,6 +77,27 @@ def test_an_added_class_leaves_old_scores_given_equal_shared_features(shared):
             assert torch.equal(a[name], b[name])
 
 
+@pytest.mark.parametrize("route", ["share", "prior"])
+@pytest.mark.parametrize("shared", ["drift", "adapters"])
+def test_routing_of_old_classes_is_the_same_with_more_tasks(shared, route):
+    """Thresholds that let some pairs pass and keep some out, on the real module."""
+    switches = {"shared": shared, "route": route}
+    few, more = (clclip(groups, **switches).eval() for groups in (GROUPS, LATER))
+    for model in (few, more):
+        model.gate.calibrate(model.gates(batch().dense, model.classes_of(0))[0])
+    proposals = batch().targets
+    boxes = [target["boxes"] + shift for target, shift in zip(proposals, (0, 8), strict=False)]
+    for task in range(len(GROUPS)):
+        _, prior = few.pathways(batch().dense, few.classes_of(task), boxes)
+        middle = few.routing(prior).median(dim=0).values
+        for model in (few, more):
+            model.banks[task].threshold.copy_(middle)
+        one, other = (candidates.route(model, batch(), task, boxes) for model in (few, more))
+        assert 0 < len(one.region) < prior.numel()
+        assert torch.equal(one.region, other.region) and torch.equal(one.column, other.column)
+        assert torch.equal(one.prior, other.prior)  # experts are told the prior, not the share
+
+
 def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():
     switches = {"score_threshold": 0.0, "detections": 1000}
     order = [2, 0, 1]
@@ -94,12 +117,13 @@ def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():
             assert s == pytest.approx(z, abs=1e-6)
 
 
-def test_route_all_equals_a_route_that_lets_everything_pass():
+@pytest.mark.parametrize("route", ["share", "prior"])
+def test_route_all_equals_a_route_that_lets_everything_pass(route):
     switches = {"score_threshold": 0.0, "detections": 1000}
     everything = clclip([NAMES[:3]], route="all", **switches)
-    routed = clclip([NAMES[:3]], route="prior", **switches)  # untrained thresholds are -1
+    passing = clclip([NAMES[:3]], route=route, **switches)  # untrained thresholds are -inf
     for a, b in zip(
-        everything.detect(batch(labelled=False)), routed.detect(batch(labelled=False)), strict=True
+        everything.detect(batch(labelled=False)), passing.detect(batch(labelled=False)), strict=True
     ):
         assert torch.equal(a["scores"], b["scores"]) and torch.equal(a["boxes"], b["boxes"])
 

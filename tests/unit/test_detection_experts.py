@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -135,6 +137,33 @@ def test_thresholds_of_few_regions_keep_new_ones():
         bank.set_thresholds([torch.randn(40, generator=draws)], recall=0.999)
         kept.append((torch.randn(500, generator=draws) > bank.threshold[0]).float().mean())
     assert torch.stack(kept).mean() > 0.995  # the 0.1 % quantile alone keeps 97 %
+
+
+def test_thresholds_of_shares_leave_room_below_the_smallest():
+    """Shares have a long lower tail: two deviations below the quantile."""
+    draws = torch.Generator().manual_seed(0)
+    own = -torch.randn(50, generator=draws).abs()
+    bank = ExpertBank(["a", "b"], 5, 6, 1)
+    bank.set_thresholds([own, torch.zeros(0)], recall=0.999, shares=True)
+    expected = torch.quantile(own, 0.001) - 2 * own.std(correction=0)
+    assert bank.threshold[0].item() == pytest.approx(expected.item(), abs=1e-4)
+    assert bank.threshold[1] == -torch.inf  # a class without boxes is asked about every region
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 6), st.integers(1, 7), st.integers(0, 99))
+def test_share_is_a_softmax_with_one_more_entry_at_the_mean_cost(regions, classes, seed):
+    draws = torch.Generator().manual_seed(seed)
+    cost = torch.rand(2, classes, 4, 4, generator=draws) + torch.linspace(0, 1, 16).view(4, 4)
+    prior = torch.rand(regions, classes, generator=draws)
+    gate = Gate("sigmoid")
+    gate.calibrate(cost)
+    slope, middle = gate.log_slope.exp().item(), gate.middle.item()
+    weights = torch.exp(slope * (prior.double() - middle))
+    nothing = math.exp(slope * (cost.mean().item() - middle))
+    expected = torch.log(weights / (weights.sum(dim=1, keepdim=True) + nothing))
+    torch.testing.assert_close(gate.share(prior).double(), expected, atol=1e-4, rtol=1e-4)
+    assert (gate.share(prior) <= 0).all()
 
 
 def routed(prior, threshold):
