@@ -32,7 +32,7 @@ def dense_mode(clip: Mapping[str, Any]) -> str:
     measuring.
     """
     if clip["model"].startswith("embedded"):
-        return {"embedded_cls": "catseg", "embedded_attn": "attnpool"}.get(clip["model"], "tokens")
+        return {"embedded_cls": "catseg", "embedded_map": "attnpool"}.get(clip["model"], "tokens")
     vision = _vision(clip)
     if vision.get("timm_pool") == "map":
         return "attnpool"
