@@ -95,11 +95,12 @@ def main() -> None:
     }
     lines("step", "Training step, batch of 8", "current classes", "ms", step)
     inference = {
-        "CL-CLIP, routed": rows_of("inference", r"clclip prior K=(\d+)", "ms per image"),
+        "CL-CLIP, routed by share": rows_of("inference", r"clclip share K=(\d+)", "ms per image"),
+        "CL-CLIP, routed by prior": rows_of("inference", r"clclip prior K=(\d+)", "ms per image"),
         "CL-CLIP, every pair": rows_of("inference", r"clclip all K=(\d+)", "ms per image"),
     }
     lines("inference", "Inference", "classes", "ms per image", inference)
-    tasks = rows_of("inference", r"clclip prior K=\d+ T=(\d+)", "ms per image")
+    tasks = rows_of("inference", r"clclip share K=\d+ T=(\d+)", "ms per image")
     lines("tasks", "Inference, 20 classes", "tasks (paths)", "ms per image", {"CL-CLIP": tasks})
     PAGE.write_text(fill(PAGE.read_text()))
 
