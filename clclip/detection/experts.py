@@ -19,6 +19,7 @@ from clclip.training.seeds import generator
 
 _LARGEST_RECALL = 0.99999  # a recall of 1 lies infinitely many deviations down
 _SHARE_ROOM = 2.0  # standard deviations
+_NO_THRESHOLD = -1e9  # below every prior and share; weights files hold finite numbers only
 
 
 class ExpertBank(nn.Module):
@@ -60,7 +61,7 @@ class ExpertBank(nn.Module):
         self.beta = nn.Parameter(torch.zeros(count))
         self.box = nn.Parameter(torch.zeros(count, 4, width * REGION * REGION)) if box else None
         # what a region's prior or share must exceed to be scored; set when the task ends
-        self.register_buffer("threshold", torch.full((count,), -torch.inf))
+        self.register_buffer("threshold", torch.full((count,), _NO_THRESHOLD))
         self._initialise(seed)
 
     @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from detection_making import NAMES, batch, clclip, fvit, snapshot, step
 
 from clclip.detection import candidates
+from clclip.detection.weights import load_chain, save_weights
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
 LATER = [*GROUPS, NAMES[5:]]
@@ -121,7 +122,7 @@ def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():
 def test_route_all_equals_a_route_that_lets_everything_pass(route):
     switches = {"score_threshold": 0.0, "detections": 1000}
     everything = clclip([NAMES[:3]], route="all", **switches)
-    passing = clclip([NAMES[:3]], route=route, **switches)  # untrained thresholds are -inf
+    passing = clclip([NAMES[:3]], route=route, **switches)  # untrained: no thresholds
     for a, b in zip(
         everything.detect(batch(labelled=False)), passing.detect(batch(labelled=False)), strict=True
     ):
@@ -257,3 +258,13 @@ def test_bf16_keeps_box_maths_in_float32_and_stays_close(make):
     assert all(image["boxes"].dtype == torch.float32 for image in found)
     assert rough["rpn_objectness"].item() == pytest.approx(exact["rpn_objectness"].item(), rel=0.05)
     sum(value.float() for value in rough.values()).backward()
+
+
+@pytest.mark.parametrize("experts", [True, False])
+def test_weights_without_thresholds_are_stored_and_read(tmp_path, experts):
+    """One shared expert has no thresholds, nor has a class without boxes; files hold numbers."""
+    model, again = (clclip(GROUPS[:1], experts=experts) for _ in range(2))
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, model.state_dict(), {"digest": "x"})
+    load_chain(again, [path])
+    assert torch.equal(again.banks[0].threshold, model.banks[0].threshold)

@@ -147,7 +147,8 @@ def test_thresholds_of_shares_leave_room_below_the_smallest():
     bank.set_thresholds([own, torch.zeros(0)], recall=0.999, shares=True)
     expected = torch.quantile(own, 0.001) - 2 * own.std(correction=0)
     assert bank.threshold[0].item() == pytest.approx(expected.item(), abs=1e-4)
-    assert bank.threshold[1] == -torch.inf  # a class without boxes is asked about every region
+    # a class without boxes is asked about every region, and its weights can be stored
+    assert -torch.inf < bank.threshold[1] < -1e6
 
 
 @settings(max_examples=30, deadline=None)
