@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from clclip import probe_commands as probes
 from clclip.cache import cache
 from clclip.errors import InputError
 from clclip.files import write_text
@@ -253,20 +254,6 @@ def export(options: argparse.Namespace) -> None:
     run(options.run, options.out, options.task)
 
 
-def open_vocabulary(options: argparse.Namespace) -> None:
-    """Measure what is left of the open vocabulary after each task of a run."""
-    from clclip.detection.openvocab import measure
-
-    print(measure(options.run, options.resources, options.out))
-
-
-def feature_drift(options: argparse.Namespace) -> None:
-    """Measure how far each task of a classification run has moved earlier features."""
-    from clclip.classification.feature_drift import measure
-
-    print(measure(options.run, options.resources, options.out))
-
-
 def describe(options: argparse.Namespace) -> None:
     """Tell what an experiment would run and need."""
     from clclip.describe import describe as run
@@ -293,41 +280,6 @@ def completion(options: argparse.Namespace) -> None:
     print(script(options.shell, build_parser()), end="")
 
 
-def probe_dense(options: argparse.Namespace) -> None:
-    """Measure the dense modes of a CLIP."""
-    from clclip.clip.probe import probe_dense as run
-
-    _probe(run, options)
-
-
-def zero_shot(options: argparse.Namespace) -> None:
-    """Measure the zero-shot class of ground-truth boxes."""
-    from clclip.clip.probe import zero_shot as run
-
-    _probe(run, options)
-
-
-def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
-    """Run a probe, on the embedded CLIP and world unless told otherwise, and print its result."""
-    from clclip.clip.fetch import clip_id, fetch_clip
-    from clclip.data.scenes import generate, world_spec
-
-    clip, data = options.clip, options.data
-    if clip is None:
-        clip = options.resources / "clip" / clip_id(None)
-        if not (clip / "clip.json").exists():
-            fetch_clip(None, clip)
-    if data is None:
-        data = options.resources / "data" / world_spec("shapes20")["data_id"]
-        if not (data / "index.json").exists():
-            generate("shapes20", data)
-    result = run(data, clip, **({"images": options.images} if options.images else {}))
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out is not None:
-        write_text(options.out, text + "\n")
-
-
 RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "cache": cache,
     "resolve": resolve,
@@ -349,9 +301,9 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": export,
     "describe": describe,
     "schema": schema,
-    "probe-dense": probe_dense,
-    "feature-drift": feature_drift,
-    "zero-shot": zero_shot,
-    "open-vocabulary": open_vocabulary,
+    "probe-dense": probes.probe_dense,
+    "feature-drift": probes.feature_drift,
+    "zero-shot": probes.zero_shot,
+    "open-vocabulary": probes.open_vocabulary,
     "completion": completion,
 }

@@ -64,6 +64,8 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     detections = read_detections(folder / "predictions.json", truth, ids)
     matching = Matching(truth, detections, ids)
     matches = matching.match()
+    # seconds on a large test set, and the same for all parts on the same images
+    whole = _over_overlaps(matching, None) if images == "full" else None
 
     metrics: dict[str, float | None] = {}
     per_class: dict[str, float | None] = {}
@@ -75,10 +77,7 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             for reading in METRIC_NAMES
             if reading != "coco"
         }
-        # Seconds on a large test set, and the same for all parts on the same images.
-        if chosen is not None or part == "P":
-            overlaps = _over_overlaps(matching, chosen)
-        readings["coco"] = overlaps
+        readings["coco"] = whole or _over_overlaps(matching, chosen)
         for reading, values in readings.items():
             others[reading][part] = mean([values[name] for name in names])
         metrics[part] = others[flavour][part]
