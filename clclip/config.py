@@ -134,6 +134,12 @@ class TrainingConfig(Strict):
     """How one task is trained."""
 
     epochs: int = Field(8, ge=0, le=10_000, description="passes over the task's training images")
+    min_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="optimizer steps of a task at least: one of few images gets more epochs",
+    )
     lr: float = Field(1e-3, gt=0, le=10, description="peak learning rate")
     batch_size: int = Field(8, ge=1, le=65_536, description="images per optimizer step")
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="optimizer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from clclip.experiments import find_experiment, read_experiment
 from clclip.files import expanded, read_json
 from clclip.plan import ExperimentPlan, RunPlan, add_experiment
 from clclip.task_file import current_classes
+from clclip.training.length import epochs_of
 from clclip.validation import as_list, check_seeds
 
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px; a ViT-B/16 at
@@ -181,7 +183,9 @@ def _estimate(
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
         share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
-        seconds += train * share * task.payload["training"]["epochs"] / TRAIN_RATE
+        training = task.payload["training"]
+        steps = max(1, math.ceil(train * share / training["batch_size"]))
+        seconds += train * share * epochs_of(training, steps) / TRAIN_RATE
         seconds += test / PREDICT_RATE
     stored = sum(
         (train * (2 if f["flip"] else 1) + test) * (f["size"] / 8) ** 2 * 128 * (len(f["taps"]) + 1)

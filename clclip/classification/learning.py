@@ -30,6 +30,7 @@ from clclip.task_file import (
 from clclip.training import parallel
 from clclip.training.fit import FitSettings, fit, remove_state
 from clclip.training.history import History
+from clclip.training.length import epochs_of
 from clclip.training.seeds import generator
 from clclip.training.shares import Losses, Share, micro_batches
 from clclip.training.tracking import tracker
@@ -118,7 +119,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         return History(f"task {task['task']}", 0, training["batch_size"])
     count, size = len(learner.images), training["batch_size"]
     per_epoch = math.ceil(count / size)
-    steps = per_epoch * training["epochs"]
+    steps = per_epoch * epochs_of(training, per_epoch)
     settings = FitSettings(
         steps=steps,
         lr=training["lr"],

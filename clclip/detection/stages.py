@@ -31,6 +31,7 @@ from clclip.task_file import (
 from clclip.training import parallel
 from clclip.training.device import placed, precision, training_device
 from clclip.training.fit import FitSettings, fit
+from clclip.training.length import epochs_of
 from clclip.training.resume import remove_state
 from clclip.training.shares import Losses, Share, micro_batches
 from clclip.training.tracking import tracker
@@ -74,6 +75,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     total = sum(value.numel() for value in model.parameters())
     logger.info("task %d: %d of %d parameters are trained", task["task"], counts, total)
     steps = math.ceil(len(images) / training["batch_size"])
+    settings = fit_settings(training, steps)
 
     def members_at(step: int, share: Share) -> tuple[int, Sequence[int]]:
         epoch, place = divmod(step, steps)
@@ -81,7 +83,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
         return epoch, share.part(batches.order(epoch)[place * size : (place + 1) * size])
 
     def losses_at(step: int, share: Share) -> Losses | None:
-        for later in range(step + 1, min(step + 1 + prefetch(), training["epochs"] * steps)):
+        for later in range(step + 1, min(step + 1 + prefetch(), settings.steps)):
             shown.expect(*members_at(later, share))
         epoch, members = members_at(step, share)
         if not members:
@@ -93,7 +95,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     history = fit(
         parameters,
         losses_at,
-        fit_settings(training, steps),
+        settings,
         label=f"task {task['task']}",
         resume=folder / "resume",
         digest=digest,
@@ -121,7 +123,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
 
 def fit_settings(training: Mapping[str, Any], steps_per_epoch: int) -> FitSettings:
     """Return the numbers of the optimization from a task's training section."""
-    steps = training["epochs"] * steps_per_epoch
+    steps = epochs_of(training, steps_per_epoch) * steps_per_epoch
     return FitSettings(
         steps=steps,
         lr=training["lr"],

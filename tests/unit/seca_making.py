@@ -77,6 +77,7 @@ def write_stream(
         "schedule": "constant",
         "milestones": [],
         "warmup_steps": 0,
+        "min_steps": 0,
         "grad_clip": None,
         "image_size": None,
     } | training

@@ -163,6 +163,7 @@ def test_results_return_to_the_images_own_pixels_and_ids():
 def test_the_optimization_counts_in_steps():
     training = {
         "epochs": 4,
+        "min_steps": 0,
         "lr": 0.1,
         "batch_size": 8,
         "optimizer": "sgd",
@@ -175,6 +176,10 @@ def test_the_optimization_counts_in_steps():
     settings = fit_settings(training, 10)
     assert (settings.steps, settings.milestones, settings.warmup_steps) == (40, (20, 30), 10)
     assert settings.grad_clip == 0.0
+    short = fit_settings(training | {"min_steps": 120}, 9)  # nine steps an epoch: a class alone
+    assert (short.steps, short.milestones) == (126, (63, 94))  # whole epochs
+    assert fit_settings(training | {"min_steps": 120}, 31).steps == 124
+    assert fit_settings(training | {"min_steps": 120, "epochs": 0}, 9).steps == 0
 
 
 def test_weights_round_trip_and_later_files_win(tmp_path):

@@ -65,7 +65,13 @@ def test_published_stream_is_planned_with_its_schedule(name, data_root):
     assert len({c for group in last["groups"] for c in group}) == tasks * classes
     expected = {"epochs": epochs, "batch_size": batch, "milestones": milestones, "lr": 1e-3}
     expected |= {"schedule": "multistep", "optimizer": "adam", "weight_decay": 5e-4}
-    expected |= {"warmup_steps": 0, "grad_clip": None, "augment": "none", "image_size": None}
+    expected |= {
+        "warmup_steps": 0,
+        "min_steps": 0,
+        "grad_clip": None,
+        "augment": "none",
+        "image_size": None,
+    }
     assert {key: last["training"][key] for key in expected} == expected
     published = {"adapter_width": 16, "adapter_scale": 0.1, "prompt_length": 8, "prompt_lr": 0.5}
     published |= {"pool": 5, "beta_scale": 1.0, "gamma": None, "inference_scale": 20.0}
