@@ -39,8 +39,10 @@ class ResidualPath(SharedPath):
     The pyramid, which costs most, is task 1's: its levels are computed once for all tasks.
     """
 
-    def __init__(self, width: int, stride: float, switches: DetectionSwitches) -> None:
-        super().__init__(width, stride, switches)
+    def __init__(
+        self, width: int, stride: float, switches: DetectionSwitches, text_width: int = 0
+    ) -> None:
+        super().__init__(width, stride, switches, text_width)
         del self.pyramid
         levels = len(switches.scales) + switches.extra_level
         self.adapters = nn.ModuleList(LevelAdapter(switches.channels) for _ in range(levels))

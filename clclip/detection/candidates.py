@@ -39,6 +39,15 @@ class Routed(NamedTuple):
     prior: Tensor  # (N,)
 
 
+class Regions(NamedTuple):
+    """What a path says of the regions that it looked at."""
+
+    features: Tensor  # (R, C, 7, 7)
+    vectors: Tensor  # (R, fc_width)
+    deltas: Tensor  # (R, 4)
+    row: Tensor | None  # the row of each proposal, where not all of them are there
+
+
 @torch.no_grad()
 def path_candidates(
     model: ClClip,
@@ -69,10 +78,11 @@ def path_candidates(
         boxes = list(torch.cat(proposals)[used].split(kept))
     if not sum(map(len, boxes)):
         return [_none(batch) for _ in tasks]
-    regions = path.regions(levels, boxes, batch.canvas)
-    deltas = path.box(path.vectors(regions))
+    features = path.regions(levels, boxes, batch.canvas)
+    vectors = path.vectors(features)
+    regions = Regions(features, vectors, path.box(vectors), place)
     return [
-        _score(model, batch, task, pairs, proposals, regions, deltas, place)
+        _score(model, batch, path, task, pairs, proposals, regions)
         for task, pairs in zip(tasks, routed, strict=True)
     ]
 
@@ -89,25 +99,24 @@ def route(model: ClClip, batch: Batch, task: int, proposals: list[Tensor]) -> Ro
 def _score(
     model: ClClip,
     batch: Batch,
+    path: SharedPath,
     task: int,
     pairs: Routed,
     proposals: list[Tensor],
-    regions: Tensor,
-    deltas: Tensor,
-    place: Tensor | None,
+    regions: Regions,
 ) -> Candidates:
-    """Return boxes, scores and columns, per image, of one task's classes.
-
-    ``place`` is the row of each proposal among ``regions`` where not all of them are there.
-    """
+    """Return boxes, scores and columns, per image, of one task's classes."""
     bank, logits, refined = model.bank_of(task), [], []
-    chunk = PAIR_CHUNK.get(regions.device.type, PAIR_CHUNK_ELSEWHERE)
+    text = None
+    if path.text is not None:
+        text, _ = path.text(regions.vectors, model.text[model.classes_of(task)])
+    chunk = PAIR_CHUNK.get(batch.dense.device.type, PAIR_CHUNK_ELSEWHERE)
     for r, c, p in zip(*(part.split(chunk) for part in pairs[1:]), strict=True):
-        row = r if place is None else place[r]
-        features = model.decouple(regions, pairs.gates[r, c], row)
+        row = r if regions.row is None else regions.row[r]
+        features = model.decouple(regions.features, pairs.gates[r, c], row)
         logit, _, own = model.apply_experts(bank, features, c, p)
-        logits.append(logit)
-        refined.append(deltas[row] if own is None else own)
+        logits.append(logit if text is None else logit + text[row, c])
+        refined.append(regions.deltas[row] if own is None else own)
     if not logits:
         return _none(batch)
     score = torch.cat(logits).sigmoid()

@@ -34,6 +34,7 @@ from clclip.detection.regions import (
     without_classes_from,
 )
 from clclip.detection.switches import DetectionSwitches
+from clclip.detection.text_score import text_loss
 from clclip.training.shares import Losses
 
 logger = logging.getLogger(__name__)
@@ -70,10 +71,11 @@ class ClClip(nn.Module):
         self.register_buffer("text", text, persistent=False)
         self.register_buffer("background", background, persistent=False)
         self.gate = Gate(switches.gate, switches.refiner)
-        self.paths = nn.ModuleList([SharedPath(width, stride, switches)])
+        parts = (width, stride, switches, text.shape[1] if switches.text_score else 0)
+        self.paths = nn.ModuleList([SharedPath(*parts)])
         if switches.shared == "adapters":
             kind = ResidualPath if switches.adapter == "residual" else SharedPath
-            self.paths.extend(kind(width, stride, switches) for _ in groups[1:])
+            self.paths.extend(kind(*parts) for _ in groups[1:])
         self.banks = nn.ModuleList(
             ExpertBank(
                 names if switches.experts else ["every class"],
@@ -179,7 +181,8 @@ class ClClip(nn.Module):
         proposals, losses = path.propose(levels, batch.canvas, targets, batch.generators)
         sampled = sample_regions(proposals, targets, batch.generators, s.roi_batch, s.roi_positive)
         regions = path.regions(levels, sampled.boxes, batch.canvas)
-        losses.add("box", box_loss(path.box(path.vectors(regions)), sampled), len(regions))
+        vectors = path.vectors(regions)
+        losses.add("box", box_loss(path.box(vectors), sampled), len(regions))
         sampled = without_classes_from(sampled, len(self.groups[task]))
         gates, prior = self.pathways(batch.dense, self.classes_of(task), sampled.boxes)
         region, column, target = training_pairs(
@@ -191,6 +194,10 @@ class ClClip(nn.Module):
             column,
             prior[region, column],
         )
+        if path.text is not None:
+            text, own = path.text(vectors, self.text[self.classes_of(task)])
+            losses.add("text", text_loss(own, sampled.labels), len(regions))
+            logits = logits + text[region, column]
         losses.add("score", score_loss(logits, target, s.score_loss), target.sum())
         if deltas is not None:
             value = expert_box_loss(deltas, sampled, region, target)

@@ -14,7 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from clclip.detection.batch import Batch
 from clclip.detection.gate import pool_maps
 from clclip.detection.guard import guarded
-from clclip.detection.path import SharedPath, cosine_scale
+from clclip.detection.path import SharedPath
 from clclip.detection.regions import (
     SampledRegions,
     box_loss,
@@ -23,32 +23,8 @@ from clclip.detection.regions import (
     select_detections,
 )
 from clclip.detection.switches import DetectionSwitches
+from clclip.detection.text_score import TextClassifier
 from clclip.training.shares import Losses
-
-
-class TextClassifier(nn.Module):
-    """Region vectors against class texts, logit = tau * cos(z, t_c), and learned background.
-
-    Args:
-        width: width of the region vectors.
-        dim: dimension of the text embeddings.
-        temperature: initial tau.
-    """
-
-    def __init__(self, width: int, dim: int, temperature: float) -> None:
-        super().__init__()
-        self.project = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dim)
-        )
-        self.background = nn.Parameter(torch.empty(dim))
-        nn.init.normal_(self.background, std=dim**-0.5)
-        self.log_scale = cosine_scale(temperature)
-
-    def forward(self, vectors: Tensor, text: Tensor) -> Tensor:
-        """Return logits (R, K + 1) of vectors (R, width) against text (K, dim); background last."""
-        z = functional.normalize(self.project(vectors).float(), dim=-1)
-        columns = torch.cat([text, functional.normalize(self.background, dim=0)[None]])
-        return self.log_scale.exp().clamp(max=100.0) * z @ columns.T
 
 
 @dataclass(frozen=True)

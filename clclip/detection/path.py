@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from clclip.detection.proposals import region_proposals
 from clclip.detection.pyramid import Pyramid, group_norm
 from clclip.detection.switches import DetectionSwitches
+from clclip.detection.text_score import TextScore
 from clclip.training.recompute import recomputed
 from clclip.training.shares import Losses
 
@@ -57,9 +57,12 @@ class SharedPath(nn.Module):
         width: channels of the tower's taps.
         stride: pixels per token of the tower.
         switches: sizes and sampling numbers.
+        text_width: dimension of the text embeddings, for a text score; 0: none.
     """
 
-    def __init__(self, width: int, stride: float, switches: DetectionSwitches) -> None:
+    def __init__(
+        self, width: int, stride: float, switches: DetectionSwitches, text_width: int = 0
+    ) -> None:
         super().__init__()
         channels = switches.channels
         strides = [stride / scale for scale in switches.scales]
@@ -87,6 +90,9 @@ class SharedPath(nn.Module):
         self.box = nn.Linear(switches.fc_width, 4)
         nn.init.normal_(self.box.weight, std=0.001)
         nn.init.zeros_(self.box.bias)
+        self.text = None
+        if text_width:
+            self.text = TextScore(switches.fc_width, text_width, switches.temperature)
 
     def levels(
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None
@@ -124,8 +130,3 @@ class SharedPath(nn.Module):
     def vectors(self, regions: Tensor) -> Tensor:
         """Return the fully connected features (R, fc_width) of region features."""
         return self.fc(regions)
-
-
-def cosine_scale(value: float) -> nn.Parameter:
-    """Return a learnable positive scale of cosine logits, stored as its logarithm."""
-    return nn.Parameter(torch.tensor(math.log(value)))

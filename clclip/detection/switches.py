@@ -58,7 +58,9 @@ class DetectionSwitches(Strict):
     columns: Literal["all", "current"] = Field(
         "all", description="F-ViT: the training softmax spans all seen classes or the current ones."
     )
-    temperature: float = Field(50.0, gt=0, description="F-ViT: initial scale of the cosine logits.")
+    temperature: float = Field(
+        50.0, gt=0, description="Initial scale of the cosine logits of regions against texts."
+    )
 
     # Fusion with the frozen CLIP at inference
     fusion: float = Field(
@@ -81,6 +83,11 @@ class DetectionSwitches(Strict):
     expert_box: bool = Field(False, description="Experts refine the box per class.")
     negatives: int = Field(
         1, ge=1, description="Classes per region taught as negatives: those of the highest prior."
+    )
+    text_score: bool = Field(
+        True,
+        description="Experts' scores include the region's log-odds against background by a text "
+        "classifier of the path, trained on the task's classes (ours, not published).",
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
     route: Literal["share", "prior", "all"] = Field(
