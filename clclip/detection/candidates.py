@@ -109,7 +109,7 @@ def _score(
     bank, logits, refined = model.bank_of(task), [], []
     text = None
     if path.text is not None:
-        text, _ = path.text(regions.vectors, model.text[model.classes_of(task)])
+        text, _ = model.text_scores(path, regions.vectors, task)
     chunk = PAIR_CHUNK.get(batch.dense.device.type, PAIR_CHUNK_ELSEWHERE)
     for r, c, p in zip(*(part.split(chunk) for part in pairs[1:]), strict=True):
         row = r if regions.row is None else regions.row[r]

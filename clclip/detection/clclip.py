@@ -14,6 +14,7 @@ from clclip.clip.cost_volume import cost_volume
 from clclip.detection.adapter import ResidualPath
 from clclip.detection.batch import Batch
 from clclip.detection.candidates import path_candidates
+from clclip.detection.distillation import unbiased_cross_entropy
 from clclip.detection.experts import ExpertBank
 from clclip.detection.gate import Gate, RegionMaps
 from clclip.detection.guard import guarded
@@ -27,6 +28,7 @@ from clclip.detection.orthogonality import orthogonality_loss, region_response_p
 from clclip.detection.pairs import training_pairs
 from clclip.detection.path import SharedPath
 from clclip.detection.regions import (
+    BACKGROUND,
     SampledRegions,
     box_loss,
     sample_regions,
@@ -34,7 +36,6 @@ from clclip.detection.regions import (
     without_classes_from,
 )
 from clclip.detection.switches import DetectionSwitches
-from clclip.detection.text_score import text_loss
 from clclip.training.shares import Losses
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,11 @@ class ClClip(nn.Module):
         gate = self.switches.gate_floor + gate.unsqueeze(1)
         return shared * gate if torch.is_grad_enabled() else shared.mul_(gate)
 
+    def text_scores(self, path: SharedPath, vectors: Tensor, task: int) -> tuple[Tensor, Tensor]:
+        """Return what ``path`` says of regions and the classes of ``task`` (see ``TextScore``)."""
+        classes = self.classes_of(task)
+        return path.text(vectors, self.text[: classes.stop], classes.start)
+
     def bank_of(self, task: int) -> ExpertBank:
         """Return the experts of 0-based ``task``."""
         return self.banks[task if self.switches.experts else min(task, len(self.banks) - 1)]
@@ -195,8 +201,10 @@ class ClClip(nn.Module):
             prior[region, column],
         )
         if path.text is not None:
-            text, own = path.text(vectors, self.text[self.classes_of(task)])
-            losses.add("text", text_loss(own, sampled.labels), len(regions))
+            text, text_logits = self.text_scores(path, vectors, task)
+            previous = self.classes_of(task).start
+            known = torch.where(sampled.labels < 0, BACKGROUND, sampled.labels + previous)
+            losses.add("text", unbiased_cross_entropy(text_logits, known, previous), len(regions))
             logits = logits + text[region, column]
         losses.add("score", score_loss(logits, target, s.score_loss), target.sum())
         if deltas is not None:

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clclip.detection.regions import BACKGROUND
-
 
 class TextClassifier(nn.Module):
     """Region vectors against class texts, logit = tau * cos(z, t_c), and learned background.
@@ -40,9 +38,10 @@ class TextScore(nn.Module):
     """A path's text classifier, whose log-odds join its experts' scores (ours; docs/cl-clip.md).
 
     An expert learns from the objects of its own class alone; what tells one shape from another is
-    learned here from all classes of the task at once. It is trained by a loss of its own, over the
-    task's classes and background. The score of a class is its log-odds against background, which no
-    other class enters, so classes that come later leave it as it was.
+    learned here from all classes of the task at once, by a loss of its own. The score of a class is
+    its log-odds against the rest: background and the classes of earlier tasks, whose objects stand
+    unlabelled in the images. No other class of the task and no later one enters it, so what comes
+    later leaves it as it was.
 
     Args:
         width: width of the region vectors.
@@ -55,24 +54,20 @@ class TextScore(nn.Module):
         self.classifier = TextClassifier(width, dim, temperature)
         self.share = nn.Parameter(torch.tensor(0.1))  # gamma, the weight beside the experts
 
-    def forward(self, vectors: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores (R, K) for the experts and the classifier's logits (R, K + 1).
+    def forward(self, vectors: Tensor, text: Tensor, previous: int) -> tuple[Tensor, Tensor]:
+        """Return the scores (R, K) of a task's classes, and the logits they come from.
 
-        The scores carry gradient to gamma alone.
+        The scores carry gradient to gamma alone. The logits (R, previous + K + 1), background last,
+        are for the unbiased cross-entropy, which knows that background may hide an old class.
+
+        Args:
+            vectors: (R, width).
+            text: (previous + K, dim) texts of the classes of earlier tasks, then of the task's own.
+            previous: number of classes of earlier tasks.
         """
         logits = self.classifier(vectors, text).float()
-        return self.share * (logits[:, :-1] - logits[:, -1:]).detach(), logits
-
-
-def text_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of regions over the task's classes and background, their mean.
-
-    Args:
-        logits: (R, K + 1), background last.
-        labels: (R,) index of the current class, or BACKGROUND.
-    """
-    last = logits.shape[1] - 1
-    return functional.cross_entropy(logits, torch.where(labels == BACKGROUND, last, labels))
+        rest = torch.cat([logits[:, :previous], logits[:, -1:]], dim=1).logsumexp(1, keepdim=True)
+        return self.share * (logits[:, previous:-1] - rest).detach(), logits
 
 
 def cosine_scale(value: float) -> nn.Parameter:
