@@ -9,7 +9,10 @@ from typing import Any
 from clclip.validation import open_clip_config
 
 EMBEDDED_BLOCKS = 4
-TIMM_BLOCKS = {"base": 12, "large": 24, "small": 12, "so400m": 27, "giant": 40, "medium": 12}
+TIMM_BLOCKS = {
+    **{"tiny": 12, "small": 12, "medium": 12, "base": 12, "large": 24, "so400m": 27},
+    **{"giant": 40, "gigantic": 50, "enormous": 64},
+}
 
 
 def blocks(clip: Mapping[str, Any]) -> int:
@@ -34,7 +37,7 @@ def dense_mode(clip: Mapping[str, Any]) -> str:
     if clip["model"].startswith("embedded"):
         return {"embedded_cls": "catseg", "embedded_map": "attnpool"}.get(clip["model"], "tokens")
     vision = _vision(clip)
-    if vision.get("timm_pool") == "map":
+    if vision.get("timm_pool") == "map" or vision.get("attentional_pool"):
         return "attnpool"
     if vision.get("timm_model_name"):
         return "maskclip"

@@ -70,7 +70,8 @@ def path_candidates(
     routed = [route(model, batch, task, proposals) for task in tasks]
     counts = [len(own) for own in proposals]
     boxes, place = proposals, None
-    if len(tasks) == 1:  # where tasks share the path, a later one must not change the batch
+    # where tasks share the path, a later one must not change the batch, nor that of the first task
+    if model.switches.shared == "adapters":
         used = torch.zeros(sum(counts), dtype=torch.bool, device=batch.dense.device)
         used[routed[0].region] = True
         place = used.cumsum(0) - 1

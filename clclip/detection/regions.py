@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder, Matcher
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import box_iou, clip_boxes_to_image
+from torchvision.ops import nms as suppressed
 
 from clclip.detection.proposals import SeededSampler
 
 BACKGROUND = -1
+APART = 2.0**14  # pixels between the classes' planes in suppression: more than any canvas
+AT_ONCE = 1000  # boxes: above, a CPU is faster class by class
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 MATCHER = Matcher(0.5, 0.5, allow_low_quality_matches=False)
 
@@ -135,5 +138,24 @@ def select_detections(
     sides = boxes[:, 2:] - boxes[:, :2]
     keep = torch.where((scores > threshold) & (sides >= 1e-2).all(1))[0]
     boxes, scores, columns = boxes[keep], scores[keep], columns[keep]
-    keep = batched_nms(boxes, scores, columns, nms)[:limit]
+    keep = suppressed_per_class(boxes, scores, columns, nms)[:limit]
     return {"boxes": boxes[keep], "scores": scores[keep], "labels": columns[keep]}
+
+
+def suppressed_per_class(boxes: Tensor, scores: Tensor, columns: Tensor, iou: float) -> Tensor:
+    """Return which boxes (M, 4) stay, by falling score; no class depends on what others hold.
+
+    torchvision's ``batched_nms`` moves classes apart by the largest coordinate of all candidates,
+    in float32, whose rounding lets other classes decide pairs near the limit. Here a class has a
+    plane of its own in float64, which holds box and plane exactly, or is taken alone: both give the
+    same.
+    """
+    boxes, scores = boxes.double(), scores.double()
+    if len(boxes) <= AT_ONCE or boxes.is_cuda:
+        return suppressed(boxes + (columns.double() * APART)[:, None], scores, iou)
+    keep = torch.zeros_like(columns, dtype=torch.bool)
+    for column in columns.unique():
+        own = torch.where(columns == column)[0]
+        keep[own[suppressed(boxes[own], scores[own], iou)]] = True
+    kept = torch.where(keep)[0]
+    return kept[scores[kept].argsort(descending=True, stable=True)]

@@ -51,8 +51,9 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return scores.json of a detection task.
 
     ``evaluation.images``: ``full`` scores every class on all test images; ``group`` scores P, C
-    and A each on the images that hold an object of its classes, so A may lie outside P..C
-    (per_class then shows a class as in P or C).
+    and A each on the images that hold an object of its classes, so A may lie outside P..C.
+    per_class then takes a class on the images of its own task's group: those stay the same images
+    when tasks are added, so that a detector that does not change forgets nothing.
     """
     groups = parts(task)
     settings = task.get("evaluation", {})
@@ -67,21 +68,24 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     # seconds on a large test set, and the same for all parts on the same images
     whole = _over_overlaps(matching, None) if images == "full" else None
 
-    metrics: dict[str, float | None] = {}
-    per_class: dict[str, float | None] = {}
-    others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
-    for part, names in groups.items():
+    def readings_of(names: list[str]) -> dict[str, dict[str, float | None]]:
         chosen = None if images == "full" else _images_with(truth, [ids[name] for name in names])
-        readings = {
+        found = {
             reading: {name: _percent(matches[name], reading, chosen) for name in names}
             for reading in METRIC_NAMES
             if reading != "coco"
         }
-        readings["coco"] = whole or _over_overlaps(matching, chosen)
-        for reading, values in readings.items():
+        return found | {"coco": whole or _over_overlaps(matching, chosen)}
+
+    others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
+    for part, names in groups.items():
+        for reading, values in readings_of(names).items():
             others[reading][part] = mean([values[name] for name in names])
-        metrics[part] = others[flavour][part]
-        per_class = {name: readings[flavour][name] for name in names} | per_class
+    metrics = dict(others[flavour])
+    per_class: dict[str, float | None] = {}
+    for names in task["groups"]:
+        values = readings_of(names)[flavour]
+        per_class |= {name: values[name] for name in names}
     counts = {name: int(matches[name].object_images.size) for name in groups["A"]}
     return {
         "metrics": metrics,

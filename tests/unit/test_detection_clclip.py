@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from detection_making import NAMES, batch, clclip, fvit, snapshot, step
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clclip.detection import candidates
+from clclip.detection import candidates, regions
+from clclip.detection.path import SharedPath
+from clclip.detection.regions import select_detections
 from clclip.detection.weights import load_chain, save_weights
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
@@ -97,6 +101,68 @@ def test_routing_of_old_classes_is_the_same_with_more_tasks(shared, route):
         assert 0 < len(one.region) < prior.numel()
         assert torch.equal(one.region, other.region) and torch.equal(one.column, other.column)
         assert torch.equal(one.prior, other.prior)  # experts are told the prior, not the share
+
+
+def test_suppression_of_a_class_does_not_depend_on_other_classes():
+    """Two boxes at IoU 0.5 up to rounding, alone and beside a far box of another class."""
+    boxes = torch.tensor(
+        [
+            [7.941998481750488, 17.483118057250977, 37.94199752807617, 43.483116149902344],
+            [7.941998481750488, 17.483118057250977, 37.94199752807617, 30.483118057250977],
+            [0.0, 0.0, 64.0, 63.0],
+        ]
+    )
+    scores, columns = torch.tensor([0.9, 0.8, 0.3]), torch.tensor([2, 2, 3])
+    rules = {"threshold": 0.0, "nms": 0.5, "limit": 100}
+    together = select_detections(boxes, scores, columns, **rules)
+    alone = select_detections(boxes[:2], scores[:2], columns[:2], **rules)
+    assert torch.equal(together["boxes"][together["labels"] == 2], alone["boxes"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), extra=st.integers(1, 200))
+def test_added_classes_leave_the_detections_of_old_ones_before_the_cut(seed, extra):
+    draws = torch.Generator().manual_seed(seed)
+    corner = torch.rand(120, 2, generator=draws) * 40
+    boxes = torch.cat([corner, corner + 8 + torch.rand(120, 2, generator=draws) * 16], dim=1)
+    scores = torch.rand(120, generator=draws)
+    columns = torch.randint(5, (120,), generator=draws)
+    far = torch.rand(extra, 2, generator=draws) * 600
+    rules = {"threshold": 0.0, "nms": 0.5, "limit": 10_000}
+    old = select_detections(boxes, scores, columns, **rules)
+    more = select_detections(
+        torch.cat([boxes, torch.cat([far, far + 30], dim=1)]),
+        torch.cat([scores, torch.rand(extra, generator=draws)]),
+        torch.cat([columns, torch.full((extra,), 5)]),
+        **rules,
+    )
+    kept = more["labels"] < 5
+    for name in old:
+        assert torch.equal(more[name][kept], old[name])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "AT_ONCE", 0)
+        by_class = select_detections(boxes, scores.round(decimals=1), columns, **rules)
+    at_once = select_detections(boxes, scores.round(decimals=1), columns, **rules)
+    assert all(torch.equal(by_class[name], at_once[name]) for name in at_once)
+
+
+def test_one_path_sees_the_same_regions_whatever_the_number_of_tasks(monkeypatch):
+    """A product's rounding depends on how many rows it has, so all are asked for from task 1 on."""
+    seen = []
+    for groups in ([NAMES[:3]], GROUPS):
+        model = clclip(groups, shared="frozen").eval()
+        for bank in model.banks:
+            bank.threshold.fill_(1e9)  # nothing is routed
+        monkeypatch.setattr(
+            model.paths[0],
+            "regions",
+            lambda levels, boxes, canvas, path=model.paths[0]: (
+                seen.append([len(own) for own in boxes])
+                or SharedPath.regions(path, levels, boxes, canvas)
+            ),
+        )
+        model.detect(batch(labelled=False))
+    assert seen[0] == seen[1] and sum(seen[0]) > 0
 
 
 def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from scoring_making import (
+    GROUPS,
     OBJECTS,
     PERFECT,
     by_class,
@@ -50,6 +51,19 @@ def test_group_images_hide_false_positives_elsewhere(tmp_path):
     score(detection(tmp_path, 2, found))
     full = read(tmp_path / "scores.json")["metrics"]
     assert full == {"P": 75.0, "C": 50.0, "A": pytest.approx(200 / 3)}
+
+
+def test_on_group_images_a_class_keeps_its_score_when_tasks_are_added(tmp_path):
+    """Three tasks; one wrong "cat" on the image of task 2: a detector that never changes."""
+    found = [*PERFECT, (102, "cat", False, 0.95)]
+    seen = []
+    for number in (1, 2, 3):
+        names = [name for group in GROUPS[:number] for name in group]
+        own = [row for row in found if row[1] in names]
+        score(detection(tmp_path, number, own, evaluation={"images": "group"}))
+        seen.append(by_class(tmp_path)["cat"])
+    assert seen == [100.0, 100.0, 100.0]
+    assert read(tmp_path / "scores.json")["metrics"]["P"] < 100  # P's images hold that of task 2
 
 
 def test_coco_flavour_averages_over_overlaps(tmp_path):
