@@ -3,6 +3,8 @@
 The rule, per image and class: detections by falling score (at most 100), each takes the free
 object of highest IoU at or above the threshold; objects marked crowd or ignore (VOC "difficult")
 are taken only if nothing else fits, and a detection on one counts neither as right nor as wrong.
+A crowd takes any number of detections, a difficult object one: a second box on it counts as wrong,
+as in COCO's evaluator (the VOC devkit leaves it out).
 """
 
 from __future__ import annotations
