@@ -6,6 +6,7 @@ from pathlib import Path
 
 import clclip
 from clclip.detection.weights import MEMORY, file_digest, read_weights, save_weights
+from clclip.errors import InputError
 from clclip.files import read_json, write_json
 from clclip.task_file import find_task, read_task, seen_classes, task_folders
 
@@ -23,8 +24,11 @@ def export(run: Path, out: Path, task: int | None = None) -> dict:
         the card: classes, tower, protocol, scores, digest, versions.
 
     Raises:
-        InputError: if the run has no such task, or a file of it is damaged.
+        InputError: if the run has no such task, a file of it is damaged, or ``out`` names no file.
     """
+    if out.name in ("", ".."):  # ".", "/" and "a/.."
+        expected = "the name of the weights file, such as model.safetensors"
+        raise InputError(f"no file name ({str(out)!r})", "--out", expected)
     task_file = find_task(run, task)
     plan = read_task(task_file)
     merged = {}

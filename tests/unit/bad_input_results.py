@@ -78,6 +78,10 @@ def parent_is_file(work: Path) -> list[str]:
     return ["detect", "--run", SEED, IMAGE, "--out", "cards.yaml/found"]
 
 
+def export_to(out: str):
+    return lambda work: ["export", "--run", SEED, "--out", out]
+
+
 RESULTS = {
     "predictions gone": (lambda w: (w / PREDICTIONS).unlink(), stage("score"), ["no such file"]),
     "predictions cut": (cut(PREDICTIONS, 5), stage("score"), ["not JSON", PREDICTIONS]),
@@ -311,6 +315,13 @@ RESULTS = {
         parent_is_file,
         ["cannot be written", "cards.yaml"],
     ),
+    "export to the folder itself": (
+        lambda w: None,
+        export_to("."),
+        ["no file name ('.')", "--out"],
+    ),
+    "export to the root": (lambda w: None, export_to("/"), ["no file name ('/')", "--out"]),
+    "export to the folder above": (lambda w: None, export_to(".."), ["no file name ('..')"]),
     "log on a full device": (
         lambda w: None,
         lambda w: [*stage("score")(w), "--log", "/dev/null/score.log"],
