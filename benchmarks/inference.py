@@ -166,8 +166,9 @@ def _detections(model: nn.Module, batches: FeatureBatches, ids: list[int]) -> li
     for start in range(0, len(batches.images), PREDICT_BATCH):
         members = list(range(start, min(start + PREDICT_BATCH, len(batches.images))))
         for i, own in zip(members, model.detect(batches.plain(members)), strict=True):
-            scale = batches.letterboxed(batches.images[i]).scale
-            found += coco_results(batches.images[i].image_id, own, ids, scale)
+            image = batches.images[i]
+            scale, size = batches.letterboxed(image).scale, (image.width, image.height)
+            found += coco_results(image.image_id, own, ids, scale, size)
     return found
 
 

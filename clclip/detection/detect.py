@@ -15,7 +15,7 @@ from clclip.detection.batch import Batch
 from clclip.detection.online import OnlineFeatures
 from clclip.detection.proposals import canvas_list
 from clclip.detection.stages import load_detector
-from clclip.detection.views import letterboxed
+from clclip.detection.views import image_boxes, letterboxed
 from clclip.errors import InputError, nearest
 from clclip.files import replacing, write_json
 from clclip.task_file import clip_dir, find_task, read_task, seen_classes
@@ -122,7 +122,7 @@ def _detect_one(
     device = next(model.parameters()).device
     found = model.detect(Batch(features.taps, features.dense, canvas).to(device))[0]
     found = {name: value.cpu() for name, value in found.items()}
-    return {**found, "boxes": found["boxes"] / view.scale}
+    return {**found, "boxes": image_boxes(found["boxes"], view.scale, size)}
 
 
 def _records(path: Path, found: dict[str, Tensor], names: Sequence[str]) -> list[dict]:

@@ -157,10 +157,11 @@ def _row(
             batch = batches.plain(members).to(device)
             found = detect_by_text(model, batch, text[known:].to(device), rest)
         for i, own in zip(members, found, strict=True):
-            scale = batches.letterboxed(batches.images[i]).scale
+            image = batches.images[i]
+            scale, size = batches.letterboxed(image).scale, (image.width, image.height)
             own = {name: value.cpu() for name, value in own.items()}
-            image_id = batches.images[i].image_id
-            detections += coco_results(image_id, own, [ids[n] for n in names], scale)
+            columns = [ids[n] for n in names]
+            detections += coco_results(image.image_id, own, columns, scale, size)
     per_class = {}
     for name, matches in match(truth, detections, ids, 0.5).items():
         value = average_precision(matches.true_positive, matches.object_images.size, "voc_area")

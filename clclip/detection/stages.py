@@ -20,6 +20,7 @@ from clclip.detection.probe_drift import IMAGES as PROBE_IMAGES
 from clclip.detection.probe_drift import ProposalListener, write_probe
 from clclip.detection.recall import covered, recall_table
 from clclip.detection.rehearsal import open_rehearsal
+from clclip.detection.views import image_boxes
 from clclip.detection.weights import file_digest, load_chain, save_weights
 from clclip.files import read_json, write_json
 from clclip.task_file import (
@@ -209,8 +210,9 @@ def predict(task_file: Path, resources: Path) -> None:
         )
         labels += [target["labels"] for target in batch.targets]
         for i, found in zip(members, detected, strict=True):
+            size = (images[i].width, images[i].height)
             scale = batches.letterboxed(images[i]).scale
-            results += coco_results(images[i].image_id, found, ids, scale)
+            results += coco_results(images[i].image_id, found, ids, scale, size)
         logger.info("predicted %d of %d images", members[-1] + 1, len(images))
     write_json(folder / "predictions.json", results)
     recall = recall_table(hits, labels, task["groups"])
@@ -227,10 +229,22 @@ def predict(task_file: Path, resources: Path) -> None:
 
 
 def coco_results(
-    image_id: int, found: Mapping[str, Tensor], ids: list[int], scale: float
+    image_id: int,
+    found: Mapping[str, Tensor],
+    ids: list[int],
+    scale: float,
+    size: tuple[int, int],
 ) -> list[dict[str, Any]]:
-    """Return one image's detections as COCO results in its own pixels and original category ids."""
-    boxes = found["boxes"] / scale
+    """Return one image's detections as COCO results in its own pixels and original category ids.
+
+    Args:
+        image_id: of the image.
+        found: "boxes" on the canvas, "scores", "labels".
+        ids: the category of each label.
+        scale: canvas pixels per image pixel.
+        size: (width, height) of the image.
+    """
+    boxes = image_boxes(found["boxes"], scale, size)
     boxes[:, 2:] -= boxes[:, :2]
     return [
         {

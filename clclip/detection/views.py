@@ -36,6 +36,21 @@ class View:
         return moved
 
 
+def image_boxes(boxes: Tensor, scale: float, size: tuple[int, int]) -> Tensor:
+    """Return boxes (N, 4) xyxy of a letterboxed canvas in the image's own pixels, cut to the image.
+
+    The canvas shows a whole number of rows and columns, at least one: divided by the scale they may
+    reach beyond the image, far beyond where it is very thin.
+
+    Args:
+        boxes: on the canvas.
+        scale: canvas pixels per image pixel.
+        size: (width, height) of the image.
+    """
+    width, height = size
+    return clip_boxes_to_image(boxes / scale, (height, width))
+
+
 def letterboxed(width: int, height: int, size: int, flip: bool = False) -> View:
     """Return the view that shows the whole image at the top left of the canvas."""
     scale = size / max(width, height)

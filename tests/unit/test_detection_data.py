@@ -16,7 +16,7 @@ from clclip.detection.batch import Batch
 from clclip.detection.dataset import FeatureBatches, LabelledImage, read_labels
 from clclip.detection.detect import image_files
 from clclip.detection.stages import coco_results, fit_settings
-from clclip.detection.views import jittered, letterboxed, render
+from clclip.detection.views import image_boxes, jittered, letterboxed, render
 from clclip.detection.weights import load_chain, read_weights, save_weights
 from clclip.errors import InputError
 from clclip.training.seeds import generator
@@ -155,9 +155,29 @@ def test_results_return_to_the_images_own_pixels_and_ids():
         "scores": torch.tensor([0.5]),
         "labels": torch.tensor([1]),
     }
-    assert coco_results(9, found, [44, 71], scale=0.5) == [
+    assert coco_results(9, found, [44, 71], scale=0.5, size=(64, 128)) == [
         {"image_id": 9, "category_id": 71, "bbox": [20.0, 40.0, 40.0, 80.0], "score": 0.5}
     ]
+
+
+@pytest.mark.parametrize("size", [(5000, 1), (1, 3000), (3000, 40), (333, 500), (1, 1)])
+def test_boxes_of_thin_images_lie_inside(size):
+    """The canvas shows at least one row: divided by the scale it is taller than the image."""
+    view = letterboxed(*size, 128)
+    whole = torch.tensor([[0.0, 0.0, view.width, view.height]])
+    found = {"boxes": whole, "scores": torch.tensor([0.5]), "labels": torch.tensor([0])}
+    (row,) = coco_results(1, found, [1], view.scale, size)
+    assert row["bbox"][:2] == [0, 0]
+    for side, length in zip(row["bbox"][2:], size, strict=True):
+        assert length - 1 / view.scale < side <= length
+    assert float(image_boxes(whole, view.scale, size).max()) <= max(size)
+
+
+def test_boxes_inside_an_image_are_only_divided():
+    corners = torch.rand(200, 2, generator=generator("inside")) * 60
+    boxes = torch.cat([corners, corners + 60], dim=1)  # of a 128 px canvas
+    scale = 128 / 500
+    assert torch.equal(image_boxes(boxes, scale, (500, 480)), boxes / scale)
 
 
 def test_the_optimization_counts_in_steps():
