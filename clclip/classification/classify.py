@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clclip.classification.judging import load_classifier
-from clclip.data.images import IMAGE_SUFFIXES
 from clclip.errors import InputError
 from clclip.files import write_json
+from clclip.own_images import image_files
 from clclip.task_file import find_task, read_task
 
 
@@ -62,22 +62,3 @@ def classify(
     if out is not None:
         write_json(out, answers, indent=1)
     return answers
-
-
-def image_files(given: Sequence[Path]) -> list[Path]:
-    """Return the files given and, of folders, the images directly inside, by name.
-
-    Raises:
-        InputError: if there is none.
-    """
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            files += sorted(inside)
-        else:
-            files.append(path)
-    if not files:
-        places = ", ".join(map(str, given)) or "classify"
-        raise InputError("no image", places, "image files, or folders that hold some")
-    return files

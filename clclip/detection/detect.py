@@ -18,12 +18,12 @@ from clclip.detection.stages import load_detector
 from clclip.detection.views import image_boxes, letterboxed
 from clclip.errors import InputError, nearest
 from clclip.files import replacing, write_json
+from clclip.own_images import image_files
 from clclip.task_file import clip_dir, find_task, read_task, seen_classes
 from clclip.training.device import training_device
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 # Okabe and Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
@@ -89,26 +89,6 @@ def detect(
     write_json(out / "detections.json", answers, indent=1)
     logger.info("%d objects in %d images: %s", len(answers), len(files), out)
     return answers
-
-
-def image_files(given: Sequence[Path]) -> list[Path]:
-    """Return the images among files and folders, folders by name.
-
-    Raises:
-        InputError: if a path does not exist or there is no image at all.
-    """
-    files: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            files += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError("no such image", path, "an image file or a folder of images")
-    if not files:
-        where = ", ".join(map(str, given)) or "detect"
-        raise InputError("no images", where, f"files ending in {', '.join(sorted(SUFFIXES))}")
-    return files
 
 
 def _detect_one(

@@ -72,6 +72,10 @@ def detect(work: Path) -> list[str]:
     return ["detect", "--run", SEED, "photo.png", "--out", "found"]
 
 
+def detect_after_a_good_one(work: Path) -> list[str]:
+    return ["detect", "--run", SEED, "cards/images/test1.png", "photo.png", "--out", "found"]
+
+
 def classify(work: Path) -> list[str]:
     return ["classify", "--run", BIRDS, "photo.png", "--out", "found.json"]
 
@@ -114,6 +118,11 @@ IMAGES = {
     "no image given": (lambda w: None, detect, ["photo.png"]),
     "detect in a broken one": (content("photo.png", b"GIF89a"), detect, ["broken", "photo.png"]),
     "detect in a bomb": (lambda w: bomb(w / "photo.png"), detect, ["too large", "photo.png"]),
+    "detect in a good one and a broken one": (
+        content("photo.png", b"GIF89a"),
+        detect_after_a_good_one,
+        ["broken", "photo.png"],
+    ),
     "detect in an empty folder": (
         lambda w: (w / "photo.png").mkdir(),
         detect,

@@ -8,13 +8,11 @@ import threading
 import pytest
 import torch
 from detection_making import NAMES, clclip
-from PIL import Image
 from safetensors.torch import save_file
 
 from clclip.clip.canvas import letterbox
 from clclip.detection.batch import Batch
 from clclip.detection.dataset import FeatureBatches, LabelledImage, read_labels
-from clclip.detection.detect import image_files
 from clclip.detection.stages import coco_results, fit_settings
 from clclip.detection.views import image_boxes, jittered, letterboxed, render
 from clclip.detection.weights import load_chain, read_weights, save_weights
@@ -248,15 +246,3 @@ def test_weights_of_something_else_are_refused(tmp_path, damage):
     with pytest.raises(InputError, match=r"w\.safetensors, expected"):
         load_chain(model, [path])
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_folders_give_their_images_and_nothing_else(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-    for name in ("b.PNG", "a.jpg"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    assert [p.name for p in image_files([tmp_path])] == ["a.jpg", "b.PNG"]
-    with pytest.raises(InputError, match="no such image"):
-        image_files([tmp_path / "c.png"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no images"):
-        image_files([tmp_path / "empty"])
