@@ -66,6 +66,7 @@ def detect(
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     files = image_files(images)
+    drawings = _drawings(files, out)
     features = plan["features"]
     source = OnlineFeatures(
         clip_dir(plan, resources),
@@ -78,14 +79,13 @@ def detect(
     model.to(training_device())
     keep = [names.index(name) for name in (classes or names)]
     answers: list[dict] = []
-    drawn: set[str] = set()
-    for number, path in enumerate(files):
+    for number, (path, drawing) in enumerate(zip(files, drawings, strict=True)):
         picture = load_rgb(path)
         found = _detect_one(model, source, number, picture.size)
         chosen = (found["scores"] >= threshold) & torch.isin(found["labels"], torch.tensor(keep))
         found = {name: value[chosen] for name, value in found.items()}
         answers += _records(path, found, names)
-        _save(_draw(picture, found, names), out / _drawn_name(path, drawn))
+        _save(_draw(picture, found, names), drawing)
     write_json(out / "detections.json", answers, indent=1)
     logger.info("%d objects in %d images: %s", len(answers), len(files), out)
     return answers
@@ -138,14 +138,24 @@ def _draw(picture: Image.Image, found: dict[str, Tensor], names: Sequence[str]) 
     return drawn
 
 
-def _drawn_name(path: Path, taken: set[str]) -> str:
-    """Return a file name that no other image of this call has."""
-    name, n = f"{path.stem}.png", 1
-    while name in taken:
-        n += 1
-        name = f"{path.stem}-{n}.png"
-    taken.add(name)
-    return name
+def _drawings(files: Sequence[Path], out: Path) -> list[Path]:
+    """Return where each image is drawn: two of one name are told apart by a number.
+
+    Raises:
+        InputError: if a drawing would take the place of an image that was given.
+    """
+    drawings: dict[Path, None] = {}
+    given = {path.resolve() for path in files}
+    for path in files:
+        drawing, n = out / f"{path.stem}.png", 1
+        while drawing in drawings:
+            n += 1
+            drawing = out / f"{path.stem}-{n}.png"
+        if drawing.resolve() in given:
+            expected = "a folder other than that of the images"
+            raise InputError(f"the drawing would replace the image {drawing}", "--out", expected)
+        drawings[drawing] = None
+    return list(drawings)
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -123,6 +123,11 @@ IMAGES = {
         detect_after_a_good_one,
         ["broken", "photo.png"],
     ),
+    "drawings over the images": (
+        lambda w: None,
+        ["detect", "--run", SEED, "cards/images", "--out", "cards/images"],
+        ["would replace the image cards/images/test1.png", "--out"],
+    ),
     "detect in an empty folder": (
         lambda w: (w / "photo.png").mkdir(),
         detect,
