@@ -107,7 +107,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "probe-dense": (
         "measure the dense modes of a CLIP on labelled images and recommend one",
-        known.add_probe,
+        known.add_probe_dense,
         "--data resources/data/ID --clip resources/clip/ID",
     ),
     "open-vocabulary": (
@@ -122,7 +122,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "zero-shot": (
         "zero-shot class of the ground-truth boxes by dense tokens",
-        known.add_probe,
+        known.add_zero_shot,
         "--data resources/data/shapes20-v1",
     ),
     "completion": (

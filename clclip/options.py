@@ -189,14 +189,23 @@ def add_schema(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_probe(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``probe-dense`` and ``zero-shot``."""
+def add_probe_dense(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``probe-dense``."""
+    _add_probe(parser, "50")
+
+
+def add_zero_shot(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``zero-shot``."""
+    _add_probe(parser, "all")
+
+
+def _add_probe(parser: argparse.ArgumentParser, images: str) -> None:
+    """Add the options of a command that measures a CLIP on so many images unless told otherwise."""
     parser.add_argument("--data", type=Path, default=None, metavar="DIR", help="default: shapes20")
     parser.add_argument("--clip", type=Path, default=None, metavar="DIR", help="default: embedded")
     parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
-    parser.add_argument(
-        "--images", type=int, default=None, help="how many (default: all of a split)"
-    )
+    text = f"the first N images of the test split, from 1 (default: {images})"
+    parser.add_argument("--images", type=int, default=None, metavar="N", help=text)
     parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="result as JSON")
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from clclip.errors import InputError
 from clclip.files import write_text
 
 
@@ -47,6 +48,8 @@ def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> N
     from clclip.data.scenes import generate, world_spec
 
     clip, data = options.clip, options.data
+    if options.images is not None and options.images < 1:
+        raise InputError(f"got {options.images}", "--images", "a number from 1")
     if clip is None:
         clip = options.resources / "clip" / clip_id(None)
         if not (clip / "clip.json").exists():
@@ -55,7 +58,7 @@ def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> N
         data = options.resources / "data" / world_spec("shapes20")["data_id"]
         if not (data / "index.json").exists():
             generate("shapes20", data)
-    result = run(data, clip, **({"images": options.images} if options.images else {}))
+    result = run(data, clip, **({"images": options.images} if options.images is not None else {}))
     text = json.dumps(result, indent=1)
     print(text)
     if options.out is not None:

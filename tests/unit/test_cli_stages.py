@@ -1,7 +1,9 @@
 """Each sub-command hands its stage the paths and plain values it asks for; host facts for jobs."""
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from clclip import host
 from clclip.cli import main
+from clclip.clip import probe
 from clclip.config import ReportStyle
 
 P = Path
@@ -100,6 +103,24 @@ def test_probes_print_and_write_their_result(command, monkeypatch, capsys, tmp_p
     assert main([command, *options]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
     assert json.loads(out.read_text()) == {"accuracy": 80.0, "n": 5}
+
+
+@pytest.mark.parametrize("command", ["probe-dense", "zero-shot"])
+@pytest.mark.parametrize("images", ["0", "-1"])
+def test_probes_measure_at_least_one_image(command, images, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "--images", images]) == 2
+    assert f"error: got {images}, in --images, expected a number from 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []  # neither a CLIP nor data were made
+
+
+@pytest.mark.parametrize("command", ["probe-dense", "zero-shot"])
+def test_help_of_the_probes_tells_their_default(command, capsys):
+    default = inspect.signature(getattr(probe, command.replace("-", "_"))).parameters["images"]
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = re.search(r"\(default: (\w+)\)", " ".join(capsys.readouterr().out.split()))[1]
+    assert told == ("all" if default.default is None else str(default.default))
 
 
 def test_shell_prefix_survives_snakemakes_formatting_and_any_path(monkeypatch, tmp_path):
