@@ -44,6 +44,25 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_writable(path: Path) -> None:
+    """Refuse now a path that could not be written once the work is done; nothing is left there.
+
+    Raises:
+        InputError: if it is a folder, or its place refuses a file.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        folder = path.parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent  # what is missing is made when the file is written
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".tmp-")
+    except OSError as error:
+        raise refusal(error, path) or error from None
+    os.close(handle)
+    Path(name).unlink()
+
+
 def refusal(error: BaseException, path: Path | None = None) -> InputError | None:
     """Return what to say if ``error`` is a disk that refuses (full, read-only, a folder), or None.
 

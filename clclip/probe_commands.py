@@ -11,21 +11,21 @@ from collections.abc import Callable
 from typing import Any
 
 from clclip.errors import InputError
-from clclip.files import write_text
+from clclip.files import check_writable, write_text
 
 
 def open_vocabulary(options: argparse.Namespace) -> None:
     """Measure what is left of the open vocabulary after each task of a run."""
     from clclip.detection.openvocab import measure
 
-    print(measure(options.run, options.resources, options.out))
+    _measure(measure, options)
 
 
 def feature_drift(options: argparse.Namespace) -> None:
     """Measure how far each task of a classification run has moved earlier features."""
     from clclip.classification.feature_drift import measure
 
-    print(measure(options.run, options.resources, options.out))
+    _measure(measure, options)
 
 
 def probe_dense(options: argparse.Namespace) -> None:
@@ -42,6 +42,13 @@ def zero_shot(options: argparse.Namespace) -> None:
     _probe(run, options)
 
 
+def _measure(measure: Callable[..., str], options: argparse.Namespace) -> None:
+    """Measure the tasks of a run and print the table."""
+    if options.out is not None:
+        check_writable(options.out)
+    print(measure(options.run, options.resources, options.out))
+
+
 def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
     """Run a probe, on the embedded CLIP and world unless told otherwise, and print its result."""
     from clclip.clip.fetch import clip_id, fetch_clip
@@ -50,6 +57,8 @@ def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> N
     clip, data = options.clip, options.data
     if options.images is not None and options.images < 1:
         raise InputError(f"got {options.images}", "--images", "a number from 1")
+    if options.out is not None:
+        check_writable(options.out)
     if clip is None:
         clip = options.resources / "clip" / clip_id(None)
         if not (clip / "clip.json").exists():
@@ -60,6 +69,6 @@ def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> N
             generate("shapes20", data)
     result = run(data, clip, **({"images": options.images} if options.images is not None else {}))
     text = json.dumps(result, indent=1)
-    print(text)
     if options.out is not None:
         write_text(options.out, text + "\n")
+    print(text)

@@ -15,6 +15,7 @@ from clclip import host
 from clclip.cli import main
 from clclip.clip import probe
 from clclip.config import ReportStyle
+from clclip.files import check_writable
 
 P = Path
 CALLS = [
@@ -112,6 +113,32 @@ def test_probes_measure_at_least_one_image(command, images, monkeypatch, capsys,
     assert main([command, "--images", images]) == 2
     assert f"error: got {images}, in --images, expected a number from 1" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []  # neither a CLIP nor data were made
+
+
+@pytest.mark.parametrize(
+    "command", ["probe-dense", "zero-shot", "open-vocabulary", "feature-drift"]
+)
+@pytest.mark.parametrize("out", ["file/x.json", "file/deep/x.json", "folder"])
+def test_a_result_that_cannot_be_written_is_refused_before_the_work(
+    command, out, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    runs = command in ("open-vocabulary", "feature-drift")
+    assert main([command, *(["results/none/seed0"] if runs else []), "--out", out]) == 2
+    said = capsys.readouterr()
+    assert (
+        said.out == "" and "error: cannot be written (" in said.err and f", in {out}, " in said.err
+    )
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_place_that_is_still_missing_can_be_written(tmp_path):
+    check_writable(tmp_path / "a/b/c.json")
+    (tmp_path / "old.json").write_text("old")
+    check_writable(tmp_path / "old.json")
+    assert [(p.name, p.read_text()) for p in tmp_path.rglob("*")] == [("old.json", "old")]
 
 
 @pytest.mark.parametrize("command", ["probe-dense", "zero-shot"])
