@@ -237,14 +237,16 @@ def detect(options: argparse.Namespace) -> None:
     from clclip.detection.detect import detect as run
 
     classes = options.classes.split(",") if options.classes else None
-    run(options.run, options.images, options.out, options.task, classes, options.threshold)
+    chosen = (options.task, classes, options.threshold, options.resources)
+    run(options.run, options.images, options.out, *chosen)
 
 
 def classify(options: argparse.Namespace) -> None:
     """Classify images."""
     from clclip.classification.classify import classify as run
 
-    run(options.run, options.images, options.out, options.task, options.top_k)
+    chosen = (options.task, options.top_k, options.resources)
+    run(options.run, options.images, options.out, *chosen)
 
 
 def export(options: argparse.Namespace) -> None:

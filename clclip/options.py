@@ -140,18 +140,24 @@ def add_finished_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
 
 
-def add_detect(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``detect``."""
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the images of a command that looks at some with a finished run."""
     add_run(parser)
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders")
+    text = "default: resources beside the run's results, else in the working directory"
+    parser.add_argument("--resources", type=Path, default=None, metavar="DIR", help=text)
+
+
+def add_detect(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``detect``."""
+    _add_images(parser)
     parser.add_argument("--classes", default=None, help="only these, separated by commas")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown")
 
 
 def add_classify(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``classify``."""
-    add_run(parser)
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders")
+    _add_images(parser)
     parser.add_argument("--top-k", type=int, default=5, help="classes listed per image")
 
 

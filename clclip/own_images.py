@@ -1,7 +1,8 @@
-"""What ``detect`` and ``classify`` share: which images are meant, looked at before any work."""
+"""What ``detect`` and ``classify`` share: which images are meant, and where a run's CLIP lies."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def image_files(given: Sequence[Path]) -> list[Path]:
     for path in dict.fromkeys(files):
         inspect(path)
     return files
+
+
+def resources_of(run: Path) -> Path:
+    """Return the folder ``resources`` beside the ``results`` that a run lies in.
+
+    Where there is none, because the run was copied elsewhere, that of the working directory.
+    """
+    for place in (Path(os.path.abspath(run)), run.resolve()):  # as it is named, then as linked
+        beside = place.parent.parent.parent / "resources"  # results/EXPERIMENT/seedN
+        if beside.is_dir():
+            return beside
+    return Path("resources")
 
 
 def _is_image(path: Path) -> bool:

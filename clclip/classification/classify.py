@@ -8,7 +8,7 @@ from pathlib import Path
 from clclip.classification.judging import load_classifier
 from clclip.errors import InputError
 from clclip.files import write_json
-from clclip.own_images import image_files
+from clclip.own_images import image_files, resources_of
 from clclip.task_file import find_task, read_task
 
 
@@ -29,7 +29,8 @@ def classify(
             probable first; None: nothing is written.
         task: classifier after this task; None: after the last trained one.
         top: classes given for each image.
-        resources: None: the folder ``resources`` beside the run's ``results``.
+        resources: folder of the run's CLIP and data; None: ``resources`` beside its ``results``,
+            else in the working directory.
 
     Returns:
         the answers.
@@ -44,8 +45,7 @@ def classify(
     task_file = find_task(run, task)
     if read_task(task_file)["kind"] != "classification":
         raise InputError("a detection run", run, "a classification run (use `clclip detect`)")
-    if resources is None:
-        resources = run.resolve().parents[2] / "resources"
+    resources = resources_of(run) if resources is None else resources
     classifier = load_classifier(task_file, resources)
     table = classifier.probabilities(classifier.pixels(images))  # (N, K)
     values, columns = table.topk(min(top, len(classifier.classes)), dim=1)

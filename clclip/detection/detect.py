@@ -18,7 +18,7 @@ from clclip.detection.stages import load_detector
 from clclip.detection.views import image_boxes, letterboxed
 from clclip.errors import InputError, nearest
 from clclip.files import replacing, write_json
-from clclip.own_images import image_files
+from clclip.own_images import image_files, resources_of
 from clclip.task_file import clip_dir, find_task, read_task, seen_classes
 from clclip.training.device import training_device
 
@@ -35,7 +35,7 @@ def detect(
     task: int | None = None,
     classes: Sequence[str] | None = None,
     threshold: float = 0.5,
-    resources: Path = Path("resources"),
+    resources: Path | None = None,
 ) -> list[dict]:
     """Detect in images; write ``detections.json`` and one drawn PNG per image.
 
@@ -46,7 +46,8 @@ def detect(
         task: use the detector after this task; None: after the last trained one.
         classes: report only these.
         threshold: lowest score reported.
-        resources: the folder ``resources`` of the run's working directory.
+        resources: folder of the run's CLIP and texts; None: ``resources`` beside its ``results``,
+            else in the working directory.
 
     Returns:
         what detections.json holds: {"image", "class", "bbox": [x, y, width, height], "score"}.
@@ -68,6 +69,7 @@ def detect(
     files = image_files(images)
     drawings = _drawings(files, out)
     features = plan["features"]
+    resources = resources_of(run) if resources is None else resources
     source = OnlineFeatures(
         clip_dir(plan, resources),
         dict(enumerate((path, True) for path in files)),

@@ -186,6 +186,19 @@ def test_thin_images_are_looked_at(work, size):
     assert main(["classify", "--run", BIRDS, "photo.png", "--out", "found/birds.json"]) == 0
 
 
+def test_own_images_are_looked_at_from_any_folder(work, tmp_path, monkeypatch, capsys):
+    picture(tmp_path / "elsewhere/photo.png")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    commands = {"detect": SEED, "classify": BIRDS}
+    for command, run in commands.items():
+        call = [command, "photo.png", "--out", f"{command}.out", "--run"]
+        assert main([*call, str(work / run)]) == 0
+        (work / run).rename(tmp_path / command)  # the run alone, without its project
+        assert "no such file" in refused([*call, str(tmp_path / command)], capsys)
+        line = [*call, str(tmp_path / command), "--resources", str(work / "resources")]
+        assert main(line) == 0
+
+
 def test_odd_file_names_are_read(work):
     def rename(data):
         for image, name in zip(data["images"], ODD[:3], strict=True):

@@ -72,12 +72,12 @@ CALLS = [
     (
         "detect --run r a.png b --task 2 --classes ace,ten --threshold 0.5 --out o",
         "clclip.detection.detect:detect",
-        ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace", "ten"], 0.5), {}),
+        ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace", "ten"], 0.5, None), {}),
     ),
     (
-        "classify --run r a.png --top-k 3 --out o",
+        "classify --run r a.png --top-k 3 --resources s --out o",
         "clclip.classification.classify:classify",
-        ((P("r"), [P("a.png")], P("o"), None, 3), {}),
+        ((P("r"), [P("a.png")], P("o"), None, 3, P("s")), {}),
     ),
     ("export --run r --out o", "clclip.detection.export:export", ((P("r"), P("o"), None), {})),
 ]

@@ -1,11 +1,13 @@
 """Images of the user's own, as `detect` and `classify` take them."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from clclip.data.images import IMAGE_SUFFIXES
 from clclip.errors import InputError
-from clclip.own_images import image_files
+from clclip.own_images import image_files, resources_of
 
 
 def test_of_a_folder_come_all_images_by_name(tmp_path):
@@ -41,3 +43,17 @@ def test_every_file_is_looked_at(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no images"):
         image_files([tmp_path / "empty"])
+
+
+def test_resources_lie_beside_the_results_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Path("project/results/cards/seed0")
+    run.mkdir(parents=True)
+    assert resources_of(run) == Path("resources")
+    (tmp_path / "project/resources").mkdir()
+    assert resources_of(run) == tmp_path / "project/resources"
+    (tmp_path / "link").symlink_to(run)
+    monkeypatch.chdir(run)
+    for named in (Path(), Path("../seed0"), tmp_path / "link"):
+        assert resources_of(named) == tmp_path / "project/resources"
+    assert resources_of(Path("/")) in (Path("resources"), Path("/resources"))
