@@ -236,8 +236,7 @@ def detect(options: argparse.Namespace) -> None:
     """Detect objects in images."""
     from clclip.detection.detect import detect as run
 
-    classes = options.classes.split(",") if options.classes else None
-    chosen = (options.task, classes, options.threshold, options.resources)
+    chosen = (options.task, options.classes, options.threshold, options.resources)
     run(options.run, options.images, options.out, *chosen)
 
 

@@ -151,7 +151,8 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
 def add_detect(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``detect``."""
     _add_images(parser)
-    parser.add_argument("--classes", default=None, help="only these, separated by commas")
+    text = "only these, separated by commas; may be repeated, as for a name that holds a comma"
+    parser.add_argument("--classes", action="append", metavar="NAMES", help=text)
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown")
 
 

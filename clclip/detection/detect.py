@@ -44,7 +44,7 @@ def detect(
         images: image files or folders of them.
         out: folder of the results.
         task: use the detector after this task; None: after the last trained one.
-        classes: report only these.
+        classes: report only these, as ``chosen_classes`` reads them; None: all.
         threshold: lowest score reported.
         resources: folder of the run's CLIP and texts; None: ``resources`` beside its ``results``,
             else in the working directory.
@@ -60,10 +60,7 @@ def detect(
     if plan["kind"] != "detection":
         raise InputError("a classification run", run, "a detection run (use `clclip classify`)")
     names = seen_classes(plan)
-    for name in classes or ():
-        if name not in names:
-            what = f"class {name!r}{nearest(name, names)}"
-            raise InputError(what, "--classes", f"classes of the run: {', '.join(names)}")
+    chosen = names if classes is None else chosen_classes(classes, names)
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     files = image_files(images)
@@ -79,18 +76,43 @@ def detect(
     )
     model = load_detector(task_file, resources, source.width, source.stride)
     model.to(training_device())
-    keep = [names.index(name) for name in (classes or names)]
+    keep = torch.tensor([names.index(name) for name in chosen])
     answers: list[dict] = []
     for number, (path, drawing) in enumerate(zip(files, drawings, strict=True)):
         picture = load_rgb(path)
         found = _detect_one(model, source, number, picture.size)
-        chosen = (found["scores"] >= threshold) & torch.isin(found["labels"], torch.tensor(keep))
-        found = {name: value[chosen] for name, value in found.items()}
+        shown = (found["scores"] >= threshold) & torch.isin(found["labels"], keep)
+        found = {name: value[shown] for name, value in found.items()}
         answers += _records(path, found, names)
         _save(_draw(picture, found, names), drawing)
     write_json(out / "detections.json", answers, indent=1)
     logger.info("%d objects in %d images: %s", len(answers), len(files), out)
     return answers
+
+
+def chosen_classes(given: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the classes meant by texts that are each a name, or names separated by commas.
+
+    A text that is a name as a whole is that class, so that a name may hold a comma.
+
+    Args:
+        given: the texts; spaces around a name do not count.
+        names: the classes of the run.
+
+    Raises:
+        InputError: if a name is empty or no class of the run, or there is none.
+    """
+    chosen: list[str] = []
+    for text in given:
+        parts = [text] if text.strip() in names else text.split(",")
+        chosen += [part.strip() for part in parts]
+    expected = f"classes of the run: {', '.join(names)}"
+    for name in chosen or [""]:
+        if not name:
+            raise InputError("an empty class name", "--classes", expected)
+        if name not in names:
+            raise InputError(f"class {name!r}{nearest(name, names)}", "--classes", expected)
+    return chosen
 
 
 def _detect_one(

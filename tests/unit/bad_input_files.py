@@ -123,6 +123,11 @@ IMAGES = {
         detect_after_a_good_one,
         ["broken", "photo.png"],
     ),
+    "detect no class": (
+        lambda w: None,
+        lambda w: ["detect", "--run", SEED, "cards/images", "--out", "found", "--classes", ""],
+        ["an empty class name", "--classes", "ace, jack, queen"],
+    ),
     "drawings over the images": (
         lambda w: None,
         ["detect", "--run", SEED, "cards/images", "--out", "cards/images"],

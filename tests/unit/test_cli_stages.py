@@ -70,9 +70,9 @@ CALLS = [
         (([P("a")], P("o"), ReportStyle(dpi=90).model_dump()), {}),
     ),
     (
-        "detect --run r a.png b --task 2 --classes ace,ten --threshold 0.5 --out o",
+        "detect --run r a.png b --task 2 --classes ace,ten --classes x --threshold 0.5 --out o",
         "clclip.detection.detect:detect",
-        ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace", "ten"], 0.5, None), {}),
+        ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace,ten", "x"], 0.5, None), {}),
     ),
     (
         "classify --run r a.png --top-k 3 --resources s --out o",
