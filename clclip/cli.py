@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command] = {
         known.add_classify,
         f"--run {RUN} photo.jpg --out classes.json",
     ),
-    "export": ("one weights file and a card", known.add_run, f"--run {RUN} --out model"),
+    "export": ("one weights file and a card", known.add_export, f"--run {RUN} --out model"),
     "describe": (
         "what an experiment would run and need",
         known.add_describe,

@@ -130,7 +130,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that uses a finished run."""
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="results/NAME/seed0")
     parser.add_argument("--task", type=int, default=None, metavar="T", help="default: the last")
-    parser.add_argument("--out", type=Path, required=True)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``export``."""
+    add_run(parser)
+    text = "the weights, .safetensors; the card lies beside them, .json"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
 
 
 def add_finished_run(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +157,12 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
 def add_detect(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``detect``."""
     _add_images(parser)
+    text = (
+        "folder of the images with their boxes drawn and of detections.json, a COCO object: "
+        "images, categories (ids of the run's data) and annotations with image_id, category_id, "
+        "bbox (x, y, width, height), area, score, and image and class by name"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "only these, separated by commas; may be repeated, as for a name that holds a comma"
     parser.add_argument("--classes", action="append", metavar="NAMES", help=text)
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown")
@@ -159,6 +171,8 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
 def add_classify(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``classify``."""
     _add_images(parser)
+    text = "JSON: a list of image and classes, each of class and probability, the likeliest first"
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=text)
     parser.add_argument("--top-k", type=int, default=5, help="classes listed per image")
 
 

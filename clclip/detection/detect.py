@@ -1,15 +1,22 @@
-"""Detecting objects in images of one's own with a trained run (``clclip detect``)."""
+"""Detecting objects in images of one's own with a trained run (``clclip detect``).
+
+``detections.json`` is a COCO object, as COCO annotations are: ``pycocotools.coco.COCO(file)`` and
+annotation tools read it, and its ``annotations`` are COCO results. ``images`` are numbered from 1
+in the order given; ``categories`` are the seen classes with the ids of the run's own data.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+import clclip
 from clclip.data.images import load_rgb
 from clclip.detection.batch import Batch
 from clclip.detection.online import OnlineFeatures
@@ -17,8 +24,10 @@ from clclip.detection.proposals import canvas_list
 from clclip.detection.stages import load_detector
 from clclip.detection.views import image_boxes, letterboxed
 from clclip.errors import InputError, nearest
+from clclip.evaluation.predictions import class_ids
 from clclip.files import replacing, write_json
 from clclip.own_images import image_files, resources_of
+from clclip.stage_files import read_stage_file
 from clclip.task_file import clip_dir, find_task, read_task, seen_classes
 from clclip.training.device import training_device
 
@@ -50,7 +59,8 @@ def detect(
             else in the working directory.
 
     Returns:
-        what detections.json holds: {"image", "class", "bbox": [x, y, width, height], "score"}.
+        the ``annotations`` of detections.json: {"image", "class", "bbox": [x, y, width, height],
+            "score", ...}.
 
     Raises:
         InputError: if the run, a class or an image is missing or wrong.
@@ -65,6 +75,8 @@ def detect(
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     files = image_files(images)
     drawings = _drawings(files, out)
+    labels = task_file.parent / "test.json"
+    ids = class_ids(read_stage_file(labels, "boxes"), names, labels)
     features = plan["features"]
     resources = resources_of(run) if resources is None else resources
     source = OnlineFeatures(
@@ -77,15 +89,29 @@ def detect(
     model = load_detector(task_file, resources, source.width, source.stride)
     model.to(training_device())
     keep = torch.tensor([names.index(name) for name in chosen])
-    answers: list[dict] = []
+    entries: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     for number, (path, drawing) in enumerate(zip(files, drawings, strict=True)):
         picture = load_rgb(path)
         found = _detect_one(model, source, number, picture.size)
         shown = (found["scores"] >= threshold) & torch.isin(found["labels"], keep)
         found = {name: value[shown] for name, value in found.items()}
-        answers += _records(path, found, names)
+        entry = {"id": number + 1, "file_name": str(path)}
+        entries.append(entry | {"width": picture.width, "height": picture.height})
+        answers += _records(entry, found, ids, len(answers) + 1)
         _save(_draw(picture, found, names), drawing)
-    write_json(out / "detections.json", answers, indent=1)
+    document = {
+        "info": {
+            "description": f"detections of clclip {clclip.__version__}",
+            "run": str(run),
+            "task": plan["task"],
+            "threshold": threshold,
+        },
+        "images": entries,
+        "categories": [{"id": key, "name": name} for name, key in ids.items()],
+        "annotations": answers,
+    }
+    write_json(out / "detections.json", document, indent=1)
     logger.info("%d objects in %d images: %s", len(answers), len(files), out)
     return answers
 
@@ -129,19 +155,34 @@ def _detect_one(
     return {**found, "boxes": image_boxes(found["boxes"], view.scale, size)}
 
 
-def _records(path: Path, found: dict[str, Tensor], names: Sequence[str]) -> list[dict]:
+def _records(
+    image: Mapping[str, Any], found: Mapping[str, Tensor], ids: Mapping[str, Any], first: int
+) -> list[dict[str, Any]]:
+    """Return one image's detections as COCO annotations, numbered from ``first``.
+
+    Beside the keys of COCO stand "image" and "class", for who reads without a library.
+    """
+    names = list(ids)
     rows = zip(
         found["boxes"].tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
     )
-    return [
-        {
-            "image": str(path),
-            "class": names[label],
-            "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
-            "score": round(score, 5),
-        }
-        for (x0, y0, x1, y1), label, score in rows
-    ]
+    records = []
+    for number, ((x0, y0, x1, y1), label, score) in enumerate(rows, first):
+        box = [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)]
+        records.append(
+            {
+                "id": number,
+                "image_id": image["id"],
+                "category_id": ids[names[label]],
+                "bbox": box,
+                "area": round(box[2] * box[3], 4),
+                "iscrowd": 0,
+                "score": round(score, 5),
+                "image": image["file_name"],
+                "class": names[label],
+            }
+        )
+    return records
 
 
 def _draw(picture: Image.Image, found: dict[str, Tensor], names: Sequence[str]) -> Image.Image:

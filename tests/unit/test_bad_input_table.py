@@ -199,6 +199,40 @@ def test_own_images_are_looked_at_from_any_folder(work, tmp_path, monkeypatch, c
         assert main(line) == 0
 
 
+def test_detections_are_a_coco_object(work):
+    """The run's own ids, whatever they are; the very file through pycocotools, and its results."""
+    from pycocotools.coco import COCO
+
+    for name in (f"{SEED}/task{task}/test.json" for task in (1, 2)):
+        edit_json(work / name, renumber)
+    images = ["cards/images/test2.png", "cards/images/test1.png"]
+    call = ["detect", "--run", SEED, *images, "--threshold", "0", "--out", "found"]
+    assert main(call) == 0
+    loaded = COCO("found/detections.json")
+    assert [loaded.imgs[k]["file_name"] for k in (1, 2)] == images
+    assert (loaded.imgs[1]["width"], loaded.imgs[1]["height"]) == (64, 48)
+    assert {k: c["name"] for k, c in loaded.cats.items()} == {11: "ace", 12: "jack", 13: "queen"}
+    found = loaded.dataset["annotations"]
+    assert found and [row["id"] for row in found] == list(range(1, len(found) + 1))
+    for row in found:
+        x, y, width, height = row["bbox"]
+        assert min(x, y) >= 0 and x + width <= 64.001 and y + height <= 48.001
+        assert row["area"] == pytest.approx(width * height, abs=1e-3)
+        assert row["image"] == loaded.imgs[row["image_id"]]["file_name"]
+        assert row["class"] == loaded.cats[row["category_id"]]["name"]
+        assert row["iscrowd"] == 0 and 0 <= row["score"] <= 1
+    truth = COCO("found/detections.json").loadRes(found)
+    assert len(truth.anns) == len(found)
+
+
+def renumber(split):
+    """Give the categories of a split file other ids."""
+    for item in split["categories"]:
+        item["id"] += 10
+    for item in split["annotations"]:
+        item["category_id"] += 10
+
+
 def test_odd_file_names_are_read(work):
     def rename(data):
         for image, name in zip(data["images"], ODD[:3], strict=True):
