@@ -158,9 +158,9 @@ def add_detect(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``detect``."""
     _add_images(parser)
     text = (
-        "folder of the images with their boxes drawn and of detections.json, a COCO object: "
-        "images, categories (ids of the run's data) and annotations with image_id, category_id, "
-        "bbox (x, y, width, height), area, score, and image and class by name"
+        "folder of the images with their boxes drawn, of detections.json, a list of COCO results "
+        "(image_id, category_id, bbox as x, y, width, height, score; image and class by name), and "
+        "of dataset.json, the same as a COCO data set with images and categories"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "only these, separated by commas; may be repeated, as for a name that holds a comma"

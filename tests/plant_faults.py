@@ -125,9 +125,9 @@ FAULTS = (
     ),
     Fault(
         "boxes-scaled-the-wrong-way",
-        D + "stages.py",
-        'boxes = found["boxes"] / scale',
-        'boxes = found["boxes"] * scale',
+        D + "views.py",
+        "clip_boxes_to_image(boxes / scale,",
+        "clip_boxes_to_image(boxes * scale,",
         "test_detection_data",
     ),
     Fault(

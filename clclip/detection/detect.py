@@ -1,8 +1,8 @@
 """Detecting objects in images of one's own with a trained run (``clclip detect``).
 
-``detections.json`` is a COCO object, as COCO annotations are: ``pycocotools.coco.COCO(file)`` and
-annotation tools read it, and its ``annotations`` are COCO results. ``images`` are numbered from 1
-in the order given; ``categories`` are the seen classes with the ids of the run's own data.
+``detections.json`` is a list of COCO results; ``dataset.json`` holds them as a COCO data set, which
+``pycocotools.coco.COCO(file)`` and annotation tools read: ``images`` numbered from 1 in the order
+given, ``categories`` with the ids of the run's own data, ``annotations`` the results.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def detect(
     threshold: float = 0.5,
     resources: Path | None = None,
 ) -> list[dict]:
-    """Detect in images; write ``detections.json`` and one drawn PNG per image.
+    """Detect in images; write ``detections.json``, ``dataset.json`` and a drawn PNG per image.
 
     Args:
         run: a folder ``results/EXPERIMENT/seedN``.
@@ -59,8 +59,8 @@ def detect(
             else in the working directory.
 
     Returns:
-        the ``annotations`` of detections.json: {"image", "class", "bbox": [x, y, width, height],
-            "score", ...}.
+        what detections.json holds: {"image_id", "category_id", "bbox": [x, y, width, height],
+            "score", "image", "class", ...}.
 
     Raises:
         InputError: if the run, a class or an image is missing or wrong.
@@ -100,7 +100,7 @@ def detect(
         entries.append(entry | {"width": picture.width, "height": picture.height})
         answers += _records(entry, found, ids, len(answers) + 1)
         _save(_draw(picture, found, names), drawing)
-    document = {
+    dataset = {
         "info": {
             "description": f"detections of clclip {clclip.__version__}",
             "run": str(run),
@@ -111,7 +111,8 @@ def detect(
         "categories": [{"id": key, "name": name} for name, key in ids.items()],
         "annotations": answers,
     }
-    write_json(out / "detections.json", document, indent=1)
+    write_json(out / "dataset.json", dataset, indent=1)
+    write_json(out / "detections.json", answers, indent=1)
     logger.info("%d objects in %d images: %s", len(answers), len(files), out)
     return answers
 
@@ -158,7 +159,7 @@ def _detect_one(
 def _records(
     image: Mapping[str, Any], found: Mapping[str, Tensor], ids: Mapping[str, Any], first: int
 ) -> list[dict[str, Any]]:
-    """Return one image's detections as COCO annotations, numbered from ``first``.
+    """Return one image's detections as COCO results that are COCO annotations too, from ``first``.
 
     Beside the keys of COCO stand "image" and "class", for who reads without a library.
     """

@@ -199,7 +199,7 @@ def test_own_images_are_looked_at_from_any_folder(work, tmp_path, monkeypatch, c
         assert main(line) == 0
 
 
-def test_detections_are_a_coco_object(work):
+def test_detections_are_coco_results_and_a_coco_data_set(work):
     """The run's own ids, whatever they are; the very file through pycocotools, and its results."""
     from pycocotools.coco import COCO
 
@@ -208,11 +208,12 @@ def test_detections_are_a_coco_object(work):
     images = ["cards/images/test2.png", "cards/images/test1.png"]
     call = ["detect", "--run", SEED, *images, "--threshold", "0", "--out", "found"]
     assert main(call) == 0
-    loaded = COCO("found/detections.json")
+    loaded = COCO("found/dataset.json")
     assert [loaded.imgs[k]["file_name"] for k in (1, 2)] == images
     assert (loaded.imgs[1]["width"], loaded.imgs[1]["height"]) == (64, 48)
     assert {k: c["name"] for k, c in loaded.cats.items()} == {11: "ace", 12: "jack", 13: "queen"}
-    found = loaded.dataset["annotations"]
+    found = json.loads(Path("found/detections.json").read_text())
+    assert found == loaded.dataset["annotations"]
     assert found and [row["id"] for row in found] == list(range(1, len(found) + 1))
     for row in found:
         x, y, width, height = row["bbox"]
@@ -221,7 +222,7 @@ def test_detections_are_a_coco_object(work):
         assert row["image"] == loaded.imgs[row["image_id"]]["file_name"]
         assert row["class"] == loaded.cats[row["category_id"]]["name"]
         assert row["iscrowd"] == 0 and 0 <= row["score"] <= 1
-    truth = COCO("found/detections.json").loadRes(found)
+    truth = COCO("found/dataset.json").loadRes("found/detections.json")
     assert len(truth.anns) == len(found)
 
 
