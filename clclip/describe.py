@@ -122,16 +122,13 @@ def _check_images(data: dict[str, Any], where: object) -> None:
     """Raise InputError if images of a COCO or VOC data set are missing; nothing is decoded."""
     if data["id"].endswith("-missing") or data["format"] not in ("coco", "voc"):
         return
-    from clclip.data import coco, voc
+    from clclip.data.homes import image_home
     from clclip.data.version import plan_facts
 
     if data.get("download"):
         return
     for split, names in plan_facts(data)["images"].items():
-        if data["format"] == "coco":
-            home = coco.image_folder(data, split, names[0] if names else None)
-        else:
-            home = voc.devkit_folder(data) / "JPEGImages"
+        home = image_home(data, split, names)
         absent = [name for name in names if not (home / name).is_file()]
         if absent and data["on_bad_image"] == "fail":
             what = f"{len(absent)} of {len(names)} {split} images are missing, e.g. {absent[0]!r}"

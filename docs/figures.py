@@ -62,7 +62,9 @@ def main(results: Path, out: Path) -> None:
     counts = {i: sum(b["image_id"] == i for b in test["annotations"]) for i in shown}
     both = [i["id"] for i in test["images"] if shown.get(i["id"]) == {True, False}]
     chosen = [i for i in both if counts[i] == 4][:2]
-    root = Path(test["info"]["root"])
+    task = json.loads((first / "task2" / "task.json").read_text())
+    data = results.parent / "resources" / "data" / task["data"]["id"]
+    root = data / json.loads((data / "index.json").read_text())["root"]
     files = {i["id"]: root / i["file_name"] for i in test["images"]}
     figure, axes = plt.subplots(2, 4, figsize=(10, 5.4), layout="constrained")
     for row, (label, experiment) in enumerate(ROWS):

@@ -15,13 +15,13 @@ from clclip.classification.pixels import Pixels, label_columns
 from clclip.classification.records import Memory, read_memory, write_record
 from clclip.classification.seca import Learner
 from clclip.classification.switches import resolve_switches
+from clclip.data.indexed import image_root
 from clclip.errors import InputError
 from clclip.files import read_json
 from clclip.stage_files import read_stage_file
 from clclip.task_file import (
     clip_dir,
     current_classes,
-    data_dir,
     digest,
     previous_classes,
     task_folders,
@@ -88,16 +88,9 @@ def pixels_of(
     split: dict[str, Any], task: dict[str, Any], resources: Path, learner: Learner, clip: Any
 ) -> Pixels:
     """Return the images of a split; their paths start at the data set's root."""
-    root = image_root(split, task, resources)
+    root = image_root(task, resources)
     paths = [root / image["file_name"] for image in split["images"]]
     return Pixels(paths, learner.tower.image_size, clip.mean, clip.std, learner.device)
-
-
-def image_root(split: dict[str, Any], task: dict[str, Any], resources: Path) -> Path:
-    """Return the folder that file names start from; a relative root starts at the index."""
-    folder = data_dir(task, resources)
-    root = split.get("info", {}).get("root") or read_json(folder / "index.json")["root"]
-    return folder / root
 
 
 def _check_counts(labels: Tensor, classes: list[str], where: Path) -> None:

@@ -15,6 +15,7 @@ from clclip.data import cifar, coco, folder, voc
 from clclip.data.annotated import Annotated
 from clclip.data.boxes import clean_boxes
 from clclip.data.findings import Findings
+from clclip.data.homes import common_root
 from clclip.data.verify import choose_view, verify_images
 from clclip.data.version import check_root, data_version, declared_classes, merged_classes
 from clclip.errors import InputError
@@ -73,7 +74,7 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
     findings = Findings()
     splits = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]](spec)
     classes = merged_classes(splits)
-    root, prefixes = _common_root(splits)
+    root, prefixes = common_root({split: found.folder for split, found in splits.items()})
     _note_shared_images(splits, prefixes, findings)
     written: dict[str, dict[str, Any]] = {}
     for split, annotated in splits.items():
@@ -95,7 +96,7 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
         "classes": {split: _class_counts(data, classes) for split, data in written.items()},
     }
     _note_missing(counts["classes"], "instances", findings)
-    _write(spec, out, "detection", root, classes, written, counts, findings)
+    _write(spec, out, "detection", root, classes, written, counts, findings, prefixes)
 
 
 def _verified_images(
@@ -135,17 +136,6 @@ def _verified_images(
         }
         images.append(entry)
     return images
-
-
-def _common_root(splits: dict[str, Annotated]) -> tuple[Path, dict[str, str]]:
-    """Return the folder of both splits' images, and each split's path below it ("" or "x/")."""
-    folders = {split: annotated.folder.absolute() for split, annotated in splits.items()}
-    train, test = folders["train"], folders["test"]
-    root = train
-    while not test.is_relative_to(root):
-        root = root.parent
-    below = {split: path.relative_to(root).as_posix() for split, path in folders.items()}
-    return root, {split: "" if path == "." else f"{path}/" for split, path in below.items()}
 
 
 def _note_shared_images(
@@ -234,8 +224,9 @@ def _write(
     splits: dict[str, dict[str, Any]],
     counts: dict[str, Any],
     findings: Findings,
+    folders: dict[str, str] | None = None,
 ) -> None:
-    """Write the splits and, last, the index."""
+    """Write the splits and, last, the index; ``folders`` are the splits' below ``root``."""
     version = data_version(spec)
     for split, data in splits.items():
         write_json(out / f"{split}.json", data)
@@ -246,6 +237,7 @@ def _write(
         "version": version,
         "kind": kind,
         "root": str(root),
+        "folders": folders or dict.fromkeys(splits, ""),
         "splits": {split: f"{split}.json" for split in splits},
         "classes": classes,
         "counts": {**counts, "clipped_boxes": findings.clipped, **skipped},

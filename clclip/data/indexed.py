@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
 from clclip.files import read_object
+from clclip.task_file import data_dir
 
 _EXPECTED = "the file as `clclip prepare` wrote it"
 
@@ -19,12 +20,31 @@ def read_index(folder: Path) -> dict[str, Any]:
         InputError: if it is missing or no index.
     """
     path = folder / "index.json"
-    index = read_object(path, ("kind", "classes", "splits", "root"), "prepare")
+    index = _read(path, ("kind", "classes", "splits", "root"))
     if index["kind"] not in ("detection", "classification"):
         raise InputError(f"kind {index['kind']!r:.60}", path, _EXPECTED)
+    _all(index["classes"], _is_text, f"{path}: classes")
+    return index
+
+
+def image_root(task: Mapping[str, Any], resources: Path) -> Path:
+    """Return the folder that file names of a task's images start from.
+
+    The index alone knows it: a data set that was moved keeps its id, and with it all else that was
+    made of it.
+
+    Raises:
+        InputError: if the index is missing or damaged.
+    """
+    folder = data_dir(task, resources)
+    return folder / _read(folder / "index.json", ("root",))["root"]
+
+
+def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """Read an index that has ``keys``, its root among them."""
+    index = read_object(path, keys, "prepare")
     if not isinstance(index["root"], str) or "\0" in index["root"]:
         raise InputError(f"root {index['root']!r:.60}", path, _EXPECTED)
-    _all(index["classes"], _is_text, f"{path}: classes")
     return index
 
 

@@ -38,9 +38,10 @@ IMAGE_RULES = ("overlap", "disjoint", "non_cooccurrence")
 def split_task(task_file: Path, resources: Path) -> None:
     """Write ``train.json`` and ``test.json`` beside ``task_file``.
 
-    Detection: COCO format with original ids, ``info`` = {"root": absolute image folder, "task",
-    "split", "image_rule", "counts": {class: instances}}. Classification: {"classes", "images":
-    [{"id", "file_name", "label"}], "info"}. Both are sorted by image id.
+    Detection: COCO format with original ids, ``info`` = {"task", "split", "image_rule", "counts":
+    {class: instances}}. Classification: {"classes", "images": [{"id", "file_name", "label"}],
+    "info"}. Both are sorted by image id. Where the images lie is in the data's index alone, so that
+    these files are the same wherever that is.
 
     Raises:
         InputError: if a class is not in the data, or the task has no training image.
@@ -57,9 +58,8 @@ def split_task(task_file: Path, resources: Path) -> None:
         train = classification_split(data["train"], current_classes(task))
         test = classification_split(data["test"], seen_classes(task))
         _check_images(train, task, len(data["train"]["images"]), str(task_file))
-    root = str((home / index["root"]).resolve())  # an absolute root stays as it is
     for split, made in (("train", train), ("test", test)):
-        made["info"] = {"root": root, "task": task["task"], "split": split, "counts": _counts(made)}
+        made["info"] = {"task": task["task"], "split": split, "counts": _counts(made)}
         made["info"]["image_rule"] = _image_rule(task)
         _log_counts(split, made)
         write_json(task_file.parent / f"{split}.json", made)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.data import cifar, coco, folder, voc
+from clclip.data.homes import image_home
 from clclip.errors import InputError
 from clclip.files import write_text
 
@@ -183,15 +184,8 @@ def merged_classes(splits: dict[str, Any]) -> list[str]:
 
 def _sizes(spec: dict[str, Any], split: str, names: list[str]) -> list[list[Any]]:
     """Return sorted [name, bytes] of the images; -1 where one is missing."""
-    home = _image_home(spec, split, names)
+    home = image_home(spec, split, names)
     return sorted([name, _size(os.path.join(home, name))] for name in names)
-
-
-def _image_home(spec: dict[str, Any], split: str, names: list[str]) -> Path:
-    """Return the folder that image names are relative to."""
-    if spec["format"] == "coco":
-        return coco.image_folder(spec, split, names[0] if names else None)
-    return voc.devkit_folder(spec) / "JPEGImages" if spec["format"] == "voc" else Path(spec["root"])
 
 
 def _size(path: str) -> int:

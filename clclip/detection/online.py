@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clclip.clip.features import FeatureStore
+from clclip.data.indexed import image_root
 from clclip.detection.views import View, render
 from clclip.errors import InputError
 from clclip.files import read_json
@@ -100,7 +101,7 @@ def open_features(
     Args:
         task: the task file.
         split: "train" or "test".
-        resources: folder of CLIPs and feature stores.
+        resources: folder of CLIPs, of the data's index and of feature stores.
         labels: the task's split file, which names the images.
     """
     store = features_dir(task, split, resources)
@@ -112,11 +113,10 @@ def online_features(task: Mapping[str, Any], resources: Path, labels: Path) -> O
 
     Args:
         task: the task file.
-        resources: folder of CLIPs.
+        resources: folder of CLIPs and of the data's index.
         labels: the task's split file, which names the images.
     """
-    data = read_json(labels)
-    root = Path(data["info"]["root"])
+    data, root = read_json(labels), image_root(task, resources)
     images = {i["id"]: (root / i["file_name"], i.get("exif", True)) for i in data["images"]}
     features = task["features"]
     return OnlineFeatures(

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clclip.data.indexed import image_root
 from clclip.evaluation.predictions import read_probabilities
 from clclip.files import read_json
 from clclip.report.collect import Experiment, Setting
-from clclip.report.gallery import embed, image_root, steps
+from clclip.report.gallery import embed, steps
 from clclip.task_file import read_task, seen_classes
 
 KINDS = ("same task", "earlier task", "later task")

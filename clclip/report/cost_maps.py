@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from clclip.data.indexed import image_root
 from clclip.errors import InputError
 from clclip.files import read_json
 from clclip.report.collect import Experiment, Setting
-from clclip.report.gallery import SHOWN_SCORE, Box, View, boxes_of, embed, image_root, view
+from clclip.report.gallery import SHOWN_SCORE, Box, View, boxes_of, embed, view
 from clclip.task_file import features_dir, read_task, seen_classes, text_file
 
 IMAGES, CLASSES = 3, 40

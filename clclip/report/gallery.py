@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from clclip.data.images import load_rgb
+from clclip.data.indexed import image_root
 from clclip.evaluation.causes import Run, open_run, why_wrong
 from clclip.evaluation.matching import Pairing
 from clclip.evaluation.predictions import class_ids, read_detections
 from clclip.files import read_json
 from clclip.report.collect import Experiment, Setting
-from clclip.task_file import data_dir, read_task, seen_classes
+from clclip.task_file import read_task, seen_classes
 
 logger = logging.getLogger(__name__)
 
@@ -163,12 +164,6 @@ def steps(experiment: Experiment) -> list[int]:
         return tasks
     gap = (len(tasks) - 1) / (MOST_TASKS - 1)
     return [tasks[round(k * gap)] for k in range(MOST_TASKS)]
-
-
-def image_root(task: Mapping[str, Any], resources: Path) -> Path:
-    """Return the folder that file names of the test list start from."""
-    folder = data_dir(task, resources)
-    return folder / read_json(folder / "index.json")["root"]
 
 
 def view(folder: Path, truth: Mapping[str, Any]) -> View:

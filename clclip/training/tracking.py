@@ -121,7 +121,7 @@ def _steps(history: Path) -> int:
 
 def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[Any]:
     """Return a few test images with what the task's model says; none where images are gone."""
-    from clclip.report.gallery import image_root
+    from clclip.data.indexed import image_root
     from clclip.task_results import open_task
 
     try:

@@ -83,6 +83,7 @@ def write_stream(
     } | training
     root = base / "resources" / "data" / "noise" / "images"
     root.mkdir(parents=True, exist_ok=True)
+    (root.parent / "index.json").write_text(json.dumps({"root": "images"}))
     files = []
     for number in range(1, len(groups) + 1):
         seen = [name for group in groups[:number] for name in group]
@@ -102,7 +103,7 @@ def write_stream(
         }
         folder.mkdir(parents=True)
         (folder / "task.json").write_text(json.dumps(task))
-        info = {"root": "images"}
+        info = {"task": number}
         for split, names, count in (("train", groups[number - 1], 3), ("test", seen, 2)):
             images = [_image(root, split, name, k) for name in names for k in range(count)]
             (folder / f"{split}.json").write_text(

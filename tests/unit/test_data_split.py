@@ -2,12 +2,14 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from data_making import box, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clclip.data.indexed import image_root
 from clclip.data.split import detection_test, detection_train, split_task
 from clclip.errors import InputError
 
@@ -149,7 +151,6 @@ def test_files_of_a_task(tmp_path):
     resources = store(tmp_path)
     train, test = run(tmp_path, make_task([["a"], ["b"]]), resources)
     assert train["info"] == {
-        "root": "/somewhere",
         "task": 2,
         "split": "train",
         "image_rule": "overlap",
@@ -162,10 +163,13 @@ def test_files_of_a_task(tmp_path):
     assert before == [(folder / f"{split}.json").read_bytes() for split in ("train", "test")]
 
 
-def test_root_beside_the_index_becomes_absolute(tmp_path):
+def test_files_of_a_task_are_the_same_wherever_the_images_lie(tmp_path):
+    task = make_task([["a"]])
+    made = run(tmp_path, task, store(tmp_path, root="/here"))
+    assert run(tmp_path, task, store(tmp_path, root="/there")) == made
+    assert image_root(task, tmp_path / "resources") == Path("/there")
     resources = store(tmp_path, root="images")
-    train, _ = run(tmp_path, make_task([["a"]]), resources)
-    assert train["info"]["root"] == str(tmp_path / "resources/data/mine/images")
+    assert image_root(task, resources) == tmp_path / "resources/data/mine/images"
 
 
 LABELS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_project import EXPERIMENT, make_cards
+from workflow_project import EXPERIMENT, copy_project, make_cards
 
 MINE = "experiments=cards_3.yaml"
 SUMMARIES = {"aggregate_seed 0", "aggregate", "report"}
@@ -149,9 +149,33 @@ def test_one_edited_label_reruns_the_chain_of_its_data(project):
         path.write_text(before)
 
 
-def test_moved_data_is_indexed_again_and_nothing_else(project, tmp_path):
+def test_moved_data_reruns_nothing(project, tmp_path):
     make_cards(tmp_path / "cards")
-    assert project.planned(MINE, f"data_root={tmp_path}") == {"prepare_data"}
+    assert project.planned(MINE, f"data_root={tmp_path}") == set()
+
+
+def test_moved_data_hides_none_of_the_jobs_that_are_missing(root, tmp_path):
+    project = copy_project(root, tmp_path / "project")
+    here, there = tmp_path / "here", tmp_path / "it's over there"
+    there.mkdir()
+    make_cards(here / "cards")
+    shutil.copy(root / "clclip/clip/weights/embedded.safetensors", here / "clip.safetensors")
+    clip = {"model": "embedded", "file": "clip.safetensors"}  # it moves along
+    project.write("cards_3.yaml", {**EXPERIMENT, "clip": clip})
+    options = ["--until", "split_task", "fetch_clip"]
+    project.run(MINE, f"data_root={here}", options=options)
+    (index,) = (project.work / "resources/data").glob("*/index.json")
+    assert json.loads(index.read_text())["root"] == str(here / "cards")  # the stub writes its spec
+    os.utime(index, (time := 1_700_000_000, time))
+    for name in ("cards", "clip.safetensors"):
+        (here / name).rename(there / name)
+    rest = stages(1, 2, 3, first="train") | SUMMARIES | {"embed_text"}
+    rest |= {"extract_features train", "extract_features test"}
+    assert project.planned(MINE, f"data_root={there}") == rest
+    assert json.loads(index.read_text())["root"] == str(here / "cards")  # a dry run writes nothing
+    project.run(MINE, f"data_root={there}")
+    assert json.loads(index.read_text())["root"] == str(there / "cards/images")
+    assert index.stat().st_mtime == time and (project.work / "results/report.html").exists()
 
 
 def test_docstring_and_comment_of_a_training_module_change_nothing(project, restored):

@@ -7,6 +7,7 @@ from snakemake.common import dict_to_key_value_args
 
 from clclip import host
 from clclip.claim import claim_folder, runs_nothing
+from clclip.data.moved import relocate
 from clclip.errors import InputError
 from clclip.fingerprint import fingerprint, stage_fingerprint
 from clclip.plan import canonical, plan_run
@@ -33,7 +34,12 @@ try:
             jobs_config, repr_obj=True
         )
     if workflow.is_main_process and not workflow.output_settings.dryrun:
-        claim_folder(Path.cwd(), runs_nothing(sys.argv[1:]))
+        reading = runs_nothing(sys.argv[1:])
+        claim_folder(Path.cwd(), reading)
+        if not reading:
+            relocate(
+                PLAN.data.values(), Path("resources"), Path("resources/data/.facts")
+            )
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1

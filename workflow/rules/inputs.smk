@@ -12,7 +12,8 @@ rule prepare_data:
         mem_mb=2000,
         runtime=120,
     params:
-        spec=lambda wildcards: canonical(PLAN.data[wildcards.data]),
+        # functions of the output are not compared by Snakemake: the id tells of all but the place
+        spec=lambda wildcards, output: canonical(PLAN.data[wildcards.data]),
         folder=subpath(output[0], parent=True),
     shell:
         "clclip prepare --spec {params.spec:q} --out {params.folder:q} --log {log:q}"
@@ -30,7 +31,7 @@ rule fetch_clip:
         mem_mb=8000,
         runtime=60,
     params:
-        clip=lambda wildcards: canonical(PLAN.clips[wildcards.clip]),
+        clip=lambda wildcards, output: canonical(PLAN.clips[wildcards.clip]),
         folder=subpath(output[0], parent=True),
     shell:
         "clclip fetch-clip --clip {params.clip:q} --out {params.folder:q} --log {log:q}"
