@@ -86,7 +86,7 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
         written[split] = {
             "images": images,
             "annotations": boxes,
-            "categories": annotated.categories,
+            "categories": _all_categories(split, splits),
         }
         if not images:
             raise InputError(f"no {split} image", annotated.source, "at least one image")
@@ -97,6 +97,18 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
     }
     _note_missing(counts["classes"], "instances", findings)
     _write(spec, out, "detection", root, classes, written, counts, findings, prefixes)
+
+
+def _all_categories(split: str, splits: dict[str, Annotated]) -> list[dict[str, Any]]:
+    """Return the categories of a split and, behind them, those that only the other declares.
+
+    A class that one split lacks is a class without instances there, whether declared or not.
+    """
+    found = {category["id"]: category for category in splits[split].categories}
+    for other in splits.values():
+        for category in other.categories:
+            found.setdefault(category["id"], category)
+    return list(found.values())
 
 
 def _verified_images(

@@ -346,3 +346,17 @@ def test_boxes_without_fault_end_inside_their_image(numbers, width, height):
 def test_boxes_inside_are_left_alone(x, y, w, h):
     assert fault([x, y, w, h], 40, 30) is None
     assert clip_box([x, y, w, h], 40, 30) == ([x, y, w, h], 0)
+
+
+@pytest.mark.parametrize("lacking", ["train", "test"])
+def test_a_class_that_one_split_does_not_declare_is_one_without_instances(tmp_path, lacking):
+    data = {"train": TRAIN, "test": TEST}
+    rest = [entry for entry in TRAIN["categories"] if entry["name"] != "dining table"]
+    data[lacking] = {**data[lacking], "categories": rest}
+    prepare(make_coco(tmp_path, data["train"], data["test"]), tmp_path / "out")
+    index = read(tmp_path / "out/index.json")
+    for split in ("train", "test"):
+        assert index["counts"]["classes"][split]["dining table"] == 0
+        declared = read(tmp_path / f"out/{split}.json")["categories"]
+        assert sorted(entry["id"] for entry in declared) == [3, 7, 90]
+    assert "class without train instances: 'dining table'" in index["warnings"]
