@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from clclip.files import read_json
 # Evaluators hold ids in float64 arrays; beyond this two ids could become one.
 _MAX_ID = 2**53
 
+_SAMPLE = 300  # about so many images are looked for in each folder that may hold them
+
 
 def annotation_file(spec: dict[str, Any], split: str) -> Path:
     """Return the json of ``split`` ("train" or "test") of a data spec of format coco."""
@@ -22,8 +25,11 @@ def annotation_file(spec: dict[str, Any], split: str) -> Path:
     return Path(spec["root"]) / spec[split]
 
 
-def image_folder(spec: dict[str, Any], split: str, first: str | None) -> Path:
-    """Return the image folder of ``split``: the first candidate that holds the image ``first``.
+def image_folder(spec: dict[str, Any], split: str, names: Sequence[str]) -> Path:
+    """Return the image folder of ``split``: the candidate that holds most of the images ``names``.
+
+    Some hundred of them are looked for, spread over the list: one image that is missing, or that
+    lies in another candidate too, decides nothing. Of equal candidates the first is taken.
 
     Candidates are ``spec["images"]`` (default: ``images``), the folder in it that is named like the
     annotations (official layout: ``train2017`` for ``instances_train2017.json``), the folder of the
@@ -44,9 +50,9 @@ def image_folder(spec: dict[str, Any], split: str, first: str | None) -> Path:
         path.parent,
         *([] if images else [root]),
     ]
-    folders = [folder for folder in candidates if folder.is_dir()]
-    found = (folder for folder in folders if first and os.path.lexists(folder / first))
-    return next(found, folders[0])
+    folders = [folder for folder in dict.fromkeys(candidates) if folder.is_dir()]
+    sample = names[:: max(1, len(names) // _SAMPLE)]
+    return max(folders, key=lambda folder: sum(os.path.lexists(folder / n) for n in sample))
 
 
 def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
@@ -57,8 +63,8 @@ def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
 def _read_split(spec: dict[str, Any], split: str) -> Annotated:
     """Read one split and find its image folder."""
     annotated = read_coco(annotation_file(spec, split), Path(spec["root"]))
-    first = annotated.images[0]["file_name"] if annotated.images else None
-    annotated.folder = image_folder(spec, split, first)
+    names = [image["file_name"] for image in annotated.images]
+    annotated.folder = image_folder(spec, split, names)
     return annotated
 
 

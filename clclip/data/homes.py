@@ -21,7 +21,7 @@ def image_home(spec: Mapping[str, Any], split: str, names: Sequence[str]) -> Pat
         InputError: if a folder that the spec names is not there.
     """
     if spec["format"] == "coco":
-        return coco.image_folder(dict(spec), split, names[0] if names else None)
+        return coco.image_folder(dict(spec), split, names)
     if spec["format"] == "voc":
         return voc.devkit_folder(dict(spec)) / "JPEGImages"
     return Path(spec["root"])

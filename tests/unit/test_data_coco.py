@@ -211,42 +211,6 @@ def test_size_that_no_view_has_is_an_error(tmp_path, recorded, boxes):
     assert read(tmp_path / "out/index.json")["skipped"][0]["file_name"] == "a.png"
 
 
-def test_official_layout_has_a_folder_per_split(tmp_path):
-    official = {
-        "train": "annotations/instances_train2017.json",
-        "test": "annotations/instances_val2017.json",
-    }
-    (tmp_path / "annotations").mkdir()
-    for split, data, folder, names in (
-        ("train", TRAIN, "train2017", "abc"),
-        ("test", TEST, "val2017", "t"),
-    ):
-        (tmp_path / official[split]).write_text(json.dumps(data))
-        for name in names:
-            save_image(tmp_path / folder / f"{name}.png")
-    spec = {"format": "coco", "root": str(tmp_path), **official}
-    for n, more in enumerate(({}, {"images": "."})):
-        prepare({**spec, **more}, tmp_path / f"out{n}")
-        root = read(tmp_path / f"out{n}/index.json")["root"]
-        for split in ("train", "test"):
-            for image in read(tmp_path / f"out{n}/{split}.json")["images"]:
-                assert (tmp_path / root / image["file_name"]).is_file()
-
-
-def test_images_may_lie_beside_their_annotations(tmp_path):
-    spec = {"format": "coco", "root": str(tmp_path), "images": "."}
-    for split, folder, data, names in (
-        ("train", "train", TRAIN, "abc"),
-        ("test", "valid", TEST, "t"),
-    ):
-        spec[split] = f"{folder}/_annotations.coco.json"
-        for name in names:
-            save_image(tmp_path / folder / f"{name}.png")
-        (tmp_path / spec[split]).write_text(json.dumps(data))
-    prepare(spec, tmp_path / "out")
-    assert read(tmp_path / "out/test.json")["images"][0]["file_name"] == "valid/t.png"
-
-
 def test_links_may_not_leave_the_root(tmp_path):
     spec = make_coco(tmp_path / "data")
     save_image(tmp_path / "secret.png")
