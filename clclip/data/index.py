@@ -280,11 +280,9 @@ def _download(spec: dict[str, Any]) -> None:
         raise InputError(
             f"download of format {spec['format']!r}", "data.download", "format voc or cifar100"
         )
-    try:
-        voc.devkit_folder(spec)
+    if voc.is_whole(spec):
         return
-    except InputError:
-        logger.info("VOC %s is not in %s: downloading", spec.get("year"), root)
+    logger.info("VOC %s is not, or not whole, in %s: downloading", spec.get("year"), root)
     from torchvision.datasets import VOCDetection
 
     year = str(spec.get("year") or "2007")

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clclip.data import voc
 from clclip.data.homes import common_root, image_home
 from clclip.errors import InputError
 from clclip.files import read_object, replacing
@@ -55,6 +56,8 @@ def _relocate(path: Path, spec: Mapping[str, Any], cache: Path | None) -> None:
     root, folders = common_root(homes)
     if index["root"] == str(root) or not root.is_dir():
         return
+    if spec.get("download") and not voc.is_whole(dict(spec)):
+        return  # nor is a part of a download a place to read from
     if index.get("folders", folders) != folders:
         before = _told(index["folders"])
         what = f"image folders {_told(folders)} of a data set indexed with {before}"

@@ -115,6 +115,20 @@ def annotation_files(spec: dict[str, Any]) -> list[Path]:
     return list(files)
 
 
+def is_whole(spec: dict[str, Any]) -> bool:
+    """Return whether both lists are there, and the annotation and the image of all they list.
+
+    A download that was interrupted leaves the folders, and a part of the files.
+    """
+    try:
+        folder = devkit_folder(spec)
+        files = _image_files(folder / "JPEGImages")
+        stems = {stem for split in ("train", "test") for stem in read_stems(spec, split)}
+    except InputError:
+        return False
+    return all(stem in files and (folder / f"Annotations/{stem}.xml").is_file() for stem in stems)
+
+
 def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
     """Read both splits of a data spec of format voc.
 

@@ -114,6 +114,8 @@ def test_what_is_not_indexed_or_not_downloaded_is_left_alone(tmp_path, resources
     before = index.read_bytes()
     (tmp_path / "empty").mkdir()
     relocate([{**spec, "root": str(tmp_path / "empty"), "download": True}], resources)
+    make_voc(tmp_path / "part/VOC2007", {k: FILES[k] for k in ("000005", "000012")}, LISTS)
+    relocate([{**spec, "root": str(tmp_path / "part"), "download": True}], resources)
     relocate([{"format": "shapes", "world": "shapes20", "id": "mine"}], resources)
     assert index.read_bytes() == before
     index.write_text("{")  # the stage that reads it says so

@@ -1,5 +1,7 @@
 """The VOC reader on hand-made devkits; counts made by hand."""
 
+import shutil
+
 import pytest
 from data_making import read, save_image
 
@@ -193,10 +195,17 @@ def test_download_is_asked_of_torchvision_and_not_repeated(tmp_path, monkeypatch
 
     monkeypatch.setattr(torchvision.datasets, "VOCDetection", fake)
     spec = {"format": "voc", "root": str(tmp_path / "new"), "year": "2007", "download": True}
-    for _ in range(2):
+    devkit, asked = tmp_path / "new/VOCdevkit/VOC2007", 0
+    # nothing there; then all; then what an interrupted download may leave
+    for part in ("", None, "ImageSets/Main/test.txt", "JPEGImages/000007.jpg", "Annotations"):
+        if part == "Annotations":
+            shutil.rmtree(devkit / part)
+        elif part:
+            (devkit / part).unlink()
         prepare(spec, tmp_path / "out")
-    assert calls == [("2007", "trainval", True), ("2007", "test", True)]
-    assert read(tmp_path / "out/index.json")["counts"]["train"] == 2
+        asked += part is not None
+        assert calls == [("2007", "trainval", True), ("2007", "test", True)] * asked
+        assert read(tmp_path / "out/index.json")["counts"]["train"] == 2
 
     def offline(*_, **__):
         raise OSError("no route to host")
