@@ -97,7 +97,7 @@ def _classes_of_images(data: dict[str, Any]) -> list[set[str]] | None:
             content = read_json(path)
             if "annotations" not in content:
                 return [{image["label"]} for image in content["images"]]
-            names = {c["id"]: c["name"] for c in content["categories"]}
+            names = {c["id"]: c["name"].strip() for c in content["categories"]}
             found: dict[Any, set[str]] = {image["id"]: set() for image in content["images"]}
             for box in content["annotations"]:
                 found.get(box["image_id"], set()).add(names.get(box["category_id"], ""))

@@ -119,7 +119,8 @@ def _read_categories(entries: list[Any], path: Path) -> list[dict[str, Any]]:
     for n, entry in enumerate(entries):
         where = f"{path}: categories[{n}]"
         entry = _object(entry, where)
-        name = check_class_name(entry.get("name"), f"{where}.name")
+        # spaces at the ends are nobody's intention, and an experiment file cannot name them
+        name = check_class_name(entry.get("name"), f"{where}.name").strip()
         number = _unique_id(entry, where, ids)
         if name in names:
             raise InputError(

@@ -105,6 +105,10 @@ ANNOTATIONS = {
         train("categories", 2, "name", value="cat"),
         ["duplicate class name 'cat' (also categories[0])", "categories[2].name"],
     ),
+    "category name twice but for a space": (
+        train("categories", 2, "name", value=" cat "),
+        ["duplicate class name 'cat' (also categories[0])", "categories[2].name"],
+    ),
     "category name blank": (train("categories", 0, "name", value=" "), ["class name ' '"]),
     "category name null": (train("categories", 0, "name", value=None), ["class name None"]),
     "category name newline": (train("categories", 0, "name", value="a\nb"), ["control characters"]),

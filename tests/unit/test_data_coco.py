@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from clclip.data.boxes import clip_box, fault
 from clclip.data.coco import read_coco
 from clclip.data.images import ImageFacts, load_rgb
-from clclip.data.index import prepare
+from clclip.data.index import declared_classes, prepare
 from clclip.data.verify import choose_view
+from clclip.describe import describe
 from clclip.errors import InputError
 
 
@@ -324,3 +325,14 @@ def test_a_class_that_one_split_does_not_declare_is_one_without_instances(tmp_pa
         declared = read(tmp_path / f"out/{split}.json")["categories"]
         assert sorted(entry["id"] for entry in declared) == [3, 7, 90]
     assert "class without train instances: 'dining table'" in index["warnings"]
+
+
+def test_spaces_at_the_ends_of_a_class_name_are_dropped(tmp_path):
+    data = edited(TRAIN, "categories", 0, "name", value="cat ")
+    spec = make_coco(tmp_path, data)
+    assert declared_classes(spec) == ["cat", "dog", "dining table"]
+    prepare(spec, tmp_path / "out")
+    assert read(tmp_path / "out/index.json")["counts"]["classes"]["train"]["cat"] == 1
+    told = {"kind": "detection", "method": "clclip", "data": spec, "tasks": [["cat"], ["dog"]]}
+    (tmp_path / "mine.yaml").write_text(json.dumps(told))
+    assert [task["images"] for task in describe(str(tmp_path / "mine.yaml"))["tasks"]] == [2, 3]
