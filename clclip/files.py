@@ -115,13 +115,13 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, whether or not it begins with a byte order mark.
 
     Raises:
         InputError: if the file is missing, is a directory, is not UTF-8 or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError("no such file", path, "an existing JSON file") from None
     except ValueError as error:  # not UTF-8, not JSON, or a number beyond all bounds

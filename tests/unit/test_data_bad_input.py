@@ -5,7 +5,7 @@ import shutil
 import pytest
 from data_making import CATEGORIES, TEST, TRAIN, box, edited, make_coco, save_image
 
-from clclip.data.index import data_version, prepare
+from clclip.data.index import data_version, declared_classes, prepare
 from clclip.errors import InputError
 
 HUGE = 2**60
@@ -227,6 +227,15 @@ def test_not_utf8(tmp_path):
     spec = make_coco(tmp_path)
     (tmp_path / "train.json").write_bytes(b'{"images": "\xff\xfe"}')
     assert "not JSON" in refused(spec, tmp_path / "out")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    spec = make_coco(tmp_path)
+    first = declared_classes(spec)
+    path = tmp_path / "train.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert declared_classes(spec) == first
+    prepare(spec, tmp_path / "out")
 
 
 def test_images_of_a_removed_folder(tmp_path):
