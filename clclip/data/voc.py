@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from clclip.data.annotated import Annotated, check_class_name, check_file_name
+from clclip.data.images import IMAGE_SUFFIXES
 from clclip.errors import InputError, nearest
 
 VOC_CLASSES = (
@@ -45,7 +47,8 @@ def devkit_folder(spec: dict[str, Any]) -> Path:
     found = [p for p in found if (p / "Annotations").is_dir()]
     if not found:
         what = f"no VOC{'' if year == '*' else year} with a folder Annotations"
-        raise InputError(what, root, "VOCdevkit/VOC2007/{Annotations,ImageSets,JPEGImages}")
+        shown = "2007" if year == "*" else year
+        raise InputError(what, root, f"VOCdevkit/VOC{shown}/{{Annotations,ImageSets,JPEGImages}}")
     if len(found) > 1 and year == "*":
         names = ", ".join(p.name for p in found)
         raise InputError(f"several data sets ({names})", root, "data.year to say which")
@@ -85,7 +88,11 @@ def list_files(spec: dict[str, Any], split: str) -> list[Path]:
 
 
 def read_stems(spec: dict[str, Any], split: str) -> list[str]:
-    """Return the image names (without suffix) of a split, in the order of its list."""
+    """Return the image names of a split, in the order of its list.
+
+    They have no suffix; one that a list of the user's own gives is dropped.
+    """
+    annotations = devkit_folder(spec) / "Annotations"
     files = list_files(spec, split)
     per_class = files[0].stem != split_name(spec, split)
     stems: dict[str, str] = {}
@@ -96,6 +103,8 @@ def read_stems(spec: dict[str, Any], split: str) -> list[str]:
                 stem = re.sub(r"\s+-?[01]$", "", stem)
             if not stem:
                 continue
+            if _is_image(stem) and not (annotations / f"{stem}.xml").is_file():
+                stem = stem.removesuffix(Path(stem).suffix)
             where = f"{path}: line {n}"
             if stem in stems and not per_class:
                 raise InputError(f"image {stem!r} listed twice", where, "each image once")
@@ -122,8 +131,8 @@ def is_whole(spec: dict[str, Any]) -> bool:
     """
     try:
         folder = devkit_folder(spec)
-        files = _image_files(folder / "JPEGImages")
         stems = {stem for split in ("train", "test") for stem in read_stems(spec, split)}
+        files = _image_files(folder / "JPEGImages", stems)
     except InputError:
         return False
     return all(stem in files and (folder / f"Annotations/{stem}.xml").is_file() for stem in stems)
@@ -144,7 +153,7 @@ def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
     classes = VOC_CLASSES if names <= set(VOC_CLASSES) else sorted(names)
     official = all(_OFFICIAL_STEM.fullmatch(stem) for stem in every)
     ids = {stem: int(stem.replace("_", "")) if official else n for n, stem in enumerate(every, 1)}
-    files = _image_files(folder / "JPEGImages")
+    files = _image_files(folder / "JPEGImages", every)
     return {
         split: _build(folder, names, files, ids, objects, classes) for split, names in stems.items()
     }
@@ -192,8 +201,10 @@ def _build(
     )
 
 
-def _image_files(folder: Path) -> dict[str, str]:
-    """Return {name without suffix: file name} of the image folder.
+def _image_files(folder: Path, stems: Iterable[str]) -> dict[str, str]:
+    """Return {name without suffix: file name} of the image folder and the sub-folders of ``stems``.
+
+    A file that is no image by its suffix stands back behind one that is.
 
     Raises:
         InputError: if the folder is missing or one name has two suffixes.
@@ -201,14 +212,22 @@ def _image_files(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         raise InputError("no image folder", folder, "the folder JPEGImages of a VOC data set")
     files: dict[str, str] = {}
-    for name in sorted(os.listdir(folder)):
-        stem = Path(name).stem
-        if stem in files:
-            raise InputError(
-                f"two images {files[stem]!r} and {name!r}", folder, "one image per name"
-            )
-        files[stem] = name
+    for below in sorted({os.path.dirname(stem) for stem in stems} | {""}):
+        home = folder / below
+        names = os.listdir(home) if home.is_dir() else []
+        for name in sorted(names, key=lambda name: (not _is_image(name), name)):
+            stem = os.path.join(below, Path(name).stem)
+            if stem not in files:
+                files[stem] = os.path.join(below, name)
+            elif _is_image(name):
+                what = f"two images {files[stem]!r} and {name!r}"
+                raise InputError(what, home, "one image per name")
     return files
+
+
+def _is_image(name: str) -> bool:
+    """Return whether a file is an image by its suffix."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _read_xml(path: Path) -> tuple[tuple[int | None, int | None], list[dict[str, Any]]]:

@@ -96,6 +96,24 @@ def test_own_classes_names_and_suffixes(tmp_path):
     assert read(tmp_path / "out/train.json")["images"][0]["file_name"] == "my dog 1.png"
 
 
+def test_names_with_suffixes_images_in_sub_folders_and_other_files_beside_them(tmp_path):
+    files = {"a/one": [thing("axle")], "two.v1": [thing("axle")], "three": [thing("axle")]}
+    (tmp_path / "Annotations/a").mkdir(parents=True)
+    make_voc(tmp_path, files, {"train": "a/one.png\ntwo.v1\n", "val": "three.PNG\n"}, suffix=".PNG")
+    (tmp_path / "JPEGImages/three").mkdir()
+    for name in ("a/one", "three"):
+        (tmp_path / f"JPEGImages/{name}.json").write_text("a note")
+        shutil.copy(tmp_path / f"Annotations/{name}.xml", tmp_path / f"JPEGImages/{name}.xml")
+    spec = {"format": "voc", "root": str(tmp_path)}
+    prepare(spec, tmp_path / "out")
+    names = [i["file_name"] for i in read(tmp_path / "out/train.json")["images"]]
+    assert names == ["a/one.PNG", "two.v1.PNG"]
+    assert [i["file_name"] for i in read(tmp_path / "out/test.json")["images"]] == ["three.PNG"]
+    save_image(tmp_path / "JPEGImages/a/one.jpg")
+    with pytest.raises(InputError, match=r"two images 'a/one.PNG' and 'one.jpg', in .*/a, "):
+        prepare(spec, tmp_path / "out")
+
+
 def test_size_zero_means_not_recorded(tmp_path):
     size = "<size><width>0</width><height>0</height></size>"
     make_voc(tmp_path, FILES, LISTS, size=size)
@@ -152,7 +170,7 @@ CASES = {
         bad(spec={"train": "trainvall"}),
         ["no image list 'trainvall' (did you mean 'trainval'?)"],
     ),
-    "unknown year": (bad(spec={"year": 1999}), ["no VOC1999"]),
+    "unknown year": (bad(spec={"year": 1999}), ["no VOC1999", "expected VOCdevkit/VOC1999/"]),
 }
 
 
