@@ -7,11 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from clclip.config import Experiment
+from clclip.data.once import remembered
+from clclip.data.preview import preview
+from clclip.data.split import classification_split, detection_train
+from clclip.data.version import is_downloaded
 from clclip.errors import InputError
+from clclip.evaluation.ap import METRIC_NAMES
 from clclip.experiments import find_experiment, read_experiment
-from clclip.files import expanded, read_json
+from clclip.files import expanded
 from clclip.plan import ExperimentPlan, RunPlan, add_experiment
-from clclip.task_file import current_classes
+from clclip.task_file import canonical, current_classes
 from clclip.training.length import epochs_of
 from clclip.validation import as_list, check_seeds
 
@@ -29,8 +35,10 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         seeds: replaces the file's, e.g. "0,1,2".
 
     Returns:
-        {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "data",
-        "clip", "estimate"}; "images" is None where the data is not there.
+        {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
+        "fractions", "evaluation": {"ap", "images", "metric"}, "data", "clip", "features",
+        "estimate"}; a task's "images" is the number that ``clclip split`` will leave it, None
+        where the data is not there.
 
     Raises:
         InputError: if the experiment or the data that is there is wrong.
@@ -40,10 +48,12 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
-    planned = add_experiment(plan, experiment, chosen, base, path, present=False)
-    data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
-    counts = _image_counts(data)
-    _check_images(data, path)
+    with remembered():
+        planned = add_experiment(plan, experiment, chosen, base, path, present=False)
+        data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
+        splits = preview(data, path)
+        counts = _image_counts(data, splits)
+        tasks = _tasks(planned, splits, path)
     return {
         "name": planned.name,
         "file": str(path),
@@ -51,11 +61,14 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         "method": experiment.method,
         "protocol": experiment.protocol,
         "seeds": list(chosen),
-        "tasks": _tasks(planned, data, path),
+        "tasks": tasks,
+        "image_rule": experiment.data.image_rule,
+        "fractions": experiment.data.fractions and list(experiment.data.fractions),
+        "evaluation": _evaluation(experiment),
         "data": _data(data, counts),
         "clip": _clip(clip),
         "features": _features(planned),
-        "estimate": _estimate(plan, planned, counts),
+        "estimate": _estimate(plan, planned, counts, tasks),
     }
 
 
@@ -67,72 +80,56 @@ def _seeds(text: str) -> list[int]:
         raise InputError(str(error), "--seeds", "numbers, e.g. 0,1,2") from None
 
 
-def _tasks(planned: ExperimentPlan, data: dict[str, Any], where: object) -> list[dict[str, Any]]:
+def _tasks(
+    planned: ExperimentPlan, splits: dict[str, dict[str, Any]] | None, where: object
+) -> list[dict[str, Any]]:
     """Return the tasks of the first seed, with their training images where the data is there.
 
     Raises:
-        InputError: if a task has no training image.
+        InputError: if ``clclip split`` would leave a task of any seed no training image.
     """
-    first, rows = planned.seeds[0], []
-    holding = _classes_of_images(data)
+    counted: dict[str, int | None] = {}
+    for task in planned.tasks.values():  # seeds with the same class order are counted once
+        key = canonical([task.number, task.payload["groups"]])
+        if key not in counted:
+            images = None if splits is None else _training_images(task.payload, splits, where)
+            counted[key] = images
+    rows = []
     for number in range(1, planned.length + 1):
-        classes = current_classes(planned.tasks[first, number].payload)
-        images = None
-        if holding is not None:
-            images = sum(not found.isdisjoint(classes) for found in holding)
-            if images == 0:
-                what = f"task {number} has no training image"
-                raise InputError(what, where, f"training images of {', '.join(classes[:5])}")
-        rows.append({"task": number, "classes": classes, "images": images})
+        payload = planned.tasks[planned.seeds[0], number].payload
+        images = counted[canonical([number, payload["groups"]])]
+        rows.append({"task": number, "classes": current_classes(payload), "images": images})
     return rows
 
 
-def _classes_of_images(data: dict[str, Any]) -> list[set[str]] | None:
-    """Return the classes on each training image, from the index or a COCO json; None without."""
-    paths = [Path("resources/data") / data["id"] / "train.json"]
-    if data["format"] == "coco":
-        paths.append(Path(data["root"]) / data["train"])
-    for path in paths:
-        if path.is_file():
-            content = read_json(path)
-            if "annotations" not in content:
-                return [{image["label"]} for image in content["images"]]
-            names = {c["id"]: c["name"].strip() for c in content["categories"]}
-            found: dict[Any, set[str]] = {image["id"]: set() for image in content["images"]}
-            for box in content["annotations"]:
-                found.get(box["image_id"], set()).add(names.get(box["category_id"], ""))
-            return list(found.values())
-    return None
+def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], where: object) -> int:
+    """Return how many images a task is trained on, by the functions of ``clclip split``."""
+    if task["kind"] == "detection":
+        return len(detection_train(splits["train"], task, str(where))["images"])
+    found = classification_split(splits["train"], current_classes(task))["images"]
+    if not found:
+        what = f"no training image for task {task['task']}"
+        raise InputError(what, where, "classes with training images, or another class order")
+    return len(found)
 
 
-def _image_counts(data: dict[str, Any]) -> dict[str, int] | None:
+def _image_counts(
+    data: dict[str, Any], splits: dict[str, dict[str, Any]] | None
+) -> dict[str, int] | None:
     """Return the number of images per split, or None if the data is not there."""
     if data["format"] == "shapes":
         from clclip.data.scenes import world_spec
 
         return dict(world_spec(data["world"])["counts"])
-    if data["id"].endswith("-missing") or data.get("download"):
-        return None
-    from clclip.data.version import plan_facts
-
-    return {split: len(names) for split, names in plan_facts(data)["images"].items()} or None
+    return splits and {split: len(found["images"]) for split, found in splits.items()}
 
 
-def _check_images(data: dict[str, Any], where: object) -> None:
-    """Raise InputError if images of a COCO or VOC data set are missing; nothing is decoded."""
-    if data["id"].endswith("-missing") or data["format"] not in ("coco", "voc"):
-        return
-    from clclip.data.homes import image_home
-    from clclip.data.version import plan_facts
-
-    if data.get("download"):
-        return
-    for split, names in plan_facts(data)["images"].items():
-        home = image_home(data, split, names)
-        absent = [name for name in names if not (home / name).is_file()]
-        if absent and data["on_bad_image"] == "fail":
-            what = f"{len(absent)} of {len(names)} {split} images are missing, e.g. {absent[0]!r}"
-            raise InputError(what, f"{where}: {home}", "all images, or data.on_bad_image: skip")
+def _evaluation(experiment: Experiment) -> dict[str, str]:
+    """Return how the predictions are scored, the metric in words."""
+    told = experiment.evaluation.model_dump(mode="json")
+    if experiment.kind == "classification":
+        return {"images": "full", "metric": "accuracy"}
+    return told | {"metric": METRIC_NAMES[told["ap"]]}
 
 
 def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]:
@@ -140,7 +137,8 @@ def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]
     found = {"id": data["id"], "format": data["format"], "images": counts}
     if data["format"] == "shapes":
         return found | {"there": True, "where": "generated"}
-    return found | {"there": not data["id"].endswith("-missing"), "where": data["root"]}
+    there = not data["id"].endswith("-missing") and is_downloaded(data)
+    return found | {"there": there, "where": data["root"], "download": bool(data.get("download"))}
 
 
 def _clip(clip: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +167,10 @@ def _features(planned: ExperimentPlan) -> dict[str, Any] | None:
 
 
 def _estimate(
-    plan: RunPlan, planned: ExperimentPlan, counts: dict[str, int] | None
+    plan: RunPlan,
+    planned: ExperimentPlan,
+    counts: dict[str, int] | None,
+    tasks: list[dict[str, Any]],
 ) -> dict[str, float] | None:
     """Estimate minutes and disk space, to an order of magnitude; None without the data."""
     if counts is None:
@@ -180,9 +181,10 @@ def _estimate(
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
         share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
+        images = tasks[task.number - 1]["images"] or train * share
         training = task.payload["training"]
-        steps = max(1, math.ceil(train * share / training["batch_size"]))
-        seconds += train * share * epochs_of(training, steps) / TRAIN_RATE
+        steps = max(1, math.ceil(images / training["batch_size"]))
+        seconds += images * epochs_of(training, steps) / TRAIN_RATE
         seconds += test / PREDICT_RATE
     stored = sum(
         (train * (2 if f["flip"] else 1) + test) * (f["size"] / 8) ** 2 * 128 * (len(f["taps"]) + 1)
@@ -204,7 +206,15 @@ def text(described: dict[str, Any]) -> str:
         shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
         images = "" if row["images"] is None else f", {row['images']} training images"
         lines.append(f"  task {row['task']}: {len(names)} classes{images}: {shown}")
-    state = "there" if data["there"] else "MISSING"
+    if d["kind"] == "detection":
+        rule = d["image_rule"]
+        if d["fractions"]:
+            rule += f", fractions {', '.join(f'{share:g}' for share in d['fractions'])}"
+        on = {"full": "all test images", "group": "the test images with a class of the group"}
+        metric, images = d["evaluation"]["metric"], d["evaluation"]["images"]
+        lines.append(f"  image rule: {rule}; score: {metric} on {on[images]} ({images})")
+    missing = "to be downloaded" if data.get("download") else "MISSING"
+    state = "there" if data["there"] else missing
     images = data["images"]
     count = f"{images['train']} training, {images['test']} test images" if images else "not counted"
     lines.append(f"  data {data['id']} ({data['format']}): {state}, {data['where']}; {count}")

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from clclip.data import cifar, coco, folder, voc
+from clclip.data.annotated import Annotated
 from clclip.data.homes import image_home
+from clclip.data.once import once
 from clclip.errors import InputError
 from clclip.files import write_text
 
@@ -44,10 +46,15 @@ def plan_facts(spec: dict[str, Any], cache: Path | None = None) -> dict[str, Any
         InputError: if the annotations are missing or malformed.
     """
     check_root(spec)
+    name = _name(spec)
+    return once(f"facts {name}", lambda: _plan_facts(spec, name, cache))
+
+
+def _plan_facts(spec: dict[str, Any], name: str, cache: Path | None) -> dict[str, Any]:
+    """Take the facts from the cache, or read them and keep them there."""
     files = _annotation_files(spec)
     key, young = _key(files)
     # Folders have no annotation file whose time could be compared: they are listed every time.
-    name = _digest([_settings(spec), str(Path(spec["root"]).absolute())])
     path = cache / f"{name}.json" if cache and spec["format"] != "folder" else None
     if path and (known := _read_cache(path, key)):
         return known
@@ -55,6 +62,34 @@ def plan_facts(spec: dict[str, Any], cache: Path | None = None) -> dict[str, Any
     if path and not young:
         _write_cache(path, {"key": key, "facts": facts})
     return facts
+
+
+def _name(spec: dict[str, Any]) -> str:
+    """Return a digest of where a data set lies and how it is read."""
+    return _digest([_settings(spec), str(Path(spec["root"]).absolute())])
+
+
+def read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
+    """Return both splits of a data spec of format coco or voc; not to be changed.
+
+    Raises:
+        InputError: if the annotations are missing or malformed.
+    """
+    read = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]]
+    return once(f"annotated {_name(spec)}", lambda: read(spec))
+
+
+def is_downloaded(spec: dict[str, Any]) -> bool:
+    """Return whether the data is there, as it is unless ``download`` has yet to fetch it."""
+    if not spec.get("download"):
+        return True
+    if spec["format"] == "voc":
+        return voc.is_whole(spec)
+    try:
+        cifar.check_layout(spec)
+    except InputError:
+        return False
+    return True
 
 
 def data_version(spec: dict[str, Any], cache: Path | None = None) -> str:
@@ -151,8 +186,7 @@ def _read_facts(spec: dict[str, Any], files: list[Path]) -> dict[str, Any]:
     elif spec["format"] == "cifar100":
         classes, images = cifar.read_splits(spec)[0], {}
     else:
-        read = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]]
-        splits = read(spec)
+        splits = read_annotated(spec)
         classes = merged_classes(splits)
         images = {s: [e["file_name"] for e in found.images] for s, found in splits.items()}
     return {

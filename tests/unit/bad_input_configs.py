@@ -86,7 +86,7 @@ CONFIGS = {
                 slice(None), [a for a in d["annotations"] if a["category_id"] != 3]
             ),
         ),
-        ["task 2 has no training image", "images of queen"],
+        ["no training image for task 2 ('queen')", "classes with training images"],
     ),
     "tasks and protocol": (keys(protocol="voc_10_10"), ["either tasks or protocol"]),
     "seed negative": (keys(seeds=[-1]), ["seed -1 is outside"]),

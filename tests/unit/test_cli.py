@@ -162,7 +162,7 @@ def test_describe_counts_the_images_of_a_users_data(capsys, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "test2.png")
     (tmp_path / "mine.yaml").write_text(text.replace("[[ace]]", "[[ace], [ten]]"))
     assert main(["describe", str(tmp_path / "mine.yaml")]) == 2
-    assert "task 2 has no training image" in capsys.readouterr().err
+    assert "no training image for task 2 ('ten')" in capsys.readouterr().err
 
 
 def test_schema_is_printed(capsys):
