@@ -106,7 +106,8 @@ def next_steps(results: Path) -> list[str]:
             rows = [row for row in csv.DictReader(handle) if row["method"] != "joint" and row["A"]]
         rows.sort(key=lambda row: -float(row["A"]))
         best = rows[0]
-        like = [row for row in rows if row["dataset"] == best["dataset"]]
+        same = ("kind", "dataset", "protocol", "metric", "image_rule", "fractions", "images")
+        like = [row for row in rows if all(row.get(k) == best.get(k) for k in same)]
         seed = best["seeds"].split()[0]
     except (OSError, KeyError, ValueError, IndexError):
         return []

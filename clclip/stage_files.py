@@ -106,6 +106,9 @@ class _Summary(_Open):
     std: NotRequired[_Three]
     matrix: NotRequired[list[list[Score]]]
     metric: NotRequired[str]
+    images: NotRequired[str]
+    image_rule: NotRequired[str]
+    fractions: NotRequired[list[Number]]
 
 
 class _Store(_Open):
@@ -141,6 +144,9 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "clip": (_Card, "fetch-clip"),
 }
 """What a file holds -> its shape, and the command that writes it."""
+
+OLDER: dict[str, dict[str, Any]] = {"summary": {"image_rule": "overlap"}}
+"""What a file holds -> keys that older versions did not write, and what they stood for."""
 
 
 @cache
@@ -179,4 +185,4 @@ def read_stage_file(path: Path, what: str, keys: tuple[str, ...] = ()) -> dict[s
     for key in keys:
         if key not in value:
             raise InputError(f"no key {key!r}", path, expected)
-    return value
+    return OLDER.get(what, {}) | value

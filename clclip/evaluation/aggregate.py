@@ -12,6 +12,7 @@ from typing import Any
 
 from clclip.errors import InputError
 from clclip.evaluation import continual
+from clclip.evaluation.likeness import training_images
 from clclip.files import read_object, write_json, write_text
 from clclip.stage_files import read_stage_file
 
@@ -20,6 +21,7 @@ PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faste
 COLUMNS = (
     "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
     "P", "C", "A", "std_P", "std_C", "std_A", "forgetting", "average",
+    "image_rule", "fractions", "images",
 )  # fmt: skip
 
 TASK_KEYS = ("kind", "method", "seed", "task", "groups")
@@ -89,6 +91,7 @@ def aggregate_seed(
         "matrix": matrix,
         "metric": scores[-1]["metric"],
         "images": scores[-1]["images"],
+        **training_images(last.get("data", {})),
         "empty_classes": scores[-1]["empty_classes"],
         "versions": versions() | {"clip": last.get("clip", {}).get("id")},
     }
@@ -111,6 +114,9 @@ def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) ->
         for key in ("kind", "method", "seed"):
             if task[key] != first[key]:
                 raise InputError(f"{key} {task[key]!r}", folder, f"{first[key]!r} as in task 1")
+        rule, expected = (training_images(t.get("data", {}))["image_rule"] for t in (task, first))
+        if rule != expected:
+            raise InputError(f"image rule {rule!r}", folder, f"{expected!r} as in task 1")
         if place > 1 and task["groups"][:-1] != tasks[place - 2]["groups"]:
             raise InputError(
                 "other class groups", folder, "the groups of the task before and one more"
@@ -141,27 +147,35 @@ def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
     _check_seeds(seeds, seed_summaries)
     first = seeds[0]
     same = ("experiment", "kind", "method", "dataset", "protocol", "groups", "metric", "images")
-    summary = {key: first[key] for key in same} | {
-        "seeds": [seed["seeds"][0] for seed in seeds],
-        "tasks": [
-            _mean_task([seed["tasks"][i] for seed in seeds]) for i in range(len(first["tasks"]))
-        ],
-        "final": _over_seeds(continual.mean, [seed["final"] for seed in seeds]),
-        "std": _over_seeds(continual.deviation, [seed["final"] for seed in seeds]),
-        "forgetting": continual.mean([seed["forgetting"] for seed in seeds]),
-        "average": continual.mean([seed["average"] for seed in seeds]),
-        "matrix": [
-            [continual.mean([seed["matrix"][i][j] for seed in seeds]) for j in range(len(row))]
-            for i, row in enumerate(first["matrix"])
-        ],
-        "empty_classes": sorted({name for seed in seeds for name in seed["empty_classes"]}),
-        "per_seed": [
-            {"seed": seed["seeds"][0], "forgetting": seed["forgetting"], "average": seed["average"]}
-            | {"final": seed["final"], "curve": [task["A"] for task in seed["tasks"]]}
-            for seed in seeds
-        ],
-        "versions": first["versions"],
-    }
+    summary = (
+        {key: first[key] for key in same}
+        | training_images(first)
+        | {
+            "seeds": [seed["seeds"][0] for seed in seeds],
+            "tasks": [
+                _mean_task([seed["tasks"][i] for seed in seeds]) for i in range(len(first["tasks"]))
+            ],
+            "final": _over_seeds(continual.mean, [seed["final"] for seed in seeds]),
+            "std": _over_seeds(continual.deviation, [seed["final"] for seed in seeds]),
+            "forgetting": continual.mean([seed["forgetting"] for seed in seeds]),
+            "average": continual.mean([seed["average"] for seed in seeds]),
+            "matrix": [
+                [continual.mean([seed["matrix"][i][j] for seed in seeds]) for j in range(len(row))]
+                for i, row in enumerate(first["matrix"])
+            ],
+            "empty_classes": sorted({name for seed in seeds for name in seed["empty_classes"]}),
+            "per_seed": [
+                {
+                    "seed": seed["seeds"][0],
+                    "forgetting": seed["forgetting"],
+                    "average": seed["average"],
+                }
+                | {"final": seed["final"], "curve": [task["A"] for task in seed["tasks"]]}
+                for seed in seeds
+            ],
+            "versions": first["versions"],
+        }
+    )
     write_json(out, summary, indent=1)
 
 
@@ -171,9 +185,10 @@ def _check_seeds(seeds: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> N
         raise InputError("no seed", "aggregate", "at least one summary.json of a seed")
     first, known = seeds[0], set()
     for seed, path in zip(seeds, paths, strict=True):
-        for key in ("experiment", "kind", "method", "metric"):
-            if seed[key] != first[key]:
-                raise InputError(f"{key} {seed[key]!r}", path, f"{first[key]!r} as in {paths[0]}")
+        for key in ("experiment", "kind", "method", "metric", "images", "image_rule", "fractions"):
+            found, expected = seed.get(key), first.get(key)
+            if found != expected:
+                raise InputError(f"{key} {found!r}", path, f"{expected!r} as in {paths[0]}")
         if len(seed["tasks"]) != len(first["tasks"]):
             raise InputError(f"{len(seed['tasks'])} tasks", path, f"{len(first['tasks'])} tasks")
         if seed["seeds"][0] in known:
@@ -210,6 +225,7 @@ def write_summary_csv(summaries: Sequence[Path], out: Path) -> None:
         row |= {
             "tasks": len(summary["tasks"]),
             "seeds": " ".join(map(str, summary["seeds"])),
+            "fractions": " ".join(map(str, summary.get("fractions", []))),
         }
         writer.writerow({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
     write_text(out, text.getvalue())

@@ -19,6 +19,7 @@ import numpy as np
 from clclip.errors import InputError
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
 from clclip.evaluation.continual import deviation
+from clclip.evaluation.likeness import LIKE
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
@@ -74,17 +75,18 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
         random_seed: of the resampling.
 
     Raises:
-        InputError: if the two do not share test images, classes, metric and a seed.
+        InputError: if the two do not share images, image rule, classes, metric and a seed.
     """
     sides = [
         read_stage_file(folder / "summary.json", "summary", ("metric",))
         for folder in (first, second)
     ]
-    for key in ("kind", "groups", "metric", "images"):
-        if sides[0].get(key) != sides[1].get(key):
-            raise InputError(
-                f"different {key}", second, f"that of {first}, to compare like with like"
-            )
+    for key in LIKE:
+        here, there = (side.get(key) for side in sides)
+        if here != there:
+            shown = "" if key == "groups" else f", {here!r}"
+            expected = f"that of {first}{shown}, to compare like with like"
+            raise InputError(f"different {key}", second, expected)
     seeds = [seed for seed in sides[0]["seeds"] if seed in sides[1]["seeds"]]
     if not seeds:
         raise InputError(f"seeds {sides[1]['seeds']}", second, f"one of {sides[0]['seeds']}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.errors import InputError
+from clclip.evaluation.likeness import like, unusual
 from clclip.stage_files import read_stage_file
 
 METHOD_NAMES = {
@@ -77,7 +78,7 @@ class Experiment:
 
 @dataclass
 class Setting:
-    """Experiments on the same data, protocol and metric, the best first, joint last."""
+    """Experiments on the same data, protocol, images and metric, the best first, joint last."""
 
     experiments: list[Experiment]
     baseline: Experiment | None = None
@@ -100,8 +101,9 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """Data and protocol in words."""
-        return f"{self.first.get('dataset') or 'data'}, {self.sizes} classes"
+        """Data and protocol in words, with the image rule and the flavour that are not usual."""
+        dataset = self.first.get("dataset") or "data"
+        return f"{dataset}, {self.sizes} classes{unusual(self.first)}"
 
     @property
     def sizes(self) -> str:
@@ -134,7 +136,7 @@ class Setting:
 
 
 def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
-    """Read summaries and gather those that share data, protocol, class groups and metric.
+    """Read summaries and gather those that share data, protocol and what ``LIKE`` lists.
 
     Args:
         paths: results/EXPERIMENT/summary.json files.
@@ -148,9 +150,7 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
     found: dict[str, list[Experiment]] = {}
     for path in paths:
         summary = read_stage_file(path, "summary", ("std",))
-        same = [
-            summary.get(k) for k in ("kind", "dataset", "protocol", "groups", "metric", "images")
-        ]
+        same = [summary.get("dataset"), summary.get("protocol"), *like(summary)]
         found.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
     colours = palette_colours(palette)
     settings = [_setting(experiments, colours) for experiments in found.values()]

@@ -203,6 +203,11 @@ def test_ending_says_what_to_do_next(tmp_path, monkeypatch):
     assert commands[0] == "clclip compare results/ours results/old"
     assert commands[1] == "clclip detect --run results/ours/seed3 IMAGE... --out boxes"
     assert "seeds=0,1,2" in commands[2]
+    rules = "overlap\n", "disjoint\n", "overlap\n", "overlap\n"
+    lines = (head + rows).splitlines()
+    other = "".join(f"{line},{rule}" for line, rule in zip(lines[1:], rules, strict=False))
+    (results / "summary.csv").write_text(f"{lines[0]},image_rule\n{other}")
+    assert not any("compare" in step for step in host.next_steps(results))  # it would refuse
     monkeypatch.setenv("UV", "/bin/uv")
     monkeypatch.setenv("PWD", "/elsewhere")
     (results / "summary.csv").write_text(head + "cil,classification,seca,birds,3 4,60\n")

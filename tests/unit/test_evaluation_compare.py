@@ -150,7 +150,13 @@ def test_what_cannot_be_compared_is_refused(made, tmp_path):
     (other / "summary.json").write_text(json.dumps(summary | {"seeds": [7]}))
     with pytest.raises(InputError, match=r"seeds \[7\]"):
         compare(made / "zoo_fvit", other)
+    for key, value in (("image_rule", "disjoint"), ("images", "group"), ("fractions", [1.0])):
+        (other / "summary.json").write_text(json.dumps(summary | {key: value}))
+        with pytest.raises(InputError, match=f"different {key}, in {other}"):
+            compare(made / "zoo_fvit", other)
+    summary.pop("image_rule")  # of an older version
     (other / "summary.json").write_text(json.dumps(summary))
+    assert compare(made / "zoo_fvit", other, samples=5).parts["A"].difference == 0
     test = json.loads((other / "seed0" / "task2" / "test.json").read_text())
     test["images"] = test["images"][::-1]
     (other / "seed0" / "task2" / "test.json").write_text(json.dumps(test))

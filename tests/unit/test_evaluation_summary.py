@@ -124,7 +124,9 @@ def test_contract_of_the_files(tmp_path, kind):
     write_summary_csv([tmp_path / "summary.json"], tmp_path / "summary.csv")
     row = next(csv.DictReader((tmp_path / "summary.csv").open()))
     expected = "experiment kind method dataset protocol metric tasks seeds P C A std_P std_C std_A"
-    assert list(row) == [*expected.split(), "forgetting", "average"]
+    images = ["image_rule", "fractions", "images"]
+    assert list(row) == [*expected.split(), "forgetting", "average", *images]
+    assert [row[key] for key in images] == ["overlap", "", "full"]
 
 
 def test_one_seed_has_no_deviation(tmp_path):
@@ -154,6 +156,43 @@ def test_classification_summary(tmp_path):
     assert summary["matrix"] == [[100.0, None], [75.0, 50.0]]
     assert summary["forgetting"] == 25.0
     assert summary["final"]["A"] == pytest.approx(400 / 6)
+
+
+def test_image_rule_and_fractions_are_in_the_results(tmp_path):
+    folders = [tmp_path / "task1", tmp_path / "task2"]
+    for number, folder in enumerate(folders, start=1):
+        score(detection(folder, number, FORGETS[number - 1], evaluation={"images": "group"}))
+        task = read(folder / "task.json")
+        rule = {"image_rule": "disjoint", "fractions": [0.75, 0.25][:number]}
+        write(folder / "task.json", task | {"data": task["data"] | rule})
+    aggregate_seed(folders, tmp_path / "seed.json", "zoo_clclip")
+    aggregate_experiment([tmp_path / "seed.json"], tmp_path / "summary.json")
+    for name in ("seed.json", "summary.json"):
+        summary = read(tmp_path / name)
+        assert summary["image_rule"] == "disjoint" and summary["fractions"] == [0.75, 0.25]
+        assert summary["images"] == "group"
+    write_summary_csv([tmp_path / "summary.json"], tmp_path / "summary.csv")
+    row = next(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert (row["image_rule"], row["fractions"], row["images"]) == (
+        "disjoint",
+        "0.75 0.25",
+        "group",
+    )
+    write(tmp_path / "other.json", read(tmp_path / "seed.json") | {"seeds": [1], "fractions": [1]})
+    with pytest.raises(InputError, match=r"fractions \[1\].*expected \[0.75, 0.25\] as in"):
+        aggregate_experiment([tmp_path / "seed.json", tmp_path / "other.json"], tmp_path / "x.json")
+    task = read(folders[1] / "task.json")
+    write(folders[1] / "task.json", task | {"data": task["data"] | {"image_rule": "overlap"}})
+    with pytest.raises(InputError, match=r"image rule 'overlap'.*expected 'disjoint' as in task 1"):
+        aggregate_seed(folders, tmp_path / "x.json", "zoo_clclip")
+
+
+def test_summaries_of_older_versions_had_the_rule_overlap(tmp_path):
+    path = seed_summary(tmp_path / "seed0", 0, FORGETS)
+    old = {key: value for key, value in read(path).items() if key != "image_rule"}
+    write(path, old)
+    aggregate_experiment([path], tmp_path / "summary.json")
+    assert read(tmp_path / "summary.json")["image_rule"] == "overlap"
 
 
 def test_tasks_out_of_order_are_refused(tmp_path):

@@ -108,6 +108,40 @@ def test_different_settings_are_not_compared(copy):
     assert len(load(paths)) == 3
 
 
+RULES = {
+    "image rule": ({"image_rule": "disjoint"}, ", image rule disjoint"),
+    "fractions": (
+        {"image_rule": "disjoint", "fractions": [0.875, 0.125]},
+        ", image rule disjoint (0.875 + 0.125)",
+    ),
+    "flavour": ({"images": "group"}, ", group images"),
+    "both": (
+        {"images": "group", "image_rule": "non_cooccurrence"},
+        ", group images, image rule non_cooccurrence",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_other_images_are_another_table_and_named(name, copy, no_figures):
+    root, paths = copy
+    changes, words = RULES[name]
+    usual = {setting.title for setting in load(paths)}
+    summary = json.loads(paths[0].read_text())
+    paths[0].write_text(json.dumps(summary | changes))
+    older = json.loads(paths[1].read_text())
+    assert older.pop("image_rule") == "overlap"
+    paths[1].write_text(json.dumps(older))
+    settings = load(paths)
+    assert len(settings) == 3
+    (own,) = (setting for setting in settings if setting.title not in usual)
+    assert own.title.endswith(f" classes{words}")
+    assert [experiment.name for experiment in own.experiments] == [summary["experiment"]]
+    text = page.report(paths, root / "results" / "report.html", {"examples": 0})
+    assert f"{own.title}: AP50" in text
+    assert f"{own.title}</h2>" in (root / "results" / "report.html").read_text()
+
+
 def test_headline_says_what_the_numbers_say(made):
     setting = load(made["paths"])[0]
     best, rival = setting.contestants[0], setting.baseline
