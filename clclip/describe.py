@@ -37,8 +37,8 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     Returns:
         {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
         "fractions", "evaluation": {"ap", "images", "metric"}, "data", "clip", "features",
-        "estimate"}; a task's "images" is the number that ``clclip split`` will leave it, None
-        where the data is not there.
+        "estimate", "spec": the data set as ``clclip prepare --spec`` takes it}; a task's "images"
+        is the number that ``clclip split`` will leave it, None where the data is not there.
 
     Raises:
         InputError: if the experiment or the data that is there is wrong.
@@ -69,6 +69,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         "clip": _clip(clip),
         "features": _features(planned),
         "estimate": _estimate(plan, planned, counts, tasks),
+        "spec": data,
     }
 
 

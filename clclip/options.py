@@ -71,7 +71,7 @@ def add_resolve(parser: argparse.ArgumentParser) -> None:
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``prepare``."""
     parser.add_argument(
-        "--spec", required=True, help="the data set as JSON (see `describe --json`)"
+        "--spec", required=True, help="the data set as JSON: `spec` of `describe --json`"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 

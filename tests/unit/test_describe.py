@@ -242,3 +242,19 @@ def test_data_to_be_downloaded_is_counted_where_it_is_there(tmp_path, monkeypatc
     write_voc(tmp_path / "devkit/VOC2007")
     found = described(file, capsys)
     assert found["data"]["there"] and [task["images"] for task in found["tasks"]] == [2, 1]
+
+
+WORLD = {"format": "shapes", "world": "shapes20_tiny"}
+
+
+@pytest.mark.parametrize("write", [write_coco, write_voc, lambda root: WORLD])
+def test_the_spec_is_one_that_prepare_takes(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = write(tmp_path / "cards")
+    tasks = [["red circle"]] if data is WORLD else [["ace"], ["jack"]]
+    spec = described(write_experiment(tmp_path, data, tasks=tasks), capsys)["spec"]
+    assert (
+        main(["prepare", "--spec", json.dumps(spec), "--out", f"resources/data/{spec['id']}"]) == 0
+    )
+    index = json.loads((tmp_path / "resources/data" / spec["id"] / "index.json").read_text())
+    assert index["id"] == spec["id"] and index["kind"] == "detection"
