@@ -1,11 +1,14 @@
-"""What a tower's architecture decides by default: dense mode and taps; imports no open_clip."""
+"""What a tower's architecture decides: dense mode, taps, sizes; imports no open_clip."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from clclip.clip.fetch import EMBEDDED
 from clclip.validation import open_clip_config
 
 EMBEDDED_BLOCKS = 4
@@ -13,6 +16,7 @@ TIMM_BLOCKS = {
     **{"tiny": 12, "small": 12, "medium": 12, "base": 12, "large": 24, "so400m": 27},
     **{"giant": 40, "gigantic": 50, "enormous": 64},
 }
+NO_TOKENS = ("convnext", "swin", "fastvit", "vit_relpos")  # families of timm, see clip/trunk.py
 
 
 def blocks(clip: Mapping[str, Any]) -> int:
@@ -26,6 +30,29 @@ def blocks(clip: Mapping[str, Any]) -> int:
             return count
     layers = vision.get("layers", 12)
     return layers if isinstance(layers, int) else 12
+
+
+def has_patch_tokens(model: str) -> bool:
+    """Return whether features can be taken from a tower: False for what is surely no ViT."""
+    vision = _vision({"model": model})
+    timm = str(vision.get("timm_model_name") or "")
+    return not isinstance(vision.get("layers"), list) and not timm.startswith(NO_TOKENS)
+
+
+def patch(clip: Mapping[str, Any]) -> int | None:
+    """Return the side of the tower's patches in px, None where its architecture does not tell."""
+    vision = _vision(clip)
+    if timm := vision.get("timm_model_name"):
+        named = re.search(r"_patch(\d+)(?=_|$)", str(timm))
+        return int(named[1]) if named else None
+    size = vision.get("patch_size")
+    return size if isinstance(size, int) else None
+
+
+def native_size(clip: Mapping[str, Any]) -> int | None:
+    """Return the side of the images that the tower was trained on, None where it is not told."""
+    size = _vision(clip).get("image_size")
+    return size if isinstance(size, int) else None
 
 
 def dense_mode(clip: Mapping[str, Any]) -> str:
@@ -60,8 +87,10 @@ def taps(clip: Mapping[str, Any], count: int) -> list[int]:
 
 
 def _vision(clip: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``vision_cfg`` of open_clip's architecture file; empty if there is none."""
-    path = open_clip_config(clip["model"])
+    """Return the ``vision_cfg`` of the architecture's file; empty if there is none."""
+    model = clip["model"]
+    own = model in EMBEDDED
+    path = Path(__file__).parent / "clip" / f"{model}.json" if own else open_clip_config(model)
     if path is None:
         return {}
     return dict(json.loads(path.read_text(encoding="utf-8")).get("vision_cfg", {}))

@@ -13,6 +13,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from clclip.classification.switches import METHODS as CLASSIFICATION
+from clclip.clip.fetch import EMBEDDED
+from clclip.clip.tags import known_tags
+from clclip.clip_config import has_patch_tokens
 from clclip.detection.methods import METHODS as DETECTION
 from clclip.errors import nearest
 from clclip.speed import Speed
@@ -35,6 +38,7 @@ FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
 }
+DOWNLOADS = ("voc", "cifar100")
 RESERVED = ("figures", "report.html", "report.log", "summary.csv", "table.txt")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
@@ -98,6 +102,8 @@ class DataConfig(Strict):
                 raise ValueError("fractions are shares of image_rule: disjoint")
             if min(self.fractions, default=0) <= 0 or math.fsum(self.fractions) > 1 + 1e-9:
                 raise ValueError("fractions must be above 0 and add up to at most 1")
+        if self.download and self.format not in DOWNLOADS:
+            raise ValueError(f"format {self.format!r} has no download")
         needed, optional = FORMAT_KEYS[self.format]
         for key in sorted(set().union(*(a + b for a, b in FORMAT_KEYS.values()))):
             given = getattr(self, key) is not None
@@ -119,14 +125,22 @@ class ClipConfig(Strict):
 
     @model_validator(mode="after")
     def _known(self) -> ClipConfig:
-        """Refuse an architecture that open_clip does not have."""
-        if not self.model.startswith("embedded"):
-            known = open_clip_models()
-            if known and self.model not in known:
-                hint = nearest(self.model, known)
-                raise ValueError(f"unknown CLIP model {self.model!r}{hint}")
-            if self.tag is None:
-                raise ValueError(f"clip.tag is missing for {self.model!r} (e.g. openai)")
+        """Refuse what open_clip does not have, and towers without patch tokens."""
+        if self.model in EMBEDDED:
+            if self.tag is not None:
+                raise ValueError(f"clip.tag {self.tag!r} for {self.model!r}, which has none")
+            return self
+        known = open_clip_models()
+        if known and self.model not in known:
+            hint = nearest(self.model, [*known, *EMBEDDED])
+            raise ValueError(f"unknown CLIP model {self.model!r}{hint}")
+        if not has_patch_tokens(self.model):
+            raise ValueError(f"CLIP model {self.model!r} has no patch tokens")
+        if self.tag is None:
+            raise ValueError(f"clip.tag is missing for {self.model!r} (e.g. openai)")
+        tags = None if self.file else known_tags(self.model)
+        if tags is not None and self.tag not in tags:
+            raise ValueError(f"unknown tag {self.tag!r} of {self.model}{nearest(self.tag, tags)}")
         return self
 
 
@@ -276,6 +290,8 @@ class Experiment(Strict):
             raise ValueError(f"data.format {self.data.format!r} is for kind 'detection'")
         if self.kind == "classification" and self.data.fractions is not None:
             raise ValueError("data.fractions is for kind 'detection'")
+        if self.kind == "classification" and self.data.image_rule != "overlap":
+            raise ValueError("data.image_rule is for kind 'detection'")
         return self
 
 

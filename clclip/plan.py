@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.clip_config import dense_mode, taps
+from clclip.clip.fetch import EMBEDDED
+from clclip.clip_config import dense_mode, native_size, patch, taps
 from clclip.config import Experiment, RunConfig
 from clclip.data_config import data_spec, declared_classes
 from clclip.errors import InputError, nearest
@@ -246,6 +247,8 @@ def _payload(
     training = merged(dict(experiment.training), override.training if override else {})
     switches = merged(dict(experiment.switches), override.switches if override else {})
     seen = {name for group in groups for name in group}
+    resolved = resolve_training(experiment.kind, training, place)
+    _check_size(experiment.kind, resolved["image_size"], clip, place)
     return {
         "kind": experiment.kind,
         "method": experiment.method,
@@ -260,10 +263,28 @@ def _payload(
             **_fractions(experiment, len(groups)),
         },
         "clip": {k: v for k, v in clip.items() if k != "file"},
-        "training": resolve_training(experiment.kind, training, place),
+        "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
     }
+
+
+def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) -> None:
+    """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
+    own = native_size(clip) if kind == "classification" else _canvas(clip)
+    size, side = given or own, patch(clip)
+    if size is None or side is None or size % side == 0:
+        return
+    below = size // side * side
+    near = f"{below} or {below + side}" if below else str(side)
+    what = f"image_size {size}" + ("" if given else " (the default)")
+    expected = f"a multiple of the patch of {clip['model']}, {side}, e.g. {near}"
+    raise InputError(what, f"{place}: training.image_size", expected)
+
+
+def _canvas(clip: Mapping[str, Any]) -> int:
+    """Return the side of the detection canvas in px where the training section gives none."""
+    return EMBEDDED_SIZE if clip["model"] in EMBEDDED else CANVAS_SIZE
 
 
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
@@ -287,10 +308,9 @@ def _with_stores(
     text = text_id(clip["id"], names)
     plan.texts[text] = {"clip": clip["id"], "names": names}
     training, switches = payload["training"], payload["switches"]
-    embedded = clip["model"].startswith("embedded")
     # large-scale jitter shows another crop in every pass: there is nothing to cache
     cache = cache and training["augment"] != "lsj"
-    size = training["image_size"] or (EMBEDDED_SIZE if embedded else CANVAS_SIZE)
+    size = training["image_size"] or _canvas(clip)
     dense = switches["dense"]
     described = {
         "data": payload["data"]["id"],

@@ -92,16 +92,16 @@ def check_text(words: str, what: str) -> None:
 @cache
 def open_clip_models() -> frozenset[str]:
     """Return open_clip's architecture names without importing it (importing takes seconds)."""
-    return frozenset(p.stem for f in _open_clip_folders() for p in f.glob("*.json"))
+    return frozenset(p.stem for f in open_clip_folders() for p in f.glob("*.json"))
 
 
 def open_clip_config(model: str) -> Path | None:
     """Return open_clip's file on an architecture, or None if it has none."""
-    paths = (folder / f"{model}.json" for folder in _open_clip_folders())
+    paths = (folder / f"{model}.json" for folder in open_clip_folders())
     return next((path for path in paths if path.is_file()), None)
 
 
-def _open_clip_folders() -> list[Path]:
+def open_clip_folders() -> list[Path]:
     """Return the folders of open_clip's architecture files."""
     spec = importlib.util.find_spec("open_clip")
     folders = list(spec.submodule_search_locations or []) if spec else []

@@ -57,6 +57,47 @@ CONFIGS = {
     ),
     "misspelt method": (keys(method="clcilp"), ["'clcilp'", "did you mean 'clclip'?"]),
     "misspelt CLIP": (keys(clip={"model": "ViT-B-61"}), ["'ViT-B-61'", "did you mean"]),
+    "size no multiple of the patch": (
+        keys(training={"image_size": 100}),
+        ["image_size 100", "training.image_size", "the patch of embedded, 8, e.g. 96 or 104"],
+    ),
+    "size of one task": (
+        keys(per_task={2: {"training": {"image_size": 36}}}),
+        ["image_size 36", "per_task.2: training.image_size", "e.g. 32 or 40"],
+    ),
+    "default size and another patch": (
+        keys(clip={"model": "ViT-L-14", "tag": "openai"}, training={}),
+        ["image_size 640 (the default)", "the patch of ViT-L-14, 14, e.g. 630 or 644"],
+    ),
+    "download of COCO": (
+        keys(data={**DATA, "download": True}),
+        ["format 'coco' has no download", "cards.yaml: data"],
+    ),
+    "embedded CLIP with a tag": (
+        keys(clip={"model": "embedded", "tag": "openai"}),
+        ["clip.tag 'openai' for 'embedded', which has none", "cards.yaml: clip"],
+    ),
+    "misspelt embedded CLIP": (
+        keys(clip={"model": "embedded_clss", "tag": "x"}),
+        ["'embedded_clss'", "did you mean 'embedded_cls'?"],
+    ),
+    "unknown tag": (
+        keys(clip={"model": "ViT-B-16", "tag": "opena"}),
+        ["unknown tag 'opena' of ViT-B-16", "did you mean 'openai'?", "cards.yaml: clip"],
+    ),
+    "CLIP without patch tokens": (
+        keys(clip={"model": "RN50", "tag": "openai"}),
+        ["'RN50' has no patch tokens", "cards.yaml: clip"],
+    ),
+    "image rule for classification": (
+        lambda work: edit_yaml(
+            work / "cards.yaml",
+            kind="classification",
+            method="seca",
+            data={"format": "folder", "root": "birds", "image_rule": "disjoint"},
+        ),
+        ["data.image_rule is for kind 'detection'"],
+    ),
     "epochs as text": (
         keys(training={"epochs": "many"}),
         ["'many'", "training: epochs", "integer"],
