@@ -13,11 +13,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from clclip.classification.switches import METHODS as CLASSIFICATION
-from clclip.clip.fetch import EMBEDDED
-from clclip.clip.tags import known_tags
-from clclip.clip_config import has_patch_tokens
+from clclip.clip_section import ClipConfig
 from clclip.detection.methods import METHODS as DETECTION
-from clclip.errors import nearest
+from clclip.errors import WrongValue, nearest
 from clclip.speed import Speed
 from clclip.validation import (
     Strict,
@@ -25,7 +23,6 @@ from clclip.validation import (
     check_groups,
     check_seeds,
     check_text,
-    open_clip_models,
 )
 
 Kind = Literal["detection", "classification"]
@@ -99,48 +96,24 @@ class DataConfig(Strict):
         """Refuse keys that mean nothing for the format, and ask for those it needs."""
         if self.fractions is not None:
             if self.image_rule != "disjoint":
-                raise ValueError("fractions are shares of image_rule: disjoint")
+                what = f"fractions with image_rule: {self.image_rule}"
+                raise WrongValue(what, "image_rule: disjoint, whose shares they are")
             if min(self.fractions, default=0) <= 0 or math.fsum(self.fractions) > 1 + 1e-9:
-                raise ValueError("fractions must be above 0 and add up to at most 1")
+                what = f"fractions {list(self.fractions)}"
+                raise WrongValue(what, "one a task, above 0, that add up to at most 1")
         if self.download and self.format not in DOWNLOADS:
-            raise ValueError(f"format {self.format!r} has no download")
+            what = f"format {self.format!r} has no download"
+            raise WrongValue(what, f"download: false, or format {' or '.join(DOWNLOADS)}")
         needed, optional = FORMAT_KEYS[self.format]
         for key in sorted(set().union(*(a + b for a, b in FORMAT_KEYS.values()))):
             given = getattr(self, key) is not None
             if given and key not in needed + optional:
-                raise ValueError(f"key {key!r} has no meaning for format {self.format!r}")
+                what = f"key {key!r} has no meaning for format {self.format!r}"
+                known = ", ".join(needed + optional) or "no such key"
+                raise WrongValue(what, f"of the keys of formats only {known}")
             if not given and key in needed:
-                raise ValueError(f"format {self.format!r} needs the key {key!r}")
-        return self
-
-
-class ClipConfig(Strict):
-    """The frozen CLIP; left out, the embedded one."""
-
-    model: str = Field("embedded", description="embedded, or an open_clip architecture")
-    tag: str | None = Field(
-        None, description="open_clip's pretrained tag; decides activation and pixel statistics"
-    )
-    file: str | None = Field(None, description="weights file that replaces the tag's bytes")
-
-    @model_validator(mode="after")
-    def _known(self) -> ClipConfig:
-        """Refuse what open_clip does not have, and towers without patch tokens."""
-        if self.model in EMBEDDED:
-            if self.tag is not None:
-                raise ValueError(f"clip.tag {self.tag!r} for {self.model!r}, which has none")
-            return self
-        known = open_clip_models()
-        if known and self.model not in known:
-            hint = nearest(self.model, [*known, *EMBEDDED])
-            raise ValueError(f"unknown CLIP model {self.model!r}{hint}")
-        if not has_patch_tokens(self.model):
-            raise ValueError(f"CLIP model {self.model!r} has no patch tokens")
-        if self.tag is None:
-            raise ValueError(f"clip.tag is missing for {self.model!r} (e.g. openai)")
-        tags = None if self.file else known_tags(self.model)
-        if tags is not None and self.tag not in tags:
-            raise ValueError(f"unknown tag {self.tag!r} of {self.model}{nearest(self.tag, tags)}")
+                what = f"format {self.format!r} needs the key {key!r}"
+                raise WrongValue(what, f"the keys {', '.join(needed)}")
         return self
 
 
@@ -190,7 +163,8 @@ class TrainingConfig(Strict):
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted(set(value)) or any(not 0 < part < 1 for part in value):
-            raise ValueError("milestones must rise strictly between 0 and 1")
+            what = f"milestones {list(value)}"
+            raise WrongValue(what, "numbers that rise strictly between 0 and 1")
         return value
 
 
@@ -249,9 +223,10 @@ class Experiment(Strict):
     @classmethod
     def _name(cls, value: str | None) -> str | None:
         if value is not None and not NAME.fullmatch(value):
-            raise ValueError(f"name {value!r} must be letters, digits, '_', '.', '-' (at most 100)")
+            expected = "letters, digits, '_', '.', '-' (at most 100), a letter or digit first"
+            raise WrongValue(f"name {value!r}", expected)
         if value in RESERVED:
-            raise ValueError(f"name {value!r} is a file's of results/; choose another")
+            raise WrongValue(f"name {value!r} is a file's of results/", "another name")
         return value
 
     @field_validator("tasks")
@@ -279,19 +254,22 @@ class Experiment(Strict):
         methods = METHODS[self.kind]
         if self.method not in methods:
             hint = nearest(self.method, methods)
-            raise ValueError(
-                f"unknown method {self.method!r} for kind {self.kind!r}{hint}; one of {methods}"
-            )
+            what = f"unknown method {self.method!r} for kind {self.kind!r}{hint}"
+            raise WrongValue(what, f"one of {', '.join(methods)}")
         if (self.tasks is None) == (self.protocol is None):
-            raise ValueError("give either tasks or protocol, and not both")
+            given = "neither tasks nor protocol" if self.tasks is None else "tasks and protocol"
+            expected = "either tasks or protocol, e.g. tasks: [[cat, dog], [cow]]"
+            raise WrongValue(given, expected)
         if self.kind == "detection" and self.data.format in ("folder", "cifar100"):
-            raise ValueError(f"data.format {self.data.format!r} has no boxes for kind 'detection'")
+            what = f"data.format {self.data.format!r} has no boxes for kind 'detection'"
+            raise WrongValue(what, "shapes, coco or voc, or kind: classification")
         if self.kind == "classification" and self.data.format in ("coco", "voc"):
-            raise ValueError(f"data.format {self.data.format!r} is for kind 'detection'")
-        if self.kind == "classification" and self.data.fractions is not None:
-            raise ValueError("data.fractions is for kind 'detection'")
-        if self.kind == "classification" and self.data.image_rule != "overlap":
-            raise ValueError("data.image_rule is for kind 'detection'")
+            what = f"data.format {self.data.format!r} is for kind 'detection'"
+            raise WrongValue(what, "shapes, folder or cifar100, or kind: detection")
+        for key in ("fractions", "image_rule"):
+            usual = DataConfig.model_fields[key].default
+            if self.kind == "classification" and getattr(self.data, key) != usual:
+                raise WrongValue(f"data.{key} is for kind 'detection'", "the key left out")
         return self
 
 

@@ -12,7 +12,7 @@ from clclip.data.once import remembered
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
 from clclip.data.version import is_downloaded
-from clclip.errors import InputError
+from clclip.errors import InputError, WrongValue
 from clclip.evaluation.ap import METRIC_NAMES
 from clclip.experiments import find_experiment, read_experiment
 from clclip.files import expanded
@@ -77,6 +77,8 @@ def _seeds(text: str) -> list[int]:
     """Read the seeds of the command line."""
     try:
         return check_seeds([int(part) for part in as_list(text)])
+    except WrongValue as error:
+        raise InputError(error.what, "--seeds", error.expected) from None
     except ValueError as error:
         raise InputError(str(error), "--seeds", "numbers, e.g. 0,1,2") from None
 

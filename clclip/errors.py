@@ -20,6 +20,19 @@ class InputError(ValueError):
         super().__init__(" ".join(f"{what}, in {where}, expected {expected}".split()))
 
 
+class WrongValue(ValueError):
+    """A value that a check refuses; whoever reads the file makes an InputError of it.
+
+    Args:
+        what: what was found.
+        expected: what would have been right.
+    """
+
+    def __init__(self, what: str, expected: str) -> None:
+        self.what, self.expected = what, expected
+        super().__init__(f"{what}; expected {expected}")
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """Return " (did you mean ...?)" for the candidate closest to ``word``, or "" if none is."""
     matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)

@@ -17,7 +17,7 @@ from clclip.clip.fetch import EMBEDDED
 from clclip.clip_config import dense_mode, native_size, patch, taps
 from clclip.config import Experiment, RunConfig
 from clclip.data_config import data_spec, declared_classes
-from clclip.errors import InputError, nearest
+from clclip.errors import InputError, WrongValue, nearest
 from clclip.experiments import find_experiment, merged, read_experiment, shipped_folder
 from clclip.files import expanded
 from clclip.protocols import protocol
@@ -216,8 +216,8 @@ def _groups(
         groups, text = [list(group) for group in experiment.tasks or []], dict(experiment.text)
     try:
         check_groups(groups)
-    except ValueError as error:
-        raise InputError(str(error), f"{where}: tasks", "disjoint class groups") from None
+    except WrongValue as error:
+        raise InputError(error.what, f"{where}: tasks", error.expected) from None
     classes = [name for group in groups for name in group]
     for name in classes:
         if declared is not None and name not in declared:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from clclip.errors import InputError, nearest
+from clclip.errors import InputError, WrongValue, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_SEED = 2**31 - 1
@@ -55,38 +55,40 @@ def as_list(value: Any) -> Any:
 
 
 def check_seeds(seeds: list[int]) -> list[int]:
-    """Return ``seeds`` if they are distinct and within 0..2**31-1; ValueError otherwise."""
+    """Return ``seeds`` if they are distinct and within 0..2**31-1; WrongValue otherwise."""
     if not seeds:
-        raise ValueError("no seed given; expected at least one, e.g. [0]")
+        raise WrongValue("no seed given", "at least one, e.g. [0]")
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
-            raise ValueError(f"seed {seed} is outside 0..{MAX_SEED}")
+            raise WrongValue(f"seed {seed} is outside 0..{MAX_SEED}", "a number in that range")
         if seeds.count(seed) > 1:
-            raise ValueError(f"seed {seed} is given twice")
+            raise WrongValue(f"seed {seed} is given twice", "each seed once")
     return seeds
 
 
 def check_groups(groups: list[list[str]]) -> None:
-    """Raise ValueError unless the groups are non-empty and no class occurs twice."""
+    """Raise WrongValue unless the groups are non-empty and no class occurs twice."""
     if not groups:
-        raise ValueError("no task given; expected at least one list of classes")
+        raise WrongValue("no task given", "at least one list of classes")
     first: dict[str, int] = {}
     for number, group in enumerate(groups, start=1):
         if not group:
-            raise ValueError(f"task {number} has no classes")
+            raise WrongValue(f"task {number} has no classes", "at least one class a task")
         for name in group:
             check_text(name, f"class name {name!r} in task {number}")
             if name in first:
-                raise ValueError(f"class {name!r} is in task {first[name]} and in task {number}")
+                what = f"class {name!r} is in task {first[name]} and in task {number}"
+                raise WrongValue(what, "each class in one task, once")
             first[name] = number
 
 
 def check_text(words: str, what: str) -> None:
-    """Raise ValueError, which calls it ``what``, unless ``words`` can stand in a sentence."""
+    """Raise WrongValue, which calls it ``what``, unless ``words`` can stand in a sentence."""
     if not words.strip() or words != words.strip() or len(words) > 200:
-        raise ValueError(f"{what} is blank, padded or too long")
+        expected = "1 to 200 characters, no space before or after"
+        raise WrongValue(f"{what} is blank, padded or too long", expected)
     if not words.isprintable():
-        raise ValueError(f"{what} holds control characters")
+        raise WrongValue(f"{what} holds control characters", "printable text in one line")
 
 
 @cache
@@ -132,7 +134,10 @@ def input_error(model: type[BaseModel], error: ValidationError, where: str) -> I
     if problem["type"] == "missing":
         return InputError(f"missing key {problem['loc'][-1]!r}", where, f"the key {path}")
     if problem["type"] == "value_error":
-        return InputError(str(problem["ctx"]["error"]), place, "a consistent value")
+        wrong = problem["ctx"]["error"]
+        what = getattr(wrong, "what", str(wrong))
+        expected = getattr(wrong, "expected", "a value as `clclip schema` tells it")
+        return InputError(what, place, expected)
     got = repr(problem["input"])
     return InputError(f"got {got[:80]}", place, problem["msg"].removeprefix("Input should be "))
 

@@ -182,7 +182,7 @@ CONFIGS = {
     ),
     "name with a slash": (keys(name="../x"), ["'../x'", "letters, digits"]),
     "name of a shipped experiment": (keys(name="voc_10_10_fvit"), ["a shipped experiment's"]),
-    "name of a file": (keys(name="summary.csv"), ["'summary.csv'", "choose another"]),
+    "name of a file": (keys(name="summary.csv"), ["'summary.csv'", "expected another name"]),
     "no CLIP file": (
         keys(clip={"model": "ViT-B-16", "tag": "openai", "file": "none.safetensors"}),
         ["no such weights file", "none.safetensors", "clip.file"],

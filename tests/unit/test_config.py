@@ -74,7 +74,10 @@ WRONG = {
     "control character": ({"tasks": [["red\ncircle"]]}, "control characters"),
     "class is a number": ({"tasks": [[3]]}, "valid string"),
     "tasks and protocol": ({"protocol": "shapes_10_10"}, "either tasks or protocol"),
-    "neither": ({"tasks": None}, "either tasks or protocol"),
+    "neither": (
+        {"tasks": None},
+        r"neither tasks nor protocol, in .*, expected either tasks or protocol, e\.g\. tasks: ",
+    ),
     "unknown class": ({"tasks": [["red circel"]]}, r"not in the data \(did you mean 'red circle'"),
     "unknown world": ({"data": {"world": "shapes21"}}, r"unknown world 'shapes21'"),
     "world of other kind": ({"data": {"world": "shapes_cil"}}, "a world for detection"),
@@ -108,8 +111,8 @@ WRONG = {
         {"clip": {"model": "ViT-B-16", "tag": "openai", "file": "no.safetensors"}},
         "no.safetensors",
     ),
-    "bad name": ({"name": "../up"}, "must be letters"),
-    "name of a result": ({"name": "figures"}, "choose another"),
+    "bad name": ({"name": "../up"}, "expected letters, digits"),
+    "name of a result": ({"name": "figures"}, "a file's of results/.*expected another name"),
     "shipped name": ({"name": "shapes_10_10_clclip"}, "is a shipped experiment's"),
     "text for no class": ({"text": {"red circl": "x"}}, "did you mean 'red circle'"),
     "unknown evaluation": ({"evaluation": {"ap": "voc12"}}, "voc_area"),
@@ -125,6 +128,7 @@ def test_wrong_experiments_are_told_in_one_line(case, tmp_path):
     with pytest.raises(InputError, match=message) as caught:
         planned(path)
     assert "\n" not in str(caught.value)
+    assert ", expected " in str(caught.value) and "a consistent" not in str(caught.value)
     assert str(path) in str(caught.value) or case == "missing weights"
 
 

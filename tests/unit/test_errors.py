@@ -1,0 +1,50 @@
+"""Every check of the configuration says what would be right."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import clclip
+from clclip.config import Experiment
+from clclip.errors import InputError
+from clclip.validation import parse
+
+PACKAGE = Path(clclip.__file__).parent
+CHECKS = (
+    "config clip_section validation speed detection/switches classification/switches protocols"
+).split()
+MINE = {"kind": "detection", "method": "clclip", "tasks": [["a"]]}
+EXPECTED = {
+    "neither tasks nor protocol": ({"tasks": None}, "expected either tasks or protocol, e.g."),
+    "tasks and protocol": ({"protocol": "voc_10_10"}, "expected either tasks or protocol, e.g."),
+    "no key": ({"data": {"format": "coco"}}, "expected the keys root, train, test"),
+    "other key": ({"data": {"format": "voc", "root": "x", "world": "y"}}, "only root, year"),
+    "download": ({"data": {"format": "shapes", "download": True}}, "or format voc or cifar100"),
+    "no tag": ({"clip": {"model": "ViT-B-16"}}, "expected one of openai, laion400m_e31"),
+    "tag": ({"clip": {"model": "ViT-B-16", "tag": "x"}}, "expected one of openai, laion400m_e31"),
+    "no weights": ({"clip": {"model": "ViT-S-16", "tag": "x"}}, "expected clip.file"),
+    "no tokens": ({"clip": {"model": "RN50", "tag": "openai"}}, "a vision transformer"),
+    "fractions": ({"data": {"fractions": [0.5]}}, "expected image_rule: disjoint"),
+    "blank": ({"tasks": [[" "]]}, "expected 1 to 200 characters"),
+    "twice": ({"tasks": [["a"], ["a"]]}, "expected each class in one task, once"),
+    "seeds": ({"seeds": [1, 1]}, "expected each seed once"),
+    "kind": ({"data": {"format": "folder", "root": "x"}}, "expected shapes, coco or voc, or kind"),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_would_be_right_is_told(name):
+    changes, expected = EXPECTED[name]
+    with pytest.raises(InputError) as caught:
+        parse(Experiment, MINE | changes, "mine.yaml")
+    assert expected in str(caught.value)
+    assert caught.value.expected not in caught.value.what
+
+
+@pytest.mark.parametrize("module", CHECKS)
+def test_no_check_leaves_out_what_would_be_right(module):
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    raised = [n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise) and n.exc is not None]
+    names = [call.func.id for call in raised if isinstance(call, ast.Call)]
+    assert "ValueError" not in names
