@@ -271,20 +271,25 @@ def _payload(
 
 def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) -> None:
     """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
-    own = native_size(clip) if kind == "classification" else _canvas(clip)
-    size, side = given or own, patch(clip)
+    size = given or (native_size(clip) if kind == "classification" else _canvas(clip))
+    side = patch(clip)
     if size is None or side is None or size % side == 0:
         return
     below = size // side * side
     near = f"{below} or {below + side}" if below else str(side)
-    what = f"image_size {size}" + ("" if given else " (the default)")
     expected = f"a multiple of the patch of {clip['model']}, {side}, e.g. {near}"
-    raise InputError(what, f"{place}: training.image_size", expected)
+    raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
 
 
 def _canvas(clip: Mapping[str, Any]) -> int:
-    """Return the side of the detection canvas in px where the training section gives none."""
-    return EMBEDDED_SIZE if clip["model"] in EMBEDDED else CANVAS_SIZE
+    """Return the side of the detection canvas in px where the training section gives none.
+
+    The largest multiple of the tower's patch up to F-ViT's 640.
+    """
+    if clip["model"] in EMBEDDED:
+        return EMBEDDED_SIZE
+    side = patch(clip) or 1
+    return CANVAS_SIZE // side * side
 
 
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:

@@ -65,9 +65,9 @@ CONFIGS = {
         keys(per_task={2: {"training": {"image_size": 36}}}),
         ["image_size 36", "per_task.2: training.image_size", "e.g. 32 or 40"],
     ),
-    "default size and another patch": (
-        keys(clip={"model": "ViT-L-14", "tag": "openai"}, training={}),
-        ["image_size 640 (the default)", "the patch of ViT-L-14, 14, e.g. 630 or 644"],
+    "size and another patch": (
+        keys(clip={"model": "ViT-L-14", "tag": "openai"}, training={"image_size": 640}),
+        ["image_size 640, in", "the patch of ViT-L-14, 14, e.g. 630 or 644"],
     ),
     "download of COCO": (
         keys(data={**DATA, "download": True}),
