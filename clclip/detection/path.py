@@ -13,7 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from clclip.detection.proposals import region_proposals
 from clclip.detection.pyramid import Pyramid, group_norm
 from clclip.detection.switches import DetectionSwitches
-from clclip.detection.text_score import TextScore
+from clclip.detection.text_score import TextClassifier, TextScore
 from clclip.training.recompute import recomputed
 from clclip.training.shares import Losses
 
@@ -92,7 +92,8 @@ class SharedPath(nn.Module):
         nn.init.zeros_(self.box.bias)
         self.text = None
         if text_width:
-            self.text = TextScore(switches.fc_width, text_width, switches.temperature)
+            classifier = TextClassifier(switches.fc_width, text_width, switches.temperature)
+            self.text = TextScore(classifier)
 
     def levels(
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None

@@ -86,8 +86,8 @@ class DetectionSwitches(Strict):
     )
     text_score: bool = Field(
         True,
-        description="Experts' scores include the region's log-odds against background by a text "
-        "classifier of the path, trained on the task's classes (ours, not published).",
+        description="Experts' scores include the region's log-odds against background and earlier "
+        "classes by a text classifier of the path (ours, not published).",
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
     route: Literal["share", "prior", "all"] = Field(

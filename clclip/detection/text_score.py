@@ -44,15 +44,13 @@ class TextScore(nn.Module):
     later leaves it as it was.
 
     Args:
-        width: width of the region vectors.
-        dim: dimension of the text embeddings.
-        temperature: initial tau.
+        classifier: the classifier, to be trained with the path.
     """
 
-    def __init__(self, width: int, dim: int, temperature: float) -> None:
+    def __init__(self, classifier: TextClassifier) -> None:
         super().__init__()
-        self.classifier = TextClassifier(width, dim, temperature)
-        self.share = nn.Parameter(torch.tensor(0.1))  # gamma, the weight beside the experts
+        self.classifier = classifier
+        self.gamma = nn.Parameter(torch.tensor(0.1))  # the weight beside the experts
 
     def forward(self, vectors: Tensor, text: Tensor, previous: int) -> tuple[Tensor, Tensor]:
         """Return the scores (R, K) of a task's classes, and the logits they come from.
@@ -67,7 +65,7 @@ class TextScore(nn.Module):
         """
         logits = self.classifier(vectors, text).float()
         rest = torch.cat([logits[:, :previous], logits[:, -1:]], dim=1).logsumexp(1, keepdim=True)
-        return self.share * (logits[:, previous:-1] - rest).detach(), logits
+        return self.gamma * (logits[:, previous:-1] - rest).detach(), logits
 
 
 def cosine_scale(value: float) -> nn.Parameter:

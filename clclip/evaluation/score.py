@@ -65,17 +65,20 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     detections = read_detections(folder / "predictions.json", truth, ids)
     matching = Matching(truth, detections, ids)
     matches = matching.match()
-    # seconds on a large test set, and the same for all parts on the same images
-    whole = _over_overlaps(matching, None) if images == "full" else None
 
-    def readings_of(names: list[str]) -> dict[str, dict[str, float | None]]:
-        chosen = None if images == "full" else _images_with(truth, [ids[name] for name in names])
-        found = {
+    def readings_on(chosen: set[int] | None, names: list[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {
             reading: {name: _percent(matches[name], reading, chosen) for name in names}
             for reading in METRIC_NAMES
             if reading != "coco"
         }
-        return found | {"coco": whole or _over_overlaps(matching, chosen)}
+        return found | {"coco": _over_overlaps(matching, chosen)}
+
+    # seconds on a large test set, and the same for all parts on the same images
+    every = readings_on(None, groups["A"]) if images == "full" else None
+
+    def readings_of(names: list[str]) -> dict[str, dict[str, Any]]:
+        return every or readings_on(_images_with(truth, [ids[name] for name in names]), names)
 
     others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
     for part, names in groups.items():

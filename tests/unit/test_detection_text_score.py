@@ -8,14 +8,14 @@ from detection_making import DIM, NAMES, batch, clclip, snapshot, step, text_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.detection.text_score import TextScore
+from clclip.detection.text_score import TextClassifier, TextScore
 
 WIDTH = 12
 
 
 def text_score(seed: int = 0) -> TextScore:
     torch.manual_seed(seed)
-    return TextScore(WIDTH, DIM, temperature=20.0)
+    return TextScore(TextClassifier(WIDTH, DIM, temperature=20.0))
 
 
 @settings(max_examples=20, deadline=None)
@@ -37,7 +37,7 @@ def test_a_score_is_the_log_odds_against_what_is_not_of_the_task_and_nothing_lat
     p = logits.double().softmax(1)
     rest = p[:, :previous].sum(1) + p[:, -1]
     odds = (p[:, previous:-1] / rest[:, None]).log()
-    assert torch.allclose(few.double(), module.share * odds, atol=1e-4)
+    assert torch.allclose(few.double(), module.gamma * odds, atol=1e-4)
     assert torch.allclose(more[:, :known], few, atol=1e-5)
 
 
@@ -45,7 +45,7 @@ def test_scores_teach_their_weight_alone_and_the_classifier_learns_from_its_own_
     module = text_score()
     scores, logits = module(torch.randn(6, WIDTH), text_rows(), 2)
     scores.pow(2).sum().backward()
-    assert module.share.grad.abs() > 0
+    assert module.gamma.grad.abs() > 0
     assert all(value.grad is None for value in module.classifier.parameters())
     logits.pow(2).sum().backward()
     assert all(value.grad is not None for value in module.classifier.parameters())
@@ -74,7 +74,7 @@ def test_without_weight_a_detector_scores_as_one_without_text(shared):
     without.load_state_dict({n: v for n, v in state.items() if ".text." not in n})
     for weight, equal in ((0.5, False), (0.0, True)):
         for path in with_text.paths:
-            path.text.share.data.fill_(weight)
+            path.text.gamma.data.fill_(weight)
         pairs = zip(
             with_text.detect(batch(labelled=False)),
             without.detect(batch(labelled=False)),
@@ -96,7 +96,7 @@ def test_a_new_path_starts_from_the_first_paths_classifier_and_has_its_own():
     step(later, batch(classes=3))
     first_after, second_after = (path.text.state_dict() for path in later.paths)
     assert all(torch.equal(first[name], first_after[name]) for name in first)
-    assert not torch.equal(first["share"], second_after["share"])
+    assert not torch.equal(first["gamma"], second_after["gamma"])
 
 
 def test_the_loss_is_told_apart_and_absent_without_the_switch():
