@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.config.clip import ClipConfig
+from clclip.config.kinds import KINDS
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.machine import Speed
 from clclip.core.models import (
@@ -24,10 +26,8 @@ from clclip.core.models import (
     check_seeds,
     check_text,
 )
-from clclip.detection.registry import METHODS as DETECTION
 
-Kind = Literal["detection", "classification"]
-METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
+KindName = Literal["detection", "classification"]
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world",)),
@@ -169,19 +169,6 @@ class TrainingConfig(Strict):
         return value
 
 
-KIND_TRAINING: dict[str, dict[str, Any]] = {
-    "detection": {},
-    "classification": {
-        "epochs": 10,
-        "batch_size": 64,
-        "optimizer": "adam",
-        "weight_decay": 5e-4,
-        "warmup_steps": 0,
-        "augment": "none",
-    },
-}
-
-
 class EvaluationConfig(Strict):
     """How the predictions are scored; named in every output."""
 
@@ -200,6 +187,14 @@ class TaskOverride(Strict):
     switches: dict[str, Any] = Field({}, description="switches that differ in this task")
 
 
+@dataclass(frozen=True)
+class Own:
+    """The switches that an experiment file sets itself, as opposed to its bases."""
+
+    switches: tuple[str, ...] = ()
+    per_task: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
 class Experiment(Strict):
     """An experiment file."""
 
@@ -207,8 +202,10 @@ class Experiment(Strict):
     base: str | None = Field(
         None, description="shipped name or file whose keys this file takes over and overrides"
     )
-    kind: Kind = Field(description="detection or classification")
-    method: str = Field(description="; ".join(f"{k}: {', '.join(m)}" for k, m in METHODS.items()))
+    kind: KindName = Field(description="detection or classification")
+    method: str = Field(
+        description="; ".join(f"{k}: {', '.join(v.methods)}" for k, v in KINDS.items())
+    )
     data: DataConfig = Field(DataConfig(), description="images and annotations")
     tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
     protocol: str | None = Field(None, description="a shipped protocol instead of tasks")
@@ -219,6 +216,23 @@ class Experiment(Strict):
     switches: dict[str, Any] = Field({}, description="the method's own switches")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how it is scored")
     seeds: list[int] = Field([0], description="one run per seed")
+    _own: Own | None = PrivateAttr(None)
+
+    @property
+    def own(self) -> Own:
+        """What the file sets itself; all of it unless ``inheriting`` told otherwise."""
+        tasks = {number: tuple(task.switches) for number, task in self.per_task.items()}
+        return Own(tuple(self.switches), tasks) if self._own is None else self._own
+
+    def inheriting(self, values: Mapping[str, Any]) -> Experiment:
+        """Return the experiment that sets ``values`` itself and has the rest from its bases."""
+        tasks = {
+            int(number): tuple(task.get("switches", ()))
+            for number, task in values.get("per_task", {}).items()
+        }
+        same = self.model_copy()
+        same._own = Own(tuple(values.get("switches", ())), tasks)
+        return same
 
     @field_validator("name")
     @classmethod
@@ -252,7 +266,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _cross(self) -> Experiment:
         """Check what no single key can tell."""
-        methods = METHODS[self.kind]
+        kind, methods = KINDS[self.kind], KINDS[self.kind].methods
         if self.method not in methods:
             hint = nearest(self.method, methods)
             what = f"unknown method {self.method!r} for kind {self.kind!r}{hint}"
@@ -261,12 +275,11 @@ class Experiment(Strict):
             given = "neither tasks nor protocol" if self.tasks is None else "tasks and protocol"
             expected = "either tasks or protocol, e.g. tasks: [[cat, dog], [cow]]"
             raise WrongValue(given, expected)
-        if self.kind == "detection" and self.data.format in ("folder", "cifar100"):
-            what = f"data.format {self.data.format!r} has no boxes for kind 'detection'"
-            raise WrongValue(what, "shapes, coco or voc, or kind: classification")
-        if self.kind == "classification" and self.data.format in ("coco", "voc"):
-            what = f"data.format {self.data.format!r} is for kind 'detection'"
-            raise WrongValue(what, "shapes, folder or cifar100, or kind: detection")
+        if self.data.format not in kind.formats:
+            others = [k.name for k in KINDS.values() if self.data.format in k.formats]
+            what = f"data.format {self.data.format!r} is not for kind {self.kind!r}"
+            expected = f"one of {', '.join(kind.formats)}, or kind: {' or '.join(others)}"
+            raise WrongValue(what, expected)
         for key in ("fractions", "image_rule"):
             usual = DataConfig.model_fields[key].default
             if self.kind == "classification" and getattr(self.data, key) != usual:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from clclip.core.errors import InputError, nearest
 from clclip.core.options import Options
 
 
@@ -56,20 +57,53 @@ class Method:
         """
         return self.options(**{**self.defining, **values})
 
-    def without_meaning(self, options: Options) -> set[str]:
-        """Return the options that mean nothing beside the others, or for this method at all."""
-        idle = {key for key in type(options).model_fields if not options.counts(key)}
-        return idle | (options.later if self.trains == "all" else set())
+    def counts(self, options: Options, key: str) -> bool:
+        """Tell whether an option means something for the method, beside the values of the others.
+
+        What relates a task to earlier ones does not where all classes are trained at once.
+        """
+        alone = self.trains == "all" and key in (options.across_tasks or options.later)
+        return not alone and options.counts(key)
 
 
-STAGES = {
-    ("split", "detection"): "clclip.data.split",
-    ("split", "classification"): "clclip.data.split",
-    ("train", "detection"): "clclip.detection.stages.train",
-    ("train", "classification"): "clclip.classification.stages",
-    ("predict", "detection"): "clclip.detection.stages.train",
-    ("predict", "classification"): "clclip.classification.stages",
-    ("score", "detection"): "clclip.evaluation.score",
-    ("score", "classification"): "clclip.evaluation.score",
-}
-"""(stage, kind) -> the module that does the work."""
+def method_of(methods: Mapping[str, Method], name: str, where: object = "method") -> Method:
+    """Return the facts of a method.
+
+    Args:
+        methods: by name.
+        name: the method's.
+        where: what names it, for the message.
+
+    Raises:
+        InputError: if there is no method of that name.
+    """
+    if name not in methods:
+        expected = f"one of {', '.join(methods)}"
+        raise InputError(f"unknown method {name!r}{nearest(name, methods)}", where, expected)
+    return methods[name]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of experiment is: its methods, its data, the modules and files of its stages.
+
+    Attributes:
+        name: as ``kind:`` in an experiment file.
+        methods: its methods by name.
+        formats: ``data.format`` that hold what it is trained on.
+        world: the generated world of an experiment that names none.
+        stages: stage -> module that does the work.
+        predictions: files that ``predict`` writes, the predictions first.
+        predicts_with_training: whether ``train`` predicts at once: starting torch a second time
+            would cost more than the training.
+        training: defaults of ``training:`` that differ from those of ``TrainingConfig``.
+    """
+
+    name: str
+    methods: Mapping[str, Method]
+    formats: tuple[str, ...]
+    world: str
+    stages: Mapping[str, str]
+    predictions: tuple[str, ...] = ("predictions.json",)
+    predicts_with_training: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)

@@ -22,18 +22,19 @@ class Options(Strict):
 
     Attributes:
         only_with: option -> what it needs beside it; an option that is not listed always counts.
-        later: options that say nothing before there is an earlier task.
+        later: options that decide nothing of a first task.
+        across_tasks: options that relate a task to earlier ones; left empty, those of ``later``.
     """
 
     only_with: ClassVar[Mapping[str, Needs]] = {}
     later: ClassVar[frozenset[str]] = frozenset()
+    across_tasks: ClassVar[frozenset[str]] = frozenset()
 
     def counts(self, key: str) -> bool:
         """Tell whether an option means something beside the values of the others."""
         needs = self.only_with.get(key)
         return needs is None or any(
-            getattr(self, other) in values and self.counts(other)
-            for other, values in needs.items()
+            getattr(self, other) in values and self.counts(other) for other, values in needs.items()
         )
 
     def lacking(self, key: str) -> Needs:
@@ -43,11 +44,6 @@ class Options(Strict):
             if getattr(self, other) in values:  # right, but means nothing itself
                 return self.lacking(other)
         return needs
-
-    def meaningful(self) -> dict[str, Any]:
-        """Return the options that count, as plain JSON values."""
-        values = self.model_dump(mode="json")
-        return {key: value for key, value in values.items() if self.counts(key)}
 
 
 def in_words(needs: Needs, join: str = " or ") -> str:

@@ -27,7 +27,14 @@ from typing import Any
 
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import write_json
-from clclip.core.task import current_classes, data_dir, previous_classes, read_task, seen_classes
+from clclip.core.task import (
+    current_classes,
+    data_dir,
+    previous_classes,
+    read_task,
+    seen_classes,
+    trains_all,
+)
 from clclip.data.index import read_index, read_split
 
 logger = logging.getLogger(__name__)
@@ -127,9 +134,9 @@ def _image_filter(
 
 
 def _dealt(fractions: list[float], task: dict[str, Any]) -> Callable[[int], bool]:
-    """Return whether an image falls into the task's share of [0, 1); ``joint`` gets all shares."""
+    """Return whether an image falls into the task's share of [0, 1), all for all classes."""
     end = math.fsum(fractions)
-    start = 0.0 if task["method"] == "joint" else math.fsum(fractions[:-1])
+    start = 0.0 if trains_all(task) else math.fsum(fractions[:-1])
     return lambda image_id: start <= _unit_hash(image_id) < end
 
 

@@ -6,12 +6,13 @@ read it, and a new one is in no other method's task.json.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from clclip.core.errors import WrongValue
-from clclip.core.options import Options
+from clclip.core.options import Needs, Options
 
 SCALES = (4.0, 2.0, 1.0, 0.5)
 
@@ -34,8 +35,11 @@ Scale = Annotated[
 class DetectorOptions(Options):
     """What every detector reads: the tower's tokens, the shared path, inference, the guard."""
 
-    only_with = {"guard_threshold": GUARDED, "guard_overlap": GUARDED}
-    later = GUARD
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        "guard_threshold": GUARDED,
+        "guard_overlap": GUARDED,
+    }
+    later: ClassVar[frozenset[str]] = GUARD
 
     # The frozen tower
     dense: Literal["auto", "maskclip", "clipself", "catseg", "tokens", "attnpool"] = Field(
@@ -102,7 +106,7 @@ class DetectorOptions(Options):
 class FViTOptions(DetectorOptions):
     """F-ViT: its classifier's training softmax besides."""
 
-    later = GUARD | {"columns"}
+    later: ClassVar[frozenset[str]] = GUARD | {"columns"}
 
     columns: Literal["all", "current"] = Field(
         "all", description="The training softmax spans all seen classes or the current ones."
@@ -112,8 +116,10 @@ class FViTOptions(DetectorOptions):
 class PseudoOptions(FViTOptions):
     """``fvit_pseudo``: from which score on a detection of the previous model is a label."""
 
-    only_with = {"guard_threshold": GUARDED}  # pseudo-labels have an overlap without a guard too
-    later = FViTOptions.later | {"pseudo_threshold"}
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        "guard_threshold": GUARDED
+    }  # pseudo-labels have an overlap without a guard too
+    later: ClassVar[frozenset[str]] = FViTOptions.later | {"pseudo_threshold"}
 
     pseudo_threshold: float = Field(
         0.75, ge=0, le=1, description="Smallest score of a pseudo-label (BPF: 0.75)."
@@ -123,7 +129,7 @@ class PseudoOptions(FViTOptions):
 class DistilledOptions(DetectorOptions):
     """Distillation of regions from the model before the task."""
 
-    later = GUARD | {"distil_weight"}
+    later: ClassVar[frozenset[str]] = GUARD | {"distil_weight"}
 
     distil_weight: float | None = Field(
         None,
@@ -136,7 +142,7 @@ class DistilledOptions(DetectorOptions):
 class MmaOptions(DistilledOptions):
     """``fvit_mma``: distillation of proposals besides."""
 
-    later = DistilledOptions.later | {"distil_rpn_weight"}
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {"distil_rpn_weight"}
 
     distil_rpn_weight: float = Field(
         1.0, ge=0, description="Weight of the distillation of proposals."
@@ -146,7 +152,11 @@ class MmaOptions(DistilledOptions):
 class ReplayOptions(DistilledOptions):
     """``fvit_replay``: attentive distillation, and the remembered boxes."""
 
-    later = DistilledOptions.later | {"attentive_weight", "attentive_gamma", "old_label"}
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {
+        "attentive_weight",
+        "attentive_gamma",
+        "old_label",
+    }
 
     attentive_weight: float | None = Field(
         None, ge=0, description="Weight of L_ARD; null: 0.5 from 10 new classes on, else 1."
@@ -169,7 +179,11 @@ class ReplayOptions(DistilledOptions):
 class IorOptions(DistilledOptions):
     """``fvit_ior``: how objects are inverted."""
 
-    later = DistilledOptions.later | {"invert_objects", "invert_steps", "invert_accept"}
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {
+        "invert_objects",
+        "invert_steps",
+        "invert_accept",
+    }
 
     invert_objects: int = Field(
         5, ge=1, le=100_000, description="Objects inverted per class (IOR: 10)."
@@ -192,7 +206,8 @@ DRIFT = {"shared": ("drift",)}
 class ClClipOptions(DetectorOptions):
     """CL-CLIP: the gate, the experts, and what protects the shared path."""
 
-    only_with = DetectorOptions.only_with | {
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        **DetectorOptions.only_with,
         "temperature": {"text_score": (True,)},
         "gate_floor": GATED,
         "refiner": GATED,
@@ -206,7 +221,7 @@ class ClClipOptions(DetectorOptions):
         # a path that is frozen, or one of the task's own, needs no guard
         "relegation_guard": {"shared": ("drift", "free")},
     }
-    later = GUARD | {"shared", "adapter", "drift", "drift_weight"}
+    later: ClassVar[frozenset[str]] = GUARD | {"shared", "adapter", "drift", "drift_weight"}
 
     # Gate and decoupling
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(

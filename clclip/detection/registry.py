@@ -44,9 +44,7 @@ METHODS: dict[str, Method] = {
     "fvit_replay": Method(
         "detection.methods.fvit_replay.ReplayFViT", ReplayOptions, "F-ViT + replay"
     ),
-    "fvit_ior": Method(
-        "detection.methods.fvit_ior.detector.IorFViT", IorOptions, "F-ViT + IOR"
-    ),
+    "fvit_ior": Method("detection.methods.fvit_ior.detector.IorFViT", IorOptions, "F-ViT + IOR"),
     "clclip": Method(CLCLIP, ClClipOptions, "CL-CLIP", colour=0),
     "clclip_paper": Method(
         CLCLIP,

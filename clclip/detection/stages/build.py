@@ -10,7 +10,7 @@ import torch
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
-from clclip.core.errors import InputError, nearest
+from clclip.core.kind import method_of
 from clclip.core.task import read_task, task_folders, trains_all
 from clclip.detection.methods.detector import Detector, DetectorInputs
 from clclip.detection.options import DetectorOptions
@@ -32,18 +32,13 @@ def make_detector(
     Raises:
         InputError: if there is no such method.
     """
-    if method not in METHODS:
-        expected = f"one of {', '.join(METHODS)}"
-        raise InputError(f"unknown method {method!r}{nearest(method, METHODS)}", "method", expected)
-    found = METHODS[method]
+    found = method_of(METHODS, method)
     given = options if isinstance(options, DetectorOptions) else found.given(options)
     detector: Detector = found.load()(inputs, given)
     return detector
 
 
-def build_detector(
-    task: Mapping[str, Any], resources: Path, width: int, stride: float
-) -> Detector:
+def build_detector(task: Mapping[str, Any], resources: Path, width: int, stride: float) -> Detector:
     """Return the freshly initialised detector of a task, for all classes seen so far.
 
     Args:

@@ -1,8 +1,8 @@
 """What ``predict`` notes for the diagnosis of forgetting, beside its predictions.
 
 ``proposals.json``: {"iou": {annotation id: best IoU with a proposal of its class's path}}, objects
-of seen classes. It tells "no longer proposed" from "proposed, but relegated". The detector hands its
-proposals over with its detections, so they cost next to nothing.
+of seen classes. It tells "no longer proposed" from "proposed, but relegated". Detectors hand their
+proposals over with their detections, so they cost next to nothing.
 
 ``probe.json``: what shared modules answer to a fixed set of images, so that the report can say how
 far each has moved since its own task (drift), and how much the gates of different classes overlap.

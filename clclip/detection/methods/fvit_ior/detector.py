@@ -143,7 +143,6 @@ class IorFViT(TwoStageDetector):
             for name, rows in (("distil_class", scores), ("distil_box", moved))
         }
 
-
     def rehearsal(self, task: RehearsalTask) -> Rehearsal:
         """Invert the previous task's classes and return batches that show all inverted objects."""
         plain, source, seen = task.batches, pixel_source(task), seen_classes(task.task)
