@@ -70,8 +70,11 @@ class DataConfig(Strict):
     split_seed: int | None = Field(
         None, ge=0, description="format folder without test folder: seed of that split"
     )
-    image_rule: Literal["overlap", "disjoint", "non_cooccurrence"] = Field(
-        "overlap", description="which images a task may train on when they hold classes of others"
+    image_rule: Literal["overlap", "disjoint", "non_cooccurrence", "place"] = Field(
+        "overlap",
+        description="which images a task may train on when they hold classes of others; place: "
+        "those of place t for task t, whatever else they hold (a world with places, or COCO images "
+        'with "place": 1, 2, ...)',
     )
     fractions: tuple[float, ...] | None = Field(
         None,

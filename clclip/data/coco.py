@@ -134,19 +134,22 @@ def _read_categories(entries: list[Any], path: Path) -> list[dict[str, Any]]:
 
 
 def _read_images(entries: list[Any], path: Path) -> list[dict[str, Any]]:
-    """Return {"id", "file_name", "width", "height"} of each image; ids must be unique."""
+    """Return {"id", "file_name", "width", "height"} of each image; ids must be unique.
+
+    An image's "place" is kept where it is a whole number from 1 (``image_rule: place``).
+    """
     images, ids = [], {}
     for n, entry in enumerate(entries):
         where = f"{path}: images[{n}]"
         entry = _object(entry, where)
-        images.append(
-            {
-                "id": _unique_id(entry, where, ids),
-                "file_name": check_file_name(entry.get("file_name"), f"{where}.file_name"),
-                "width": _length(entry, "width", where),
-                "height": _length(entry, "height", where),
-            }
-        )
+        image = {
+            "id": _unique_id(entry, where, ids),
+            "file_name": check_file_name(entry.get("file_name"), f"{where}.file_name"),
+            "width": _length(entry, "width", where),
+            "height": _length(entry, "height", where),
+        }
+        place = entry.get("place")
+        images.append(image | ({"place": place} if _is_integer(place) and place > 0 else {}))
     return images
 
 

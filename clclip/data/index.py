@@ -114,7 +114,10 @@ def _all_categories(split: str, splits: dict[str, Annotated]) -> list[dict[str, 
 def _verified_images(
     annotated: Annotated, split: str, spec: dict[str, Any], findings: Findings
 ) -> list[dict[str, Any]]:
-    """Return {"id", "file_name", "width", "height", "exif"} of the good images of a split."""
+    """Return {"id", "file_name", "width", "height", "exif"} of the good images of a split.
+
+    An image that has a "place" keeps it.
+    """
     on_bad = spec.get("on_bad_image") or "fail"
     boxes: dict[int, list[list[float]]] = {}
     for annotation in annotated.annotations:
@@ -146,7 +149,7 @@ def _verified_images(
             "height": height,
             "exif": exif,
         }
-        images.append(entry)
+        images.append(entry | ({"place": image["place"]} if "place" in image else {}))
     return images
 
 
