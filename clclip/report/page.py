@@ -216,9 +216,8 @@ def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any)
 
 def spoken(panel: gallery.Panel) -> str:
     """Return a panel in words, for those who hear the page."""
-    shown = [
-        box for box in panel.boxes if box.state != "object" and box.score >= gallery.SHOWN_SCORE
-    ]
+    found = [box for box in panel.boxes if box.state in ("right", "wrong")]
+    shown = [box for box in found if box.score >= gallery.SHOWN_SCORE]
     right = [box.name for box in shown if box.state == "right"]
     wrong = [box.name for box in shown if box.state == "wrong"]
     missed = [
