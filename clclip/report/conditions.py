@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def _outcome(experiment: Experiment | None) -> Outcome | None:
 def drawn(found: Comparison) -> Markup:
     """Return a comparison as SVG: a dot for what is kept, a square for what was learned.
 
-    Colours are those of the page where it defines them, so the picture also stands alone.
+    Colours are those of the page; see ``standalone``.
     """
     columns, rows = len(found.conditions), len(found.methods)
     width = NAMES + columns * (AXIS + FIGURE) + 6
@@ -122,6 +123,11 @@ def drawn(found: Comparison) -> Markup:
         "svg", *parts, class_="bars", viewBox=f"0 0 {width} {height}", role="group",
         xmlns="http://www.w3.org/2000/svg", aria_label="Methods under several conditions",
     )  # fmt: skip
+
+
+def standalone(picture: Markup) -> str:
+    """Return a drawn comparison with colours of its own, as a file that needs no page."""
+    return re.sub(r"var\(--[a-z]+, (#[0-9a-f]{6})\)", r"\1", str(picture)) + "\n"
 
 
 def _head(found: Comparison, column: int, rows: int) -> Markup:
@@ -180,7 +186,7 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
 
 def _kept(x: float, y: float) -> Markup:
     """Return the mark of what is kept."""
-    return tag("circle", cx=x, cy=y, r=5, fill=KEEPS)
+    return tag("circle", cx=x, cy=y, r=5, fill=KEEPS, stroke="var(--paper, #fdfcf9)")
 
 
 def _learned(x: float, y: float) -> Markup:

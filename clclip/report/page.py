@@ -14,7 +14,7 @@ from markupsafe import Markup
 from clclip.errors import InputError
 from clclip.evaluation.aggregate import write_summary_csv
 from clclip.files import read_json, write_text
-from clclip.report import charts, gallery, table, timing
+from clclip.report import charts, conditions, gallery, table, timing
 from clclip.report.answers import answers as show_answers
 from clclip.report.collect import Experiment, Setting, load, palette_colours, retention
 from clclip.report.cost_maps import cost_maps
@@ -97,6 +97,7 @@ def render(
         title=style["title"],
         css=Markup(colours(style["palette"]) + (HERE / "page.css").read_text(encoding="utf-8")),
         js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        comparisons=[(c, conditions.drawn(c)) for c in conditions.side_by_side(settings)],
         sections=[section(setting, resources, count) for setting in settings],
         stages=stages,
         total=sum(stage.seconds for stage in stages),
