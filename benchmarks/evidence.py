@@ -24,13 +24,13 @@ from typing import Any
 
 import yaml
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.core.files import read_json, write_text
+from clclip.core.task import digest
 from clclip.evaluation.continual import deviation, mean
-from clclip.files import read_json, write_text
-from clclip.fingerprint import fingerprint, stage_fingerprint
-from clclip.plan import plan_run
-from clclip.report.conditions import Comparison, Outcome, drawn, standalone
-from clclip.task_file import digest
+from clclip.report.sections.conditions import Comparison, Outcome, drawn, standalone
+from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
+from clclip.workflow.plan import plan_run
 
 HERE = Path(__file__).parent
 EVIDENCE, TABLES = HERE / "evidence", HERE / "tables.yaml"

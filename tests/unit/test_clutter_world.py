@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from clclip.data import clutter, places, scenes
-from clclip.data.clutter import cluttered_scene
-from clclip.data.difficulty import Difficulty
-from clclip.data.draws import Draws
-from clclip.data.shapes import class_names, split_name
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.shapes import clutter, places
+from clclip.data.shapes import worlds as scenes
+from clclip.data.shapes.clutter import cluttered_scene
+from clclip.data.shapes.difficulty import Difficulty
+from clclip.data.shapes.objects import class_names, split_name
+from clclip.data.shapes.random import Draws
 
 NAMES = class_names(20)
 CALM = Difficulty(renditions=0, blurred=0, look_alikes=0, strokes=0)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clclip.errors import InputError
-from clclip.plan import plan_run
+from clclip.core.errors import InputError
+from clclip.workflow.plan import plan_run
 
 FILE = Path(__file__).parents[2] / "benchmarks/evidence.py"
 
@@ -127,7 +127,7 @@ def test_rows_of_other_code_or_data_are_told(evidence, tmp_path):
 
 def test_evidence_names_its_commit(evidence, tmp_path):
     folder = finished(tmp_path, "shapes_10_10_fvit", 0, scores(1, 2, 3))
-    evidence.answers["status"] = " M clclip/plan.py"
+    evidence.answers["status"] = " M clclip/workflow/plan.py"
     with pytest.raises(InputError, match="without a commit"):
         evidence.add([folder])
     with pytest.raises(InputError, match="no finished seed"):

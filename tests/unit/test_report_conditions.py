@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pytest
 import report_world as world
 
-from clclip.report.collect import load
-from clclip.report.conditions import drawn, side_by_side, standalone
 from clclip.report.page import report
+from clclip.report.sections.conditions import drawn, side_by_side, standalone
+from clclip.report.settings import load
 
 NAMES = ["cat", "dog", "cow", "hen"]
 

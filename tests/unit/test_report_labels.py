@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.report.gallery import LABEL_SIZE, Box, labelled
-from clclip.report.labels import ASCENT, DESCENT, LETTER, Label, placed
+from clclip.report.sections.gallery import LABEL_SIZE, Box, labelled
+from clclip.report.sections.labels import ASCENT, DESCENT, LETTER, Label, placed
 
 SIDE = 128
 FONT = SIDE * LABEL_SIZE
