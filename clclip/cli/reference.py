@@ -244,7 +244,7 @@ def _switch_read(node: ast.AST) -> str | None:
 
 def commands_page() -> str:
     """Return the command reference as Markdown."""
-    from clclip.cli.main import COMMANDS, build_parser
+    from clclip.cli.parser import COMMANDS, build_parser
 
     parser = build_parser()
     choices = next(action.choices for action in parser._actions if isinstance(action.choices, dict))

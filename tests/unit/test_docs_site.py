@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from clclip.cli import reference
-from clclip.cli.main import COMMANDS
+from clclip.cli.parser import COMMANDS
 from clclip.config.load import shipped_names
 from clclip.config.streams import protocols
 
