@@ -18,19 +18,21 @@ from clclip.config.clip import ClipConfig
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.machine import Speed
 from clclip.core.models import (
+    MAX_SEED,
     Strict,
     as_list,
     check_groups,
     check_seeds,
     check_text,
 )
+from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.registry import METHODS as DETECTION
 
 Kind = Literal["detection", "classification"]
 METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "shapes": ((), ("world",)),
+    "shapes": ((), ("world", "draw", "difficulty")),
     "coco": (("root", "train", "test"), ("images",)),
     "voc": (("root",), ("year", "train", "test")),
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
@@ -49,7 +51,16 @@ class DataConfig(Strict):
     )
     world: str | None = Field(
         None,
-        description="format shapes: which generated world, e.g. shapes20, shapes80, shapes_cil",
+        description="format shapes: which generated world, e.g. clutter20, shapes20, shapes_cil",
+    )
+    draw: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SEED,
+        description="format shapes: another draw of the world, whose images differ in chance alone",
+    )
+    difficulty: Difficulty | None = Field(
+        None, description="format shapes: knobs of a cluttered world that differ from its own"
     )
     root: str | None = Field(
         None, description="folder of the data set, relative to data_root or to the experiment file"

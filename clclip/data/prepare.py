@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 SPEC_TYPES = {"test_fraction": float, "split_seed": int, "download": bool, "year": (int, str)}
+SPEC_TYPES |= {"draw": int, "difficulty": dict}
 """Keys of a data spec that are no text."""
 
 
@@ -39,7 +40,7 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
             coco: "train", "test" (files), "images" (folder);
             voc: "year", "train", "test" (names of image lists), "download";
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
-            cifar100: "download"; shapes: "world".
+            cifar100: "download"; shapes: "world", "draw", "difficulty".
         out: folder of the index; nothing in it changes unless all checks pass.
 
     Raises:
@@ -52,9 +53,9 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     if "format" not in spec:
         raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import generate
+        from clclip.data.shapes.worlds import changes, generate
 
-        return generate(spec["world"], out)
+        return generate(spec["world"], out, **changes(spec))
     if spec.get("download"):
         _download(spec)
     check_root(spec)

@@ -29,7 +29,9 @@ _LAYOUT = 1  # of what `prepare` writes: raise it when old indexes must be made 
 _LENGTH = 8
 
 # The keys of a spec that change the index; not the id, nor the place where the data lies.
-_SETTINGS = "format train test images year class_names test_fraction split_seed world".split()
+_SETTINGS = (
+    "format train test images year class_names test_fraction split_seed world draw difficulty"
+).split()
 
 # An edit within one tick of a coarse file clock would go unnoticed: younger files are not cached.
 _YOUNG_SECONDS = 2.0
@@ -103,9 +105,10 @@ def data_version(spec: dict[str, Any], cache: Path | None = None) -> str:
         ``prepare``.)
     """
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import world_spec
+        from clclip.data.shapes.worlds import changes, world_spec
 
-        return _digest([_settings(spec), world_spec(spec["world"])["version"]])[:_LENGTH]
+        version = world_spec(spec["world"], **changes(spec))["version"]
+        return _digest([_settings(spec), version])[:_LENGTH]
     if spec.get("download") or _is_python_cifar(spec):
         return _digest([_settings(spec), "published archive"])[:_LENGTH]
     facts = plan_facts(spec, cache)

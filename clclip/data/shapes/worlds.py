@@ -119,6 +119,11 @@ def find_world(name: str, draw: int = 0, difficulty: Mapping[str, Any] | None = 
     return replace(found, draw=draw, difficulty=knobs)
 
 
+def changes(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a data spec changes about its world: ``draw`` and ``difficulty``, if anything."""
+    return {key: spec[key] for key in ("draw", "difficulty") if spec.get(key)}
+
+
 def world_spec(
     world: str, draw: int = 0, difficulty: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
