@@ -15,6 +15,7 @@ from clclip.report.svg import tag
 
 NAMES, AXIS, FIGURE, LINE = 176, 84, 46, 27  # widths of a row's parts and its height, in px
 HEAD, FOOT = 50, 46
+KEY = 516  # width of the key below
 KEEPS, LEARNS = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
 
 
@@ -100,7 +101,7 @@ def drawn(found: Comparison) -> Markup:
     Colours are those of the page; see ``standalone``.
     """
     columns, rows = len(found.conditions), len(found.methods)
-    width = NAMES + columns * (AXIS + FIGURE) + 6
+    width = NAMES + max(columns * (AXIS + FIGURE) + 6, KEY)
     height = HEAD + rows * LINE + FOOT
     parts = [_head(found, column, rows) for column in range(columns)]
     for row, (name, upper) in enumerate(found.methods):
@@ -120,7 +121,7 @@ def drawn(found: Comparison) -> Markup:
         _text("joint training", NAMES + 424, y + 4),
     ]  # fmt: skip
     return tag(
-        "svg", *parts, class_="bars", viewBox=f"0 0 {width} {height}", role="group",
+        "svg", *parts, viewBox=f"0 0 {width} {height}", width=width, height=height, role="group",
         xmlns="http://www.w3.org/2000/svg", aria_label="Methods under several conditions",
     )  # fmt: skip
 

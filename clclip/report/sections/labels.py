@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-LETTER = 0.56  # mean width of a letter of the page's bold sans serif, in font sizes
+LETTER = 0.62  # mean width of a letter of the page's bold sans serif, in font sizes
 ASCENT, DESCENT = 0.8, 0.25  # above and below the base line, in font sizes
 
 
