@@ -43,11 +43,11 @@ def all_drawn(knobs: Difficulty, count: int = 60):
 @pytest.mark.parametrize(
     ("world", "digest"),
     [
-        ("clutter20", "?"),
-        ("clutter20_dev", "?"),
-        ("clutter20_tiny", "?"),
-        ("clutter20_places", "?"),
-        ("clutter80", "?"),
+        ("clutter20", "275de862a0286fd7"),
+        ("clutter20_dev", "686e92bf106a5b61"),
+        ("clutter20_tiny", "6ce8b698913242fd"),
+        ("clutter20_places", "02d8aaba28238fba"),
+        ("clutter80", "8f63e6d1a1f36e5f"),
     ],
 )
 def test_worlds_are_frozen(world, digest):
