@@ -24,9 +24,9 @@ from typing import Any
 
 import yaml
 
+from clclip.core.digest import digest
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_text
-from clclip.core.task import digest
 from clclip.evaluation.continual import deviation, mean
 from clclip.report.sections.conditions import Comparison, Outcome, drawn, standalone
 from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
