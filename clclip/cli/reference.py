@@ -35,6 +35,7 @@ from clclip.config.load import shipped_names
 from clclip.core.kind import Kind
 from clclip.core.machine import Speed
 from clclip.core.options import Options, in_words
+from clclip.data.shapes.difficulty import Difficulty
 
 PACKAGE = Path(__file__).parents[1]
 PAGES = {
@@ -58,6 +59,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "`protocol` is needed.",
     ),
     ("data", "`data:`", DataConfig, "In an experiment file."),
+    (
+        "difficulty",
+        "`data.difficulty:`",
+        Difficulty,
+        "Knobs of a cluttered world; one that is left out is that of the world. The defaults are "
+        "those of `clutter20`.",
+    ),
     ("clip", "`clip:`", ClipConfig, "In an experiment file; left out, the embedded CLIP."),
     (
         "training",
