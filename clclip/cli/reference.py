@@ -20,9 +20,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from clclip.config.data import DataConfig
 from clclip.config.experiment import (
     ClipConfig,
-    DataConfig,
     EvaluationConfig,
     Experiment,
     ReportStyle,
