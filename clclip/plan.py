@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED, settle_clip
 from clclip.clip_config import dense_mode, native_size, patch, taps
 from clclip.config import Experiment, RunConfig
 from clclip.data_config import data_spec, declared_classes
@@ -105,14 +105,19 @@ class RunPlan:
 
 
 def plan_run(
-    config: Mapping[str, Any], folders: Sequence[Path] = (), cache: Path | None = None
+    config: Mapping[str, Any],
+    folders: Sequence[Path] = (),
+    cache: Path | None = None,
+    job: bool = False,
 ) -> RunPlan:
     """Plan a run.
 
     Args:
         config: the merged ``config/config.yaml``.
         folders: where relative experiment files and ``data_root`` are looked for, in order.
-        cache: folder for facts of large annotation files, so that they are read once.
+        cache: folder for facts of large annotation files, so that they are read once, and of the
+            CLIPs that come from files or from a hub.
+        job: whether a job of a planned run asks: what its plan wrote there of CLIPs then stands.
 
     Raises:
         InputError: if anything in the configuration or the data's declaration is wrong.
@@ -131,7 +136,7 @@ def plan_run(
             raise InputError(what, "experiments", "each name once")
         sources[name] = path
         seeds = run.seeds if run.seeds is not None else experiment.seeds
-        add_experiment(plan, experiment, seeds, root or folder, path, cache)
+        add_experiment(plan, experiment, seeds, root or folder, path, cache, job=job)
     return plan
 
 
@@ -154,6 +159,7 @@ def add_experiment(
     where: object,
     cache: Path | None = None,
     present: bool = True,
+    job: bool = False,
 ) -> ExperimentPlan:
     """Add an experiment to the plan.
 
@@ -165,18 +171,13 @@ def add_experiment(
         where: its file, for messages.
         cache: folder for facts of large annotation files.
         present: whether the data must be there; ``describe`` plans without.
+        job: as in ``plan_run``.
     """
-    from clclip.clip.fetch import clip_id
-
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
-    clip = experiment.clip.model_dump(mode="json")
-    if clip["file"] is not None:
-        clip["file"] = os.path.abspath(base / expanded(clip["file"]))
-    clip = {key: value for key, value in clip.items() if value is not None}
-    known_clip = clip["id"] = clip_id(clip)
-    plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
+    clip = settle_clip(experiment.clip.given(), cache, job)
+    plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, where)
@@ -262,7 +263,8 @@ def _payload(
             "image_rule": experiment.data.image_rule,
             **_fractions(experiment, len(groups)),
         },
-        "clip": {k: v for k, v in clip.items() if k != "file"},
+        # content and not places: a moved file changes no task
+        "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
@@ -277,7 +279,8 @@ def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) 
         return
     below = size // side * side
     near = f"{below} or {below + side}" if below else str(side)
-    expected = f"a multiple of the patch of {clip['model']}, {side}, e.g. {near}"
+    name = clip["id"] if "config_text" in clip else clip["model"]
+    expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
     raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
 
 

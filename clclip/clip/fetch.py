@@ -1,131 +1,105 @@
-"""Making ``resources/clip/{id}``: weights and a card, from the package, a file or a download.
-
-Importing this module costs no torch, because the plan asks it for ids.
-"""
+"""Making ``resources/clip/{id}``: weights, card and, of a CLIP of one's own, its model config."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clclip.clip.ids import EMBEDDED, embedded_weights, resolve_clip
+from clclip.clip.own import hub
+from clclip.clip.own.model_config import NAME
+from clclip.clip.own.sources import weights_file
 from clclip.errors import InputError, nearest
-from clclip.files import expanded, replacing, write_json
+from clclip.files import replacing, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).parent / "weights"
-EMBEDDED = ("embedded", "embedded_cls", "embedded_map")  # architectures that ship with the package
-_SAMPLES = 64  # places at which a large weights file is read for its id
-_SAMPLE_BYTES = 1 << 16
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+GIVEN = "model_config.json"  # the config as it was given, byte for byte
+_KEYS = ("model", "tag", "file", "config", "config_text", "revision", "tokenizer", "id")
 
 
-def clip_id(clip: dict[str, Any] | None) -> str:
-    """Return the id of a CLIP, its folder's name under ``resources/clip``; torch-free.
+def fetch_clip(clip: Mapping[str, Any] | None, out: Path) -> None:
+    """Write ``out/clip.safetensors`` and, last, ``out/clip.json``.
+
+    Of a CLIP of one's own the model config is copied beside them, and what its tokenizer needs: the
+    folder is then one that open_clip reads as ``local-dir:``.
 
     Args:
-        clip: {"model": None or "embedded" or an open_clip name, "tag": str or None, "file": path or
-            None}.
-
-    Raises:
-        InputError: if neither tag nor file says which weights, or the file is missing.
-    """
-    model, tag, file = _parts(clip)
-    if model in EMBEDDED and file is None:
-        path = _embedded_weights(model)
-        return f"{_slug(model)}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
-    if file is not None:
-        return f"{_slug(model)}-{_slug(tag or 'file')}-{_file_digest(_weights_file(file))}"
-    return f"{_slug(model)}-{_slug(tag)}"
-
-
-def fetch_clip(clip: dict[str, Any] | None, out: Path) -> None:
-    """Write ``out/clip.safetensors`` and, last, ``out/clip.json``.
+        clip: as ``resolve_clip`` takes it, or as it returns it.
+        out: folder.
 
     Raises:
         InputError: for an unknown model or tag, a download that fails, or weights that do not fit
             the model.
     """
+    for key in clip or {}:
+        if key not in _KEYS:
+            raise InputError(f"unknown key {key!r}{nearest(key, _KEYS)}", "--clip", "clip's keys")
+    given = resolve_clip(clip)
+    if "config_text" in given:
+        _fetch_own(given, out)
+    else:
+        _fetch_listed(given, out)
+
+
+def _fetch_listed(clip: dict[str, Any], out: Path) -> None:
+    """Fetch a CLIP whose architecture open_clip or the package knows by name."""
     from clclip.clip import load
 
-    model_name, tag, file = _parts(clip)
-    _check_names(model_name, tag, file)
+    name, tag, file = clip["model"], clip.get("tag"), clip.get("file")
+    _check_names(name, tag, file)
     load.register_embedded()
-    if model_name in EMBEDDED and file is None:
-        source, path = "package", _embedded_weights(model_name)
+    if name in EMBEDDED and file is None:
+        source, path = "package", embedded_weights(name)
     elif file is not None:
-        source, path = "file", _weights_file(file)
+        source, path = "file", weights_file(file)
     else:
-        source, path = f"open_clip {tag}", _download(model_name, tag)
-    model = load.build(model_name, tag)
+        source, path = f"open_clip {tag}", _download(name, str(tag))
+    model = load.build(name, tag)
     load.load_weights(model, path)
-    card = load.card_of(model, model_name, tag, clip_id(clip), source)
+    _write(model, load.card_of(model, name, tag, clip["id"], source), out)
+
+
+def _fetch_own(clip: dict[str, Any], out: Path) -> None:
+    """Fetch a CLIP that brings its own model config."""
+    from clclip.clip import load
+    from clclip.clip.own.folder import write_folder
+
+    name = clip["model"]
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        write_folder(clip, folder)
+        if name.startswith(hub.PREFIX):
+            revision = clip["revision"]
+            path = hub.weights_file(name.removeprefix(hub.PREFIX), revision)
+            source = f"revision {revision}"
+        else:
+            path, source = weights_file(clip["file"]), "file"
+        model = load.build_own(folder, clip.get("config", name))
+        load.load_weights(model, path)
+        card = load.card_of(model, name, None, clip["id"], source)
+        card["config_sha256"] = load.sha256(folder / NAME)
+        for part in sorted(folder.iterdir()):
+            write_bytes(out / part.name, part.read_bytes())
+        write_bytes(out / GIVEN, clip["config_text"].encode())
+        _write(model, card, out)
+
+
+def _write(model: Any, card: dict[str, Any], out: Path) -> None:
+    """Write weights and, last, the card."""
     from safetensors.torch import save_file
+
+    from clclip.clip import load
 
     with replacing(out / "clip.safetensors") as temporary:
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(state, temporary, metadata={"clip": card["id"]})
         card["sha256"] = load.sha256(temporary)
     write_json(out / "clip.json", card, indent=1)
-    logger.info("%s: %s weights, %d values", card["id"], source, card["parameters"])
-
-
-def _parts(clip: dict[str, Any] | None) -> tuple[str, str | None, str | None]:
-    """Return model, tag and file of a clip dictionary; no model means the embedded CLIP."""
-    clip = clip or {}
-    model, tag, file = clip.get("model") or "embedded", clip.get("tag"), clip.get("file")
-    if model not in EMBEDDED and tag is None and file is None:
-        raise InputError(
-            f"{model} without weights", "clip", "a tag (clip.tag) or a local file (clip.file)"
-        )
-    return model, tag, file
-
-
-def _slug(text: str | None) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-")
-
-
-def _embedded_weights(model: str) -> Path:
-    path = WEIGHTS / f"{model}.safetensors"
-    if not path.is_file():
-        raise InputError(f"no weights of {model}", path, "the file `clclip pretrain-clip` writes")
-    return path
-
-
-def _weights_file(file: str | Path) -> Path:
-    path = expanded(file)
-    if not path.is_file():
-        raise InputError(
-            f"no such weights file {str(file)!r}",
-            "clip.file",
-            "an existing .safetensors or .pt file",
-        )
-    if path.suffix not in _SUFFIXES:
-        raise InputError(
-            f"weights file {path.name!r}", "clip.file", f"one of {', '.join(_SUFFIXES)}"
-        )
-    return path
-
-
-def _file_digest(path: Path) -> str:
-    """Return 8 hex digits of the size and of 64 samples: the plan must not read gigabytes.
-
-    Training changes every weight, so two different checkpoints differ in some sample. The stage
-    that loads the file stores its full digest.
-    """
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        if size <= _SAMPLES * _SAMPLE_BYTES:
-            digest.update(file.read())
-        else:
-            for k in range(_SAMPLES):
-                file.seek((size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:8]
+    logger.info("%s: %s weights, %d values", card["id"], card["source"], card["parameters"])
 
 
 def _check_names(model: str, tag: str | None, file: str | None) -> None:
@@ -148,7 +122,7 @@ def _check_names(model: str, tag: str | None, file: str | None) -> None:
         )
 
 
-def _download(model: str, tag: str | None) -> Path:
+def _download(model: str, tag: str) -> Path:
     """Return the weights of a tag from open_clip's own cache, downloading them if need be."""
     import open_clip
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.clip.embedded import MEAN, STD, register, tokenizer
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED
 from clclip.clip.load import quiet
 from clclip.clip.mosaic import BACKGROUND, TOKENS, Mosaics
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
@@ -179,7 +179,7 @@ def pretrain_clip(out: Path, seed: int = 0, steps: int = STEPS, name: str = "emb
         out: folder of the weights.
         seed: of initialisation, mosaics and captions; disjoint from every scene's seed.
         steps: optimizer steps; the result is a function of seed and steps.
-        name: architecture, one of ``fetch.EMBEDDED``.
+        name: architecture, one of ``ids.EMBEDDED``.
 
     Returns:
         The file written.
