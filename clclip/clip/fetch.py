@@ -12,8 +12,8 @@ from clclip.clip.ids import EMBEDDED, embedded_weights, resolve_clip
 from clclip.clip.own import hub
 from clclip.clip.own.model_config import NAME
 from clclip.clip.own.sources import weights_file
-from clclip.errors import InputError, nearest
-from clclip.files import replacing, write_bytes, write_json
+from clclip.core.errors import InputError, nearest
+from clclip.core.files import replacing, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from clclip.clip.own.model_config import Missing
 from clclip.clip.own.sources import file_digest, is_own, resolved, slug, weights_file
-from clclip.errors import InputError
-from clclip.files import read_json, write_json
-from clclip.task_file import digest
+from clclip.core.errors import InputError
+from clclip.core.files import read_json, write_json
+from clclip.core.task import digest
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "embedded" / "weights"
 EMBEDDED = ("embedded", "embedded_cls", "embedded_map")  # architectures that ship with the package
 
 

@@ -16,14 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clclip.clip import embedded
+from clclip.clip.embedded import model as embedded
 from clclip.clip.ids import EMBEDDED
 from clclip.clip.own.folder import TEXT_CONFIG
 from clclip.clip.own.model_config import NAME
 from clclip.clip.trunk import trunk_of
-from clclip.errors import InputError
-from clclip.files import read_json
-from clclip.stage_files import read_stage_file
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError
+from clclip.core.files import read_json
 
 Tokenizer = Callable[[list[str]], Tensor]
 

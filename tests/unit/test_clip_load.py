@@ -14,7 +14,7 @@ from clclip.clip import fetch, ids, load
 from clclip.clip.own import sources
 from clclip.clip.text import embed_text, read_text
 from clclip.clip.tower import FrozenTower
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import torch
 from own_clips import FAMILIES, PIXELS, config_of, hub_cache, reference, write_folder, write_own
 
+from clclip.clip.architecture import blocks, dense_mode, native_size, patch, taps
 from clclip.clip.dense import dense_modes
 from clclip.clip.fetch import GIVEN, fetch_clip
 from clclip.clip.ids import clip_id, resolve_clip
@@ -17,9 +18,8 @@ from clclip.clip.own.model_config import parsed
 from clclip.clip.own.sources import folder_weights
 from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import trunk_of
-from clclip.clip_config import blocks, dense_mode, native_size, patch, taps
-from clclip.errors import InputError
-from clclip.validation import open_clip_folders
+from clclip.core.errors import InputError
+from clclip.core.models import open_clip_folders
 
 
 @pytest.mark.parametrize("family", FAMILIES)

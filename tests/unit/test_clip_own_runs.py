@@ -8,8 +8,8 @@ import yaml
 from bad_input_world import CLASSIFICATION, DETECTION, calls_of, make_data
 from own_clips import config_of, write_own
 
-from clclip.cli import main
-from clclip.plan import plan_run
+from clclip.cli.main import main
+from clclip.workflow.plan import plan_run
 
 
 @pytest.fixture

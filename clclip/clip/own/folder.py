@@ -9,8 +9,8 @@ from typing import Any
 
 from clclip.clip.own.model_config import NAME, Missing, parsed, tokenizer_name
 from clclip.clip.own.sources import OWN, tokenizer_files
-from clclip.errors import InputError
-from clclip.files import write_json
+from clclip.core.errors import InputError
+from clclip.core.files import write_json
 
 TEXT_CONFIG = "config.json"  # of a text tower of the hub, as transformers names it
 

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clclip.errors import InputError, nearest
-from clclip.validation import open_clip_folders
+from clclip.core.errors import InputError, nearest
+from clclip.core.models import open_clip_folders
 
 NAME = "open_clip_config.json"  # open_clip's name of such a file in a folder or on a hub
 MAX_BYTES = 65_536  # shipped ones take at most 1 KB; the text is handed to a job as an argument

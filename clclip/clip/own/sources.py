@@ -17,8 +17,8 @@ from typing import Any
 
 from clclip.clip.own import hub
 from clclip.clip.own.model_config import NAME, Missing, parsed, read_text, tokenizer_name
-from clclip.errors import InputError
-from clclip.files import expanded
+from clclip.core.errors import InputError
+from clclip.core.files import expanded
 
 LOCAL = "local-dir:"
 OWN = "config"  # what stages know as the model of a CLIP that is given by ``clip.config``
