@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clclip.clip.ids import EMBEDDED, embedded_weights, resolve_clip
+from clclip.clip.ids import EMBEDDED, embedded_weights
 from clclip.clip.own import hub
 from clclip.clip.own.model_config import NAME
+from clclip.clip.own.settle import resolve_clip
 from clclip.clip.own.sources import weights_file
+from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_bytes, write_json
 
@@ -81,7 +83,7 @@ def _fetch_own(clip: dict[str, Any], out: Path) -> None:
         model = load.build_own(folder, clip.get("config", name))
         load.load_weights(model, path)
         card = load.card_of(model, name, None, clip["id"], source)
-        card["config_sha256"] = load.sha256(folder / NAME)
+        card["config_sha256"] = file_sha256(folder / NAME)
         for part in sorted(folder.iterdir()):
             write_bytes(out / part.name, part.read_bytes())
         write_bytes(out / GIVEN, clip["config_text"].encode())
@@ -92,12 +94,10 @@ def _write(model: Any, card: dict[str, Any], out: Path) -> None:
     """Write weights and, last, the card."""
     from safetensors.torch import save_file
 
-    from clclip.clip import load
-
     with replacing(out / "clip.safetensors") as temporary:
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(state, temporary, metadata={"clip": card["id"]})
-        card["sha256"] = load.sha256(temporary)
+        card["sha256"] = file_sha256(temporary)
     write_json(out / "clip.json", card, indent=1)
     logger.info("%s: %s weights, %d values", card["id"], card["source"], card["parameters"])
 

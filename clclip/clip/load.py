@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from clclip.clip.own.folder import TEXT_CONFIG
 from clclip.clip.own.model_config import NAME
 from clclip.clip.trunk import trunk_of
 from clclip.core.artifacts import read_stage_file
+from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 
@@ -219,13 +219,13 @@ def load_clip(folder: Path) -> LoadedClip:
     path = folder / "clip.safetensors"
     if not path.is_file():
         raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")
-    if sha256(path) != card["sha256"]:
+    if file_sha256(path) != card["sha256"]:
         raise InputError(
             "weights changed since they were fetched", path, "the bytes that fetch-clip wrote"
         )
     name = card["model"]
     if "config_sha256" in card:
-        if not (folder / NAME).is_file() or sha256(folder / NAME) != card["config_sha256"]:
+        if not (folder / NAME).is_file() or file_sha256(folder / NAME) != card["config_sha256"]:
             expected = "the bytes that fetch-clip wrote"
             raise InputError("missing or changed since it was fetched", folder / NAME, expected)
         model, name = build_own(folder, folder / NAME), f"local-dir:{folder}"
@@ -253,9 +253,3 @@ def _load_exact(model: nn.Module, path: Path) -> None:
         raise InputError(
             f"weights do not load ({reason})", path, "what fetch-clip wrote"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """Return the full digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

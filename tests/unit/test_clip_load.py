@@ -11,7 +11,7 @@ from clip_making import TINY_TEXT
 from safetensors.torch import load_file, save_file
 
 from clclip.clip import fetch, ids, load
-from clclip.clip.own import sources
+from clclip.clip.own import settle, sources
 from clclip.clip.text import embed_text, read_text
 from clclip.clip.tower import FrozenTower
 from clclip.core.errors import InputError
@@ -34,8 +34,8 @@ def small_architecture(monkeypatch):
 
 
 def test_embedded_weights_load_and_are_small(tmp_path):
-    clip = ids.clip_id(None)
-    assert clip == ids.clip_id({"model": "embedded"}) and clip.startswith("embedded-")
+    clip = settle.clip_id(None)
+    assert clip == settle.clip_id({"model": "embedded"}) and clip.startswith("embedded-")
     assert (ids.WEIGHTS / "embedded.safetensors").stat().st_size < 4 * 2**20
     fetch.fetch_clip(None, tmp_path / clip)
     loaded = load.load_clip(tmp_path / clip)
@@ -52,7 +52,7 @@ def test_embedded_weights_load_and_are_small(tmp_path):
 
 def test_ids_are_torch_free():
     code = (
-        "import sys, clclip.clip.fetch, clclip.clip.ids as f, clclip.clip.text as t;"
+        "import sys, clclip.clip.fetch, clclip.clip.own.settle as f, clclip.clip.ids as t;"
         "import clclip.clip.features as s;"
         "f.clip_id(None); t.text_id('a', ['b']); s.feature_id('d', 'c', 8, 'tokens', [1], True);"
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
@@ -74,7 +74,7 @@ def test_local_file_keeps_the_tags_activation_and_pixels(small_architecture, tmp
     found = set()
     for file in ("w.pt", "w.safetensors"):
         clip = {"model": small_architecture, "tag": "openai", "file": str(tmp_path / file)}
-        out = tmp_path / ids.clip_id(clip)
+        out = tmp_path / settle.clip_id(clip)
         found.add(out.name)
         fetch.fetch_clip(clip, out)
         loaded = load.load_clip(out)
@@ -144,12 +144,12 @@ def test_unknown_names_are_answered_with_known_ones(small_architecture, tmp_path
     with pytest.raises(InputError, match=r"unknown tag 'opena'.*openai"):
         fetch.fetch_clip({"model": "ViT-B-16", "tag": "opena"}, tmp_path)
     with pytest.raises(InputError, match="without weights"):
-        ids.clip_id({"model": "ViT-B-16"})
+        settle.clip_id({"model": "ViT-B-16"})
     with pytest.raises(InputError, match="no such weights file"):
-        ids.clip_id({"model": "ViT-B-16", "file": str(tmp_path / "none.pt")})
+        settle.clip_id({"model": "ViT-B-16", "file": str(tmp_path / "none.pt")})
     with pytest.raises(InputError, match="could not be downloaded"):
         fetch.fetch_clip({"model": small_architecture, "tag": "openai"}, tmp_path / "out")
-    assert ids.clip_id({"model": "ViT-B-16", "tag": "openai"}) == "vit-b-16-openai"
+    assert settle.clip_id({"model": "ViT-B-16", "tag": "openai"}) == "vit-b-16-openai"
 
 
 def test_fetched_weights_are_checked_again(tmp_path):

@@ -12,9 +12,9 @@ from own_clips import FAMILIES, PIXELS, config_of, hub_cache, reference, write_f
 from clclip.clip.architecture import blocks, dense_mode, native_size, patch, taps
 from clclip.clip.dense import dense_modes
 from clclip.clip.fetch import GIVEN, fetch_clip
-from clclip.clip.ids import clip_id, resolve_clip
 from clclip.clip.load import load_clip, quiet
 from clclip.clip.own.model_config import parsed
+from clclip.clip.own.settle import clip_id, resolve_clip
 from clclip.clip.own.sources import folder_weights
 from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import trunk_of
