@@ -53,7 +53,7 @@ def test_embedded_weights_load_and_are_small(tmp_path):
 def test_ids_are_torch_free():
     code = (
         "import sys, clclip.clip.fetch, clclip.clip.own.settle as f, clclip.clip.ids as t;"
-        "import clclip.clip.features as s;"
+        "import clclip.clip.features, clclip.clip.ids as s;"
         "f.clip_id(None); t.text_id('a', ['b']); s.feature_id('d', 'c', 8, 'tokens', [1], True);"
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
