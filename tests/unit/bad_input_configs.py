@@ -151,7 +151,10 @@ CONFIGS = {
         keys(switches={"drift_weight": 9}),
         ["'drift_weight'", "shared: adapters", "shared: drift"],
     ),
-    "scale negative": (keys(switches={"scales": [-1.0]}), ["scale -1", "scales.0", "one of 4, 2, 1, 0.5"]),
+    "scale negative": (
+        keys(switches={"scales": [-1.0]}),
+        ["scale -1", "scales.0", "one of 4, 2, 1, 0.5"],
+    ),
     "no scales": (keys(switches={"scales": []}), ["switches: scales", "at least 1 item"]),
     "text blank": (keys(text={"ace": " "}), ["the text of 'ace'", "blank"]),
     "text with a line break": (keys(text={"ace": "a\nb"}), ["the text of 'ace'", "control"]),
