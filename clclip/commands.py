@@ -215,8 +215,8 @@ def compare(options: argparse.Namespace) -> None:
     from clclip.evaluation.compare import as_text
     from clclip.evaluation.compare import compare as run
 
-    if options.samples < 1:
-        raise InputError(f"got {options.samples}", "--samples", "a number from 1")
+    if options.samples < 2:
+        raise InputError(f"got {options.samples}", "--samples", "a number from 2")
     sides = [
         path if (path / "summary.json").exists() else Path("results") / path
         for path in (options.a, options.b)

@@ -182,7 +182,13 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name.lower(), type=Path, metavar=name, help="results/EXPERIMENT, or only its name"
         )
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="halves of the test images that AP is scored on",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
