@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
-from clclip.errors import InputError
 
 if TYPE_CHECKING:
     from clclip.clip.load import LoadedClip

@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from clclip.classification.replay import Gaussians, concatenate
-from clclip.errors import InputError
+from clclip.classification.seca.replay import Gaussians, concatenate
+from clclip.core.errors import InputError
 from clclip.training.tensors import save_tensors
 
 Record = dict[str, Tensor]

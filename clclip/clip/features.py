@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clclip.errors import InputError
-from clclip.files import read_object, write_json
-from clclip.stage_files import read_stage_file
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError
+from clclip.core.files import read_object, write_json
 
 if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
     from torch import Tensor

@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from clclip.errors import InputError, nearest
-from clclip.files import expanded, replacing, write_json
+from clclip.core.errors import InputError, nearest
+from clclip.core.files import expanded, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent / "embedded" / "weights"
 EMBEDDED = ("embedded", "embedded_cls", "embedded_map")  # architectures that ship with the package
 _SAMPLES = 64  # places at which a large weights file is read for its id
 _SAMPLE_BYTES = 1 << 16

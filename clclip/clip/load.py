@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clclip.clip import embedded
+from clclip.clip.embedded import model as embedded
 from clclip.clip.fetch import EMBEDDED
-from clclip.errors import InputError
-from clclip.stage_files import read_stage_file
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError
 
 Tokenizer = Callable[[list[str]], Tensor]
 

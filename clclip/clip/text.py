@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES, clean_names
-from clclip.errors import InputError
-from clclip.files import replacing
+from clclip.core.errors import InputError
+from clclip.core.files import replacing
 
 if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
     from torch import Tensor

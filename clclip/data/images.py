@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 # PIL's own limit. One image of this size takes 268 MB as RGB; a larger one is a "decompression
 # bomb".

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import clclip
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.training.tensors import save_tensors
 
 MEMORY = "memory."

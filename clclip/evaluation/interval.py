@@ -4,7 +4,7 @@ AP is not a mean over images, and the usual bootstrap is off-centre for it: an i
 twice counts twice, runs of equal detections lift the envelope of the precision-recall curve, and
 the more so the noisier the curve. Here no image is drawn twice. Random *halves* of the test images
 are scored: their spread is that of the whole set's score over test sets, and what a half scores
-above the whole is what the whole scores above a set without end (Politis, Romano and Wolf,
+above the whole is about what the whole scores above a set without end (Politis, Romano and Wolf,
 Subsampling, 1999). Coverage, measured on known populations: ``benchmarks/compare_coverage.py``.
 
 Accuracy is a mean over images, for which there is a closed form that also holds where the two
@@ -60,9 +60,10 @@ def of_halves(whole: np.ndarray, drawn: np.ndarray, images: int) -> Difference:
     ends: tuple[float | None, float | None] = (None, None)
     if found.size > 1:
         # Sets of m of n images vary by 1/m - 1/n, whole sets by 1/n; bias goes by 1/m and 1/n.
+        # Of rough curves it falls more slowly, so the correction itself counts as a deviation.
         ratio = (images // 2) / (images - images // 2)
-        centre = gap - ratio * (float(found.mean()) - gap)
-        ends = _ends(centre, ratio * float(found.var(ddof=1)), images - 1, gaps)
+        bias = ratio * (float(found.mean()) - gap)
+        ends = _ends(gap - bias, ratio * float(found.var(ddof=1)) + bias**2, images - 1, gaps)
     a, b = whole.mean(axis=1)
     return Difference(float(a), float(b), gap, *ends)
 

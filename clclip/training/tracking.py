@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.files import read_json
-from clclip.host import WANDB_VARIABLE
-from clclip.task_file import canonical, read_task
+from clclip.core.files import read_json
+from clclip.core.task import canonical, read_task
+from clclip.workflow.host import WANDB_VARIABLE
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ def _steps(history: Path) -> int:
 
 def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[Any]:
     """Return a few test images with what the task's model says; none where images are gone."""
-    from clclip.data.indexed import image_root
-    from clclip.task_results import open_task
+    from clclip.data.index import image_root
+    from clclip.results.task import open_task
 
     try:
         truth, root = read_json(folder / "test.json"), image_root(task, resources)

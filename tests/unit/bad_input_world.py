@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from clclip.cli import main
-from clclip.plan import RunPlan, canonical, plan_run
+from clclip.cli.main import main
+from clclip.workflow.plan import RunPlan, canonical, plan_run
 
 CARDS = ["ace", "jack", "queen", "ten"]
 DETECTION = {

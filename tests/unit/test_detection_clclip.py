@@ -8,9 +8,10 @@ from detection_making import NAMES, batch, clclip, fvit, snapshot, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.detection import candidates, regions
-from clclip.detection.path import SharedPath
-from clclip.detection.regions import select_detections
+from clclip.detection.layers import regions
+from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.regions import select_detections
+from clclip.detection.methods.clclip import inference as candidates
 from clclip.detection.weights import load_chain, save_weights
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
@@ -156,9 +157,8 @@ def test_one_path_sees_the_same_regions_whatever_the_number_of_tasks(monkeypatch
         monkeypatch.setattr(
             model.paths[0],
             "regions",
-            lambda levels, boxes, canvas, path=model.paths[0]: (
-                seen.append([len(own) for own in boxes])
-                or SharedPath.regions(path, levels, boxes, canvas)
+            lambda levels, boxes, path=model.paths[0]: (
+                seen.append([len(own) for own in boxes]) or SharedPath.regions(path, levels, boxes)
             ),
         )
         model.detect(batch(labelled=False))
