@@ -49,7 +49,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="from 2 on: end at once if the log says that the last attempt met bad input; train in "
-        "micro-batches of half the size each time (a step's gradient stays the same up to rounding)",
+        "micro-batches of half the size each time (a step's gradient is the same up to rounding)",
     )
 
 
