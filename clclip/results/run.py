@@ -173,8 +173,8 @@ class Run:
         Args:
             a: name of the one.
             b: name of the other; differences are a minus b.
-            samples: bootstrap samples over images.
-            random_seed: of the resampling.
+            samples: halves of the test images that AP is scored on.
+            random_seed: of the halves.
 
         Returns:
             a comparison whose ``parts["A"]`` holds ``difference``, ``low`` and ``high``.
