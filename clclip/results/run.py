@@ -182,8 +182,8 @@ class Run:
         Raises:
             InputError: if the two were not scored on the same images, classes and seeds.
         """
-        if samples < 1:
-            raise InputError(f"got {samples}", "samples", "a number from 1")
+        if samples < 2:
+            raise InputError(f"got {samples}", "samples", "a number from 2")
         return compare(self[a].folder, self[b].folder, samples, random_seed)
 
 
