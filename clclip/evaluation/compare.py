@@ -244,8 +244,9 @@ def as_text(found: Comparison) -> str:
     def line(name: str, row: Difference) -> list[str]:
         if row.difference is None:
             return [name, "–", "–", "–", "", ""]
-        sure = row.low is not None and (row.low > 0 or row.high < 0)
-        span = "" if row.low is None else f"[{row.low:+.1f}, {row.high:+.1f}]"
+        span, sure = "", False
+        if row.low is not None and row.high is not None:
+            span, sure = f"[{row.low:+.1f}, {row.high:+.1f}]", row.low > 0 or row.high < 0
         return [name, f"{row.a:.1f}", f"{row.b:.1f}", f"{row.difference:+.1f}", span, "*" * sure]
 
     head = ["", "A", "B", "A - B", f"{LEVEL:.0%} interval", ""]

@@ -119,7 +119,7 @@ class VisualTower:
     """
 
     def __init__(self, model: nn.Module, image_size: int | None = None) -> None:
-        self.visual = model.visual
+        self.visual: Any = model.visual  # of open_clip or timm, whose parts differ
         self.trunk = trunk_of(model.visual)
         self.blocks = list(self.trunk.blocks)
         if isinstance(self.trunk, OpenClipTrunk) and not _can_be_cut(self.visual):
