@@ -20,7 +20,7 @@ from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes
-from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
+from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision_on
 from clclip.evaluation.comparable import LIKE
 from clclip.evaluation.continual import deviation
 from clclip.evaluation.interval import LEVEL, NOTHING, Difference, halves, of_halves, of_images
@@ -155,17 +155,16 @@ class PairedAp:
         if key not in self.known:
             sets = self.sets & self.holding(group) if self.holding and group else self.sets
             values = [
-                [np.mean([self._ap(level[name], chosen) for level in levels]) for chosen in sets]
+                np.mean([self._ap(level[name], sets) for level in levels], axis=0)
                 for levels in self.levels
             ]
             self.known[key] = np.reshape(values, (2, len(self.levels) // 2, len(sets)))
         return self.known[key]
 
-    def _ap(self, found: ClassMatches, chosen: np.ndarray) -> float:
-        """Return AP in percent on the chosen images, NaN without an object."""
-        ranked, objects = found.true_positive[chosen[found.images]], chosen[found.object_images]
-        value = average_precision(ranked, int(objects.sum()), self.reading)
-        return float("nan") if value is None else 100 * value
+    def _ap(self, found: ClassMatches, sets: np.ndarray) -> np.ndarray:
+        """Return AP in percent on each set of images, (1 + samples,)."""
+        places = found.true_positive, found.images, found.object_images
+        return 100 * average_precision_on(*places, sets, self.reading)
 
 
 class PairedAccuracy:
