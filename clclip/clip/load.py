@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -61,7 +60,7 @@ def quiet() -> Iterator[None]:
 def build(model_name: str, tag: str | None) -> nn.Module:
     """Build a CLIP with random weights, frozen, in evaluation mode.
 
-    The tag decides the activation (OpenAI's weights want QuickGELU) and how images are prepared.
+    The tag decides the activation (OpenAI's weights want QuickGELU) and the pixel statistics.
 
     Raises:
         InputError: if the model cannot be built, say because its text tower lies on a hub out of
@@ -69,6 +68,7 @@ def build(model_name: str, tag: str | None) -> nn.Module:
     """
     register_embedded()
     config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
+    pixels = {key: config[key] for key in ("mean", "std", "interpolation") if config.get(key)}
     try:
         with quiet():
             model = open_clip.create_model(
@@ -76,7 +76,7 @@ def build(model_name: str, tag: str | None) -> nn.Module:
                 load_weights=False,
                 pretrained_text=False,
                 force_quick_gelu=bool(config.get("quick_gelu")),
-                force_preprocess_cfg=pixel_settings(model_name, tag),
+                force_preprocess_cfg=pixels,
             )
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
@@ -85,16 +85,6 @@ def build(model_name: str, tag: str | None) -> nn.Module:
             f"{model_name} cannot be built ({reason})", "clip.model", expected
         ) from error
     return model.eval().requires_grad_(False)
-
-
-def pixel_settings(model_name: str, tag: str | None) -> dict[str, Any]:
-    """Return what a tag says about its images: mean, std, interpolation, resize_mode, fill_color.
-
-    Empty without a tag that open_clip knows: its defaults, which are those of OpenAI's weights.
-    """
-    config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
-    names = {field.name for field in fields(PreprocessCfg)} - {"size", "mode"}
-    return {name: config[name] for name in sorted(names) if config.get(name) is not None}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

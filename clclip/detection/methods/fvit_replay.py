@@ -58,9 +58,10 @@ class ReplayFViT(MmaFViT):
         """Return inclusive and attentive distillation at the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
         losses = self.region_distillation(batch, made, levels, boxes)
+        sizes = batch.canvas.image_sizes
         with torch.no_grad():
-            wanted = self.teacher.path.pooler(levels, boxes)
-        found = self.path.pooler(made.levels, boxes)
+            wanted = self.teacher.path.pooler(levels, boxes, sizes)
+        found = self.path.pooler(made.levels, boxes, sizes)
         s = self.switches
         weight = s.attentive_weight
         if weight is None:
@@ -126,7 +127,7 @@ def choose_boxes(
             for i, view in zip(members, views, strict=True)
         ]
         levels = model.path.levels(batch.taps)
-        regions = model.path.vectors(model.path.regions(levels, boxes))
+        regions = model.path.vectors(model.path.regions(levels, boxes, batch.canvas))
         vectors.append(functional.normalize(model.classifier.project(regions).float(), dim=1).cpu())
     rows = torch.cat(vectors)
     labels = torch.cat([image.labels for image in batches.images])
