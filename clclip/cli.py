@@ -18,6 +18,8 @@ from pathlib import Path
 
 from clclip import options as known
 from clclip.cache import add_cache
+from clclip.core.homes import name_account
+from clclip.core.terminal import ensure_utf8_mode, tolerate_characters
 from clclip.errors import InputError
 from clclip.retry import BAD_INPUT, refuse_known_bad_input
 
@@ -156,6 +158,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    if argv is None:
+        ensure_utf8_mode()
+    tolerate_characters()
+    name_account()
     options = build_parser().parse_args(argv)
     start = time.monotonic()
     try:

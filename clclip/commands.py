@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from clclip import probe_commands as probes
 from clclip.cache import cache
 from clclip.errors import InputError
-from clclip.files import write_text
+from clclip.files import check_writable, write_text
 from clclip.validation import parse
 
 
@@ -57,6 +56,7 @@ def fetch_clip(options: argparse.Namespace) -> None:
 
 def pretrain_clip(options: argparse.Namespace) -> None:
     """Make the embedded CLIP again."""
+    check_writable(options.out, folder=True)
     from clclip.clip.pretrain import pretrain_clip as run
 
     given = {} if options.steps is None else {"steps": options.steps}
@@ -140,9 +140,12 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a task: weights.safetensors and history.csv beside its task.json."""
+    from clclip.training.tracking import check_access
+
     for option in ("devices", "nodes"):
         if getattr(options, option) < 1:
             raise InputError(f"got {getattr(options, option)}", f"--{option}", "a number from 1")
+    check_access()
     _stored(options, "train", ["weights.safetensors", "history.csv"])
     _predict_ahead(options)
 
@@ -212,15 +215,12 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Compare two experiments' final scores on the same test images."""
-    from clclip.evaluation.compare import as_text
+    from clclip.evaluation.compare import as_text, find_result
     from clclip.evaluation.compare import compare as run
 
     if options.samples < 1:
         raise InputError(f"got {options.samples}", "--samples", "a number from 1")
-    sides = [
-        path if (path / "summary.json").exists() else Path("results") / path
-        for path in (options.a, options.b)
-    ]
+    sides = (find_result(path) for path in (options.a, options.b))
     found = run(*sides, samples=options.samples)
     print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())
 
@@ -234,6 +234,7 @@ def watch(options: argparse.Namespace) -> None:
 
 def detect(options: argparse.Namespace) -> None:
     """Detect objects in images."""
+    check_writable(options.out, folder=True)
     from clclip.detection.detect import detect as run
 
     chosen = (options.task, options.classes, options.threshold, options.resources)
@@ -242,6 +243,7 @@ def detect(options: argparse.Namespace) -> None:
 
 def classify(options: argparse.Namespace) -> None:
     """Classify images."""
+    check_writable(options.out)
     from clclip.classification.classify import classify as run
 
     chosen = (options.task, options.top_k, options.resources)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from clclip.config import Experiment
+from clclip.core.homes import hub_home
 from clclip.data.once import remembered
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
@@ -151,7 +151,7 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
         return found | {"there": True, "where": clip["file"]}
     if clip["model"].startswith("embedded"):
         return found | {"there": True, "where": "shipped with the package"}
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    home = hub_home() or "no folder: set HF_HOME"
     there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
     where = f"resources/clip/{clip['id']}, else open_clip's download into {home}"
     return found | {"there": there, "where": where}

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.core.homes import name_account
 from clclip.files import expanded
 from clclip.validation import as_list
 
-WANDB_VARIABLE = "CLCLIP_WANDB"
+WANDB_VARIABLE, WANDB_CHECKED_VARIABLE = "CLCLIP_WANDB", "CLCLIP_WANDB_CHECKED"
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -41,6 +42,7 @@ def prepare_environment(project: str) -> None:
     paths = [project, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    name_account()
 
 
 def announce_logger(wandb: str) -> None:
@@ -49,6 +51,7 @@ def announce_logger(wandb: str) -> None:
     By the environment, because it is no setting of a task: a change of it must rerun nothing.
     """
     os.environ[WANDB_VARIABLE] = wandb
+    os.environ[WANDB_CHECKED_VARIABLE] = "1"  # by the Snakefile, before the first job
 
 
 def invoking_folders(project: str) -> list[Path]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clclip.errors import InputError
-from clclip.files import read_object, write_json
+from clclip.files import make_folder, read_object, write_json
 from clclip.stage_files import read_stage_file
 
 if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
@@ -143,7 +143,7 @@ def _layout(
 
 def _check_disk(folder: Path, layout: dict[str, tuple[int, ...]]) -> None:
     """Refuse to start what the disk cannot hold."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     needed = sum(2 * int(np.prod(shape)) for shape in layout.values())
     free = shutil.disk_usage(folder).free
     logger.info("%.2f GB of features, %.1f GB free", needed / 1e9, free / 1e9)

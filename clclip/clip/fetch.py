@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from clclip.core import homes
 from clclip.errors import InputError, nearest
 from clclip.files import expanded, replacing, write_json
 
@@ -153,9 +154,16 @@ def _download(model: str, tag: str | None) -> Path:
     import open_clip
 
     config = open_clip.get_pretrained_cfg(model, tag)
+    hub = bool(config.get("hf_hub"))
+    what = f"weights of {model} {tag}"
+    home = homes.hub_home() if hub else homes.plain_home()
+    if home is None:
+        homes.writable(home, what)
     try:
-        return Path(open_clip.download_pretrained(config))
+        place = None if hub else str(home)  # the hub's library finds its own
+        return Path(open_clip.download_pretrained(config, cache_dir=place))
     except Exception as error:  # each download library raises its own
+        homes.writable(home, what)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
             f"weights of {model} {tag} could not be downloaded ({reason})",

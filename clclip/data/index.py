@@ -19,7 +19,7 @@ from clclip.data.homes import common_root
 from clclip.data.verify import choose_view, verify_images
 from clclip.data.version import check_root, data_version, declared_classes, merged_classes
 from clclip.errors import InputError
-from clclip.files import write_json
+from clclip.files import make_folder, write_json
 
 __all__ = ["data_version", "declared_classes", "prepare"]
 
@@ -273,7 +273,7 @@ def _download(spec: dict[str, Any]) -> None:
         InputError: if the format has no download, or it fails.
     """
     root = Path(spec["root"])
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     if spec["format"] == "cifar100":
         return  # its reader downloads
     if spec["format"] != "voc":

@@ -19,7 +19,7 @@ from clclip.data.draws import Draws
 from clclip.data.renditions import draw_style, rendition
 from clclip.data.shapes import background, class_names, coverage, jittered_colour, paste, split_name
 from clclip.errors import InputError, nearest
-from clclip.files import write_json
+from clclip.files import make_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def generate(world: str, out: Path) -> None:
         InputError: if there is no such world.
     """
     spec = world_spec(world)
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "images")
     for split in ("train", "test"):
         build = _detection if spec["kind"] == "detection" else _classification
         write_json(out / f"{split}.json", build(world, split, out))

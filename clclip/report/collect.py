@@ -10,6 +10,7 @@ from typing import Any
 
 from clclip.errors import InputError
 from clclip.evaluation.likeness import like, unusual
+from clclip.report.plotting import load_matplotlib
 from clclip.stage_files import read_stage_file
 
 METHOD_NAMES = {
@@ -189,7 +190,7 @@ def palette_colours(palette: str | None) -> Sequence[str]:
     """Return hex colours of methods."""
     if palette in (None, "okabe_ito"):
         return PALETTE
-    import matplotlib
+    matplotlib = load_matplotlib()
     from matplotlib.colors import to_hex
 
     if palette not in matplotlib.colormaps:

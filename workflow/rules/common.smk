@@ -1,6 +1,4 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
-sys.path.insert(0, workflow.basedir)
-
 from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
@@ -12,6 +10,7 @@ from clclip.errors import InputError
 from clclip.fingerprint import fingerprint, stage_fingerprint
 from clclip.plan import canonical, plan_run
 from clclip.speed import announce as announce_speed
+from clclip.training.online import check_online
 
 host.prepare_environment(workflow.basedir)
 shell.prefix(
@@ -37,6 +36,8 @@ try:
         reading = runs_nothing(sys.argv[1:])
         claim_folder(Path.cwd(), reading)
         if not reading:
+            if PLAN.wandb == "online":
+                check_online()
             relocate(
                 PLAN.data.values(), Path("resources"), Path("resources/data/.facts")
             )
