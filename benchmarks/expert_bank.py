@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clclip.detection.candidates import PAIR_CHUNK, PAIR_CHUNK_ELSEWHERE
-from clclip.detection.dispatch import DISPATCHES, dispatch_on
-from clclip.detection.experts import ExpertBank
-from clclip.detection.pairs import routed_pairs
+from clclip.detection.methods.clclip.dispatch import DISPATCHES, dispatch_on
+from clclip.detection.methods.clclip.experts import ExpertBank
+from clclip.detection.methods.clclip.inference import PAIR_CHUNK, PAIR_CHUNK_ELSEWHERE
+from clclip.detection.methods.clclip.pairs import routed_pairs
 
 FLOOR = 0.5  # eps of the gate
 

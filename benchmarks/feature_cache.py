@@ -22,11 +22,11 @@ from clclip.clip import load
 from clclip.clip.features import FeatureStore, build_features
 from clclip.clip.load import LoadedClip
 from clclip.clip.text import text_embeddings
-from clclip.detection.batch import Batch
-from clclip.detection.clclip import ClClip
-from clclip.detection.dataset import FeatureBatches, read_labels
-from clclip.detection.online import OnlineFeatures
-from clclip.detection.switches import DetectionSwitches
+from clclip.detection.inputs.dataset import FeatureBatches, read_labels
+from clclip.detection.inputs.online import OnlineFeatures
+from clclip.detection.layers.batch import Batch
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.options import DetectionSwitches
 
 BATCH = 8
 

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from clclip import speed
 from clclip.clip.load import LoadedClip
 from clclip.clip.tower import FrozenTower
-from clclip.detection.batch import Batch
-from clclip.detection.clclip import ClClip
-from clclip.detection.dispatch import DISPATCHES
-from clclip.detection.fvit import FViT
-from clclip.detection.proposals import canvas_list
-from clclip.detection.switches import DetectionSwitches
+from clclip.core import machine as speed
+from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.proposals import canvas_list
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.dispatch import DISPATCHES
+from clclip.detection.methods.fvit import FViT
+from clclip.detection.options import DetectionSwitches
 from clclip.training.device import placed, precision
 from clclip.training.seeds import generator
 

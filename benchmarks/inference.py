@@ -18,18 +18,18 @@ import worlds
 from torch import nn
 
 from clclip.clip.cost_volume import cost_volume
-from clclip.detection.batch import Batch
-from clclip.detection.candidates import route
-from clclip.detection.clclip import ClClip
-from clclip.detection.dataset import FeatureBatches, read_labels
-from clclip.detection.gate import RegionMaps
-from clclip.detection.online import open_features
-from clclip.detection.stages import PREDICT_BATCH, coco_results, load_detector
-from clclip.detection.switches import DetectionSwitches
+from clclip.core.files import read_json
+from clclip.core.task import find_task, read_task, seen_classes
+from clclip.detection.inputs.dataset import FeatureBatches, read_labels
+from clclip.detection.inputs.online import open_features
+from clclip.detection.layers.batch import Batch
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.gate import RegionMaps
+from clclip.detection.methods.clclip.inference import route
+from clclip.detection.options import DetectionSwitches
+from clclip.detection.stages.train import PREDICT_BATCH, coco_results, load_detector
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
-from clclip.files import read_json
-from clclip.task_file import find_task, read_task, seen_classes
 
 ROUTES = ("share", "prior", "all")
 TRAINED_ROUTES = ("share", "all")  # thresholds of a trained run fit one of the routes

@@ -15,10 +15,10 @@ import open_clip
 import torch
 from torch.nn import functional as F
 
-from clclip.classification.judging import Classifier
+from clclip.classification.classifier import Classifier
+from clclip.classification.options import resolve_switches
 from clclip.classification.records import Memory, Record
-from clclip.classification.seca import Learner
-from clclip.classification.switches import resolve_switches
+from clclip.classification.seca.learner import Learner
 
 POOL, PROMPTS, CLASSES = 5, 20, 200
 

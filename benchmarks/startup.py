@@ -28,7 +28,7 @@ training: {{epochs: 1, lr: {lr}}}
 
 def streams(folder: Path, experiments: int, tasks: int) -> str:
     """Write experiment files of one class a task; return them as snakemake's config value."""
-    from clclip.data.shapes import class_names
+    from clclip.data.shapes.objects import class_names
 
     groups = ", ".join(f"[{name}]" for name in class_names(20)[:tasks])
     for k in range(experiments):
@@ -63,7 +63,7 @@ def main() -> None:
         snakemake = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "-n"]
         snakemake += ["--quiet", "all", "--cores", "1", "--directory", name, "--config", config]
         cases = {
-            "clclip --help": [sys.executable, "-m", "clclip.cli", "--help"],
+            "clclip --help": [sys.executable, "-m", "clclip", "--help"],
             "snakemake --version": [*snakemake[:3], "--version"],
             f"dry run of {experiments} x {tasks} tasks": snakemake,
         }

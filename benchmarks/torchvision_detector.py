@@ -22,10 +22,10 @@ from torch import Tensor
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.transforms.functional import pil_to_tensor
 
-from clclip.detection.dataset import LabelledImage, read_labels
+from clclip.core.files import read_json
+from clclip.detection.inputs.dataset import LabelledImage, read_labels
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
-from clclip.files import read_json
 from clclip.training.seeds import generator
 
 BATCH = 8

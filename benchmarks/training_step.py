@@ -14,7 +14,7 @@ import torch
 import worlds
 from torch import nn
 
-from clclip.detection.batch import Batch
+from clclip.detection.layers.batch import Batch
 from clclip.training.device import precision
 
 

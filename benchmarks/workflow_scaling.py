@@ -28,7 +28,7 @@ training: {{epochs: 1, lr: {lr}}}
 
 def write_stream(folder: Path, name: str, method: str, tasks: int, lr: float) -> Path:
     """Write an experiment of ``tasks`` tasks of two classes each."""
-    from clclip.data.shapes import class_names
+    from clclip.data.shapes.objects import class_names
 
     names = class_names(20)
     groups = [names[2 * k : 2 * k + 2] for k in range(tasks)]

@@ -15,19 +15,20 @@ from torch.nn import functional
 
 from clclip.clip.canvas import to_tensor
 from clclip.clip.cost_volume import cost_volume
-from clclip.clip.fetch import clip_id, fetch_clip
+from clclip.clip.fetch import fetch_clip
+from clclip.clip.ids import clip_id
 from clclip.clip.load import LoadedClip, load_clip
 from clclip.clip.prompts import BACKGROUND_PROMPTS
 from clclip.clip.text import text_embeddings
 from clclip.clip.tower import FrozenTower, TowerFeatures
-from clclip.data.scenes import generate, world_spec
-from clclip.detection.batch import Batch
-from clclip.detection.clclip import ClClip
-from clclip.detection.dataset import FeatureBatches, LabelledImage, read_labels
-from clclip.detection.fvit import FViT
-from clclip.detection.gate import RegionMaps
-from clclip.detection.switches import DetectionSwitches
-from clclip.detection.views import View, render
+from clclip.data.shapes.worlds import generate, world_spec
+from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage, read_labels
+from clclip.detection.inputs.views import View, render
+from clclip.detection.layers.batch import Batch
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.gate import RegionMaps
+from clclip.detection.methods.fvit import FViT
+from clclip.detection.options import DetectionSwitches
 from clclip.training.seeds import generator
 
 SIZE, DENSE, TAPS = 128, "tokens", (1, 2, 3)  # what a plan resolves for the embedded tower

@@ -1,6 +1,6 @@
 """CLIP-based continual learning: CL-CLIP (object detection) and SECA (image classification).
 
-``clclip.load_run("results")`` reads what a workflow wrote; see ``clclip.api``.
+``clclip.load_run("results")`` reads what a workflow wrote; see ``clclip.results.run``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 __all__ = ["InputError", "__version__", "load_run"]
 
 # Name -> module. Found when asked for, so that importing a part of the package stays cheap.
-_PUBLIC = {"load_run": "clclip.api", "InputError": "clclip.errors"}
+_PUBLIC = {"load_run": "clclip.results.run", "InputError": "clclip.core.errors"}
 
 
 def __getattr__(name: str) -> Any:

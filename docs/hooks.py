@@ -20,8 +20,8 @@ from pygments.lexers import get_lexer_for_filename
 from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 
-from clclip.experiments import shipped_names
-from clclip.reference import SWITCHES, commands_page, config_page
+from clclip.cli.reference import SWITCHES, commands_page, config_page
+from clclip.config.load import shipped_names
 
 ROOT = Path(__file__).parent.parent
 GENERATED = {"config-reference.md": config_page, "commands.md": commands_page}

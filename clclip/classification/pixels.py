@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
-from clclip.errors import InputError
 
 CACHE_BYTES = 2 * 2**30  # decoded images up to this are kept in memory
 

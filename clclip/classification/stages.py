@@ -11,10 +11,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.switches import resolve_switches
-from clclip.files import replacing, write_json, write_text
-from clclip.stage_files import read_stage_file
-from clclip.task_file import digest, read_task, seen_classes
+from clclip.classification.options import resolve_switches
+from clclip.core.artifacts import read_stage_file
+from clclip.core.digest import digest
+from clclip.core.files import replacing, write_json, write_text
+from clclip.core.task import read_task, seen_classes
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,14 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     if not resolve_switches(task["method"], task["switches"]).trains:
         _write_untrained(task, folder)
     else:
-        from clclip.classification.learning import train_task
+        from clclip.classification.train import train_task
 
         train_task(task, task_file, resources, record_metadata(task), attempt)
 
 
 def predict(task_file: Path, resources: Path) -> None:
     """Write predictions.json: probabilities of all seen classes for the images of test.json."""
-    from clclip.classification.judging import load_classifier
+    from clclip.classification.classifier import load_classifier
 
     task = read_task(task_file)
     folder = task_file.parent

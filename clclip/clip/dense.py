@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clclip.clip.trunk import Trunk
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 MODES = ("maskclip", "clipself", "catseg", "tokens", "attnpool")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,11 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from clclip.clip import embedded
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.embedded import model as embedded
+from clclip.clip.ids import EMBEDDED
 from clclip.clip.weights_file import misfit, unreadable
-from clclip.errors import InputError, WrongValue
-from clclip.stage_files import read_stage_file
+from clclip.core.artifacts import read_stage_file
+from clclip.core.digest import file_sha256
+from clclip.core.errors import InputError, WrongValue
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -216,7 +216,7 @@ def load_clip(folder: Path) -> LoadedClip:
     path = folder / "clip.safetensors"
     if not path.is_file():
         raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")
-    if sha256(path) != card["sha256"]:
+    if file_sha256(path) != card["sha256"]:
         raise InputError(
             "weights changed since they were fetched", path, "the bytes that fetch-clip wrote"
         )
@@ -244,9 +244,3 @@ def _load_exact(model: nn.Module, path: Path) -> None:
     if reason:
         raise InputError(f"weights do not load ({reason})", path, "what fetch-clip wrote")
     model.load_state_dict(state, strict=True)
-
-
-def sha256(path: Path) -> str:
-    """Return the full digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,9 +21,9 @@ from clclip.clip.load import load_clip
 from clclip.clip.text import text_embeddings
 from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import trunk_of
+from clclip.core.errors import InputError
+from clclip.core.files import read_json
 from clclip.data.images import load_rgb
-from clclip.errors import InputError
-from clclip.files import read_json
 
 logger = logging.getLogger(__name__)
 

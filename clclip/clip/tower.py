@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from clclip.clip.dense import check_mode, dense_modes, dense_tokens
 from clclip.clip.load import LoadedClip
 from clclip.clip.trunk import trunk_of
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 
 class TowerFeatures(NamedTuple):

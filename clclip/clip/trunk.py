@@ -17,7 +17,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 
 class OpenClipTrunk:

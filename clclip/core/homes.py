@@ -10,8 +10,8 @@ import getpass
 import os
 from pathlib import Path
 
-from clclip.errors import InputError
-from clclip.files import check_writable, expanded
+from clclip.core.errors import InputError
+from clclip.core.files import check_writable, expanded
 
 HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 CHOICE = "HF_HOME=DIR or XDG_CACHE_HOME=DIR, a folder that can be written"

@@ -1,298 +1,107 @@
-"""``clclip prepare``: verify a data set and index it in one layout that every later stage reads.
-
-``out/index.json`` is written last: where it is, the rest is whole. Images are never copied
-(CIFAR-100, which has no image files, and generated worlds are written as PNG).
-"""
+"""Reading what ``clclip prepare`` wrote, checked: a file edited or half copied is told as such."""
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.data import cifar, coco, folder, voc
-from clclip.data.annotated import Annotated
-from clclip.data.boxes import clean_boxes
-from clclip.data.findings import Findings
-from clclip.data.homes import common_root
-from clclip.data.verify import choose_view, verify_images
-from clclip.data.version import check_root, data_version, declared_classes, merged_classes
-from clclip.errors import InputError
-from clclip.files import make_folder, write_json
+from clclip.core.errors import InputError
+from clclip.core.files import read_object
+from clclip.core.task import data_dir
 
-__all__ = ["data_version", "declared_classes", "prepare"]
-
-logger = logging.getLogger(__name__)
+_EXPECTED = "the file as `clclip prepare` wrote it"
 
 
-SPEC_TYPES = {"test_fraction": float, "split_seed": int, "download": bool, "year": (int, str)}
-"""Keys of a data spec that are no text."""
-
-
-def prepare(spec: dict[str, Any], out: Path) -> None:
-    """Verify and index a data set into ``out``: index.json, train.json, test.json.
-
-    Args:
-        spec: {"format": shapes | coco | voc | folder | cifar100, "root": absolute folder, ...}, and
-            "on_bad_image" (fail | skip), "on_bad_box" (fail | clip | skip). Per format:
-            coco: "train", "test" (files), "images" (folder);
-            voc: "year", "train", "test" (names of image lists), "download";
-            folder: "train", "test", "class_names", "test_fraction", "split_seed";
-            cifar100: "download"; shapes: "world".
-        out: folder of the index; nothing in it changes unless all checks pass.
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read the index of a prepared data set.
 
     Raises:
-        InputError: if the data set, or anything in it that is not to be skipped, is wrong.
+        InputError: if it is missing or no index.
     """
-    for key, value in spec.items():
-        kind = SPEC_TYPES.get(key, str)
-        if value is not None and not isinstance(value, kind):
-            raise InputError(f"{key} {value!r:.60}", f"data.{key}", "what `clclip describe` tells")
-    if "format" not in spec:
-        raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
-    if spec["format"] == "shapes":
-        from clclip.data.scenes import generate
-
-        return generate(spec["world"], out)
-    if spec.get("download"):
-        _download(spec)
-    check_root(spec)
-    if spec["format"] in ("coco", "voc"):
-        return _prepare_detection(spec, out)
-    if spec["format"] == "folder":
-        return _prepare_folder(spec, out)
-    if spec["format"] == "cifar100":
-        return _prepare_cifar(spec, out)
-    raise InputError(
-        f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
-    )
+    path = folder / "index.json"
+    index = _read(path, ("kind", "classes", "splits", "root"))
+    if index["kind"] not in ("detection", "classification"):
+        raise InputError(f"kind {index['kind']!r:.60}", path, _EXPECTED)
+    _all(index["classes"], _is_text, f"{path}: classes")
+    return index
 
 
-def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
-    """Index COCO or VOC."""
-    findings = Findings()
-    splits = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]](spec)
-    classes = merged_classes(splits)
-    root, prefixes = common_root({split: found.folder for split, found in splits.items()})
-    _note_shared_images(splits, prefixes, findings)
-    written: dict[str, dict[str, Any]] = {}
-    for split, annotated in splits.items():
-        images = _verified_images(annotated, split, spec, findings)
-        sizes = {image["id"]: (image["width"], image["height"]) for image in images}
-        boxes = clean_boxes(annotated, sizes, split, spec.get("on_bad_box") or "fail", findings)
-        for image in images:
-            image["file_name"] = prefixes[split] + image["file_name"]
-        written[split] = {
-            "images": images,
-            "annotations": boxes,
-            "categories": _all_categories(split, splits),
-        }
-        if not images:
-            raise InputError(f"no {split} image", annotated.source, "at least one image")
-    counts = {
-        **{split: len(data["images"]) for split, data in written.items()},
-        "boxes": {split: len(data["annotations"]) for split, data in written.items()},
-        "classes": {split: _class_counts(data, classes) for split, data in written.items()},
-    }
-    _note_missing(counts["classes"], "instances", findings)
-    _write(spec, out, "detection", root, classes, written, counts, findings, prefixes)
+def image_root(task: Mapping[str, Any], resources: Path) -> Path:
+    """Return the folder that file names of a task's images start from.
 
-
-def _all_categories(split: str, splits: dict[str, Annotated]) -> list[dict[str, Any]]:
-    """Return the categories of a split and, behind them, those that only the other declares.
-
-    A class that one split lacks is a class without instances there, whether declared or not.
-    """
-    found = {category["id"]: category for category in splits[split].categories}
-    for other in splits.values():
-        for category in other.categories:
-            found.setdefault(category["id"], category)
-    return list(found.values())
-
-
-def _verified_images(
-    annotated: Annotated, split: str, spec: dict[str, Any], findings: Findings
-) -> list[dict[str, Any]]:
-    """Return {"id", "file_name", "width", "height", "exif"} of the good images of a split."""
-    on_bad = spec.get("on_bad_image") or "fail"
-    boxes: dict[int, list[list[float]]] = {}
-    for annotation in annotated.annotations:
-        boxes.setdefault(annotation["image_id"], []).append(annotation["bbox"])
-    checked = verify_images(
-        annotated.folder, annotated.images, split, on_bad, annotated.where_image, findings
-    )
-    images = []
-    for n, (image, facts) in enumerate(zip(annotated.images, checked, strict=True)):
-        if facts is None:
-            continue
-        name, recorded = image["file_name"], (image["width"], image["height"])
-        try:
-            exif, warning = choose_view(facts, recorded, boxes.get(image["id"], ()))
-        except InputError as error:
-            if on_bad != "skip":
-                raise InputError(
-                    f"image {name!r}: {error.what}", annotated.where_image(n), error.expected
-                ) from None
-            findings.skip("image", split, name, image["id"], error.what)
-            continue
-        if warning:
-            findings.note(warning, repr(name))
-        width, height = facts.size(exif)
-        entry = {
-            "id": image["id"],
-            "file_name": name,
-            "width": width,
-            "height": height,
-            "exif": exif,
-        }
-        images.append(entry)
-    return images
-
-
-def _note_shared_images(
-    splits: dict[str, Annotated], prefixes: dict[str, str], findings: Findings
-) -> None:
-    """Warn of an image in both splits, or twice in one."""
-    seen: dict[str, str] = {}
-    for split, annotated in splits.items():
-        for image in annotated.images:
-            name = prefixes[split] + image["file_name"]
-            if name in seen:
-                both = "in train and in test" if seen[name] != split else f"listed twice in {split}"
-                findings.note(f"image {both}", repr(name))
-            seen[name] = split
-
-
-def _class_counts(data: dict[str, Any], classes: list[str]) -> dict[str, int]:
-    """Return the number of instances per class; crowds and ignored boxes do not count."""
-    names = {category["id"]: category["name"] for category in data["categories"]}
-    found = Counter(
-        names[box["category_id"]]
-        for box in data["annotations"]
-        if not box["iscrowd"] and not box.get("ignore")
-    )
-    return {name: found[name] for name in classes}
-
-
-def _note_missing(counts: dict[str, dict[str, int]], what: str, findings: Findings) -> None:
-    """Warn of classes that are declared and never shown."""
-    for split, found in counts.items():
-        for name, count in found.items():
-            if count == 0:
-                findings.note(f"class without {split} {what}", repr(name))
-
-
-def _prepare_folder(spec: dict[str, Any], out: Path) -> None:
-    """Index labelled folders."""
-    findings = Findings()
-    root = Path(spec["root"]).absolute()
-    classes, splits = folder.read_splits(spec, findings)
-    written = {}
-    for split, images in splits.items():
-        on_bad = spec.get("on_bad_image") or "fail"
-        where = f"the {split} images"
-        facts = verify_images(root, images, split, on_bad, lambda _, where=where: where, findings)
-        kept = [image for image, good in zip(images, facts, strict=True) if good]
-        written[split] = {"classes": classes, "images": kept}
-    counts = _label_counts(written, classes)
-    small = [name for name in classes if counts["classes"]["train"][name] < 2]
-    if small:  # only by skipping: the reader refuses classes that have fewer
-        what = f"fewer than two good training images in class {small[0]!r}"
-        raise InputError(what, root, "two or more, for a spread")
-    _write(spec, out, "classification", root, classes, written, counts, findings)
-
-
-def _prepare_cifar(spec: dict[str, Any], out: Path) -> None:
-    """Write CIFAR-100 as PNG files and index it."""
-    classes, splits = cifar.read_splits(spec)
-    entries = cifar.write_images(classes, splits, out / "images")
-    written = {split: {"classes": classes, "images": images} for split, images in entries.items()}
-    counts, findings = _label_counts(written, classes), Findings()
-    _note_missing(counts["classes"], "images", findings)
-    _write(spec, out, "classification", Path("images"), classes, written, counts, findings)
-
-
-def _label_counts(written: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, Any]:
-    """Return image counts per split, and per split and class."""
-    labels = {
-        split: Counter(image["label"] for image in data["images"])
-        for split, data in written.items()
-    }
-    return {
-        **{split: len(data["images"]) for split, data in written.items()},
-        "classes": {
-            split: {name: found[name] for name in classes} for split, found in labels.items()
-        },
-    }
-
-
-def _write(
-    spec: dict[str, Any],
-    out: Path,
-    kind: str,
-    root: Path,
-    classes: list[str],
-    splits: dict[str, dict[str, Any]],
-    counts: dict[str, Any],
-    findings: Findings,
-    folders: dict[str, str] | None = None,
-) -> None:
-    """Write the splits and, last, the index; ``folders`` are the splits' below ``root``."""
-    version = data_version(spec)
-    for split, data in splits.items():
-        write_json(out / f"{split}.json", data)
-    skipped = {f"skipped_{kind}": findings.skipped_count(k) for kind, k in _SKIPPED}
-    index = {
-        "id": spec.get("id") or out.name,
-        "format": spec["format"],
-        "version": version,
-        "kind": kind,
-        "root": str(root),
-        "folders": folders or dict.fromkeys(splits, ""),
-        "splits": {split: f"{split}.json" for split in splits},
-        "classes": classes,
-        "counts": {**counts, "clipped_boxes": findings.clipped, **skipped},
-        "skipped": findings.skipped,
-        "warnings": findings.warnings(),
-    }
-    write_json(out / "index.json", index, indent=1)
-    findings.log()
-    logger.info(
-        "%s: %d train and %d test images indexed", index["id"], counts["train"], counts["test"]
-    )
-
-
-_SKIPPED = (("images", "image"), ("boxes", "box"))
-
-
-def _download(spec: dict[str, Any]) -> None:
-    """Fetch a published data set into the root by torchvision, which checks the checksums.
+    The index alone knows it: a data set that was moved keeps its id, and with it all else that was
+    made of it.
 
     Raises:
-        InputError: if the format has no download, or it fails.
+        InputError: if the index is missing or damaged.
     """
-    root = Path(spec["root"])
-    make_folder(root)
-    if spec["format"] == "cifar100":
-        return  # its reader downloads
-    if spec["format"] != "voc":
-        raise InputError(
-            f"download of format {spec['format']!r}", "data.download", "format voc or cifar100"
-        )
-    if voc.is_whole(spec):
-        return
-    logger.info("VOC %s is not, or not whole, in %s: downloading", spec.get("year"), root)
-    from torchvision.datasets import VOCDetection
+    folder = data_dir(task, resources)
+    return folder / _read(folder / "index.json", ("root",))["root"]
 
-    year = str(spec.get("year") or "2007")
-    sets = [("trainval", year)] + ([("test", year)] if year == "2007" else [])
-    for name, of in sets:
-        try:
-            VOCDetection(str(root), year=of, image_set=name, download=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
-            expected = "a network, or the devkit in data.root"
-            raise InputError(
-                f"VOC {of} {name} could not be downloaded ({reason})", root, expected
-            ) from None
+
+def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """Read an index that has ``keys``, its root among them."""
+    index = read_object(path, keys, "prepare")
+    if not isinstance(index["root"], str) or "\0" in index["root"]:
+        raise InputError(f"root {index['root']!r:.60}", path, _EXPECTED)
+    return index
+
+
+def read_split(path: Path, kind: str) -> dict[str, Any]:
+    """Read one split of a prepared data set of ``kind``.
+
+    Raises:
+        InputError: if it is missing, or an entry lacks what every prepared entry has.
+    """
+    if kind == "classification":
+        data = read_object(path, ("images", "classes"), "prepare")
+        _all(data["images"], _is_labelled, f"{path}: images")
+        return data
+    data = read_object(path, ("images", "annotations", "categories"), "prepare")
+    for key, fits in (("images", _is_image), ("annotations", _is_box), ("categories", _is_named)):
+        _all(data[key], fits, f"{path}: {key}")
+    ids = {category["id"] for category in data["categories"]}
+    for n, box in enumerate(data["annotations"]):
+        if box["category_id"] not in ids:
+            where = f"{path}: annotations[{n}]"
+            raise InputError(f"category_id {box['category_id']}", where, _EXPECTED)
+    return data
+
+
+def _all(entries: Any, fits: Callable[[Any], bool], where: str) -> None:
+    """Raise InputError unless ``entries`` is a list whose entries all fit."""
+    if not isinstance(entries, list):
+        raise InputError(f"a {type(entries).__name__}", where, _EXPECTED)
+    for n, entry in enumerate(entries):
+        if not fits(entry):
+            raise InputError(f"entry {entry!r:.80}", f"{where}[{n}]", _EXPECTED)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, dict) and _is_number(value.get("id")) and "file_name" in value
+
+
+def _is_labelled(value: Any) -> bool:
+    return _is_image(value) and isinstance(value.get("label"), str)
+
+
+def _is_named(value: Any) -> bool:
+    named = isinstance(value, dict) and isinstance(value.get("name"), str)
+    return named and _is_number(value.get("id"))
+
+
+def _is_box(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("bbox"), list):
+        return False
+    return value.get("iscrowd") in (0, 1) and all(
+        _is_number(value.get(key)) for key in ("id", "image_id", "category_id")
+    )

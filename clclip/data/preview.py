@@ -11,15 +11,15 @@ from os.path import isfile, join
 from pathlib import Path
 from typing import Any
 
-from clclip.data import folder
-from clclip.data.annotated import Annotated
-from clclip.data.boxes import clean_boxes, fault
-from clclip.data.findings import Findings
+from clclip.core.errors import InputError
+from clclip.data.checks.boxes import clean_boxes, fault
+from clclip.data.checks.findings import Findings
+from clclip.data.checks.verify import choose_view
 from clclip.data.images import inspect
-from clclip.data.indexed import read_index, read_split
-from clclip.data.verify import choose_view
+from clclip.data.index import read_index, read_split
+from clclip.data.readers import folder
+from clclip.data.readers.annotated import Annotated
 from clclip.data.version import is_downloaded, read_annotated
-from clclip.errors import InputError
 
 _ANY = (10**9, 10**9)  # where no size is recorded: only what is wrong in any image is
 
@@ -27,7 +27,7 @@ _ANY = (10**9, 10**9)  # where no size is recorded: only what is wrong in any im
 def preview(
     spec: dict[str, Any], where: object, resources: Path = Path("resources")
 ) -> dict[str, dict[str, Any]] | None:
-    """Return {"train": split, "test": split} as ``clclip.data.indexed.read_split`` would.
+    """Return {"train": split, "test": split} as ``clclip.data.index.read_split`` would.
 
     Args:
         spec: a data spec with its id.

@@ -25,10 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clclip.data.indexed import read_index, read_split
-from clclip.errors import InputError, nearest
-from clclip.files import write_json
-from clclip.task_file import current_classes, data_dir, previous_classes, read_task, seen_classes
+from clclip.core.errors import InputError, nearest
+from clclip.core.files import write_json
+from clclip.core.task import current_classes, data_dir, previous_classes, read_task, seen_classes
+from clclip.data.index import read_index, read_split
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def detection_train(data: dict[str, Any], task: dict[str, Any], where: str) -> d
 
     Args:
         data: the prepared COCO-format split.
-        task: see ``clclip.task_file``.
+        task: see ``clclip.core.task``.
         where: for the error message.
 
     Raises:

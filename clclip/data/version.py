@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from clclip.data import cifar, coco, folder, voc
-from clclip.data.annotated import Annotated
-from clclip.data.homes import image_home
-from clclip.data.once import once
-from clclip.errors import InputError
-from clclip.files import write_text
+from clclip.core.errors import InputError
+from clclip.core.files import write_text
+from clclip.data.memo import once
+from clclip.data.readers import cifar, coco, folder, voc
+from clclip.data.readers.annotated import Annotated
+from clclip.data.readers.folders import image_home
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def data_version(spec: dict[str, Any], cache: Path | None = None) -> str:
         ``prepare``.)
     """
     if spec["format"] == "shapes":
-        from clclip.data.scenes import world_spec
+        from clclip.data.shapes.worlds import world_spec
 
         return _digest([_settings(spec), world_spec(spec["world"])["version"]])[:_LENGTH]
     if spec.get("download") or _is_python_cifar(spec):
@@ -122,7 +122,7 @@ def declared_classes(spec: dict[str, Any], cache: Path | None = None) -> list[st
         InputError: if the annotations are missing or malformed.
     """
     if spec["format"] == "shapes":
-        from clclip.data.scenes import world_spec
+        from clclip.data.shapes.worlds import world_spec
 
         return list(world_spec(spec["world"])["classes"])
     if _is_python_cifar(spec):

@@ -10,11 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clclip.errors import InputError
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError
+from clclip.core.files import read_object, write_json, write_text
 from clclip.evaluation import continual
-from clclip.evaluation.likeness import training_images
-from clclip.files import read_object, write_json, write_text
-from clclip.stage_files import read_stage_file
+from clclip.evaluation.comparable import training_images
 
 PARTS = ("P", "C", "A")
 PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faster-coco-eval")

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from clclip.core.files import read_json
+from clclip.core.task import read_task, seen_classes
 from clclip.evaluation.matching import Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
-from clclip.files import read_json
-from clclip.task_file import read_task, seen_classes
 
 BINS = 10
 LEAST_SCORE = 0.05

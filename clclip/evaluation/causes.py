@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from clclip.evaluation.boxes import iou
 from clclip.evaluation.matching import Matching, Pairing
-from clclip.evaluation.overlap import iou
 
 CAUSES = (
     "not proposed",

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from clclip.errors import InputError, nearest
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError, nearest
+from clclip.core.files import read_json
+from clclip.core.task import read_task, seen_classes
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
+from clclip.evaluation.comparable import LIKE
 from clclip.evaluation.continual import deviation
-from clclip.evaluation.likeness import LIKE
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
-from clclip.files import read_json
-from clclip.stage_files import read_stage_file
-from clclip.task_file import read_task, seen_classes
 
 LEVEL = 0.95
 RESULTS, SUMMARY = Path("results"), "summary.json"

@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.core.files import read_json, write_json
+from clclip.core.task import read_task, seen_classes, task_folders
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.causes import (
     CAUSES,
@@ -32,8 +34,6 @@ from clclip.evaluation.causes import (
     wrong_changes,
 )
 from clclip.evaluation.predictions import class_ids, read_detections
-from clclip.files import read_json, write_json
-from clclip.task_file import read_task, seen_classes, task_folders
 
 
 def diagnose(task_file: Path) -> dict[str, Any]:

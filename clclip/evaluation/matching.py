@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from clclip.evaluation.coco import CocoEvaluation
+    from clclip.evaluation.coco_backend import CocoEvaluation
 
 MAX_DETECTIONS = 100
 
@@ -103,7 +103,7 @@ class Matching:
         self._order = order[_ranks(self._images, self._labels, order) < max_detections]
         self._evaluation: CocoEvaluation | None = None
         if objects and found:
-            from clclip.evaluation.coco import CocoEvaluation
+            from clclip.evaluation.coco_backend import CocoEvaluation
 
             self._evaluation = CocoEvaluation(objects, found, place, column, max_detections)
 

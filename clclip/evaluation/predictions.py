@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clclip.errors import InputError
-from clclip.files import read_json
+from clclip.core.errors import InputError
+from clclip.core.files import read_json
 
 
 def class_ids(ground_truth: Mapping[str, Any], names: list[str], where: Path) -> dict[str, int]:

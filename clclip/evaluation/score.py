@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clclip.errors import InputError
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError
+from clclip.core.files import write_json
+from clclip.core.task import read_task
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
 from clclip.evaluation.continual import mean, weighted_mean
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
-from clclip.files import write_json
-from clclip.stage_files import read_stage_file
-from clclip.task_file import read_task
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from clclip.evaluation.continual import deviation
-from clclip.report.collect import Experiment, Setting, curve
+from clclip.report.sections.table import number
+from clclip.report.settings import Experiment, Setting, curve
 from clclip.report.svg import marker, nice_bounds, path, tag
-from clclip.report.table import number
 
 WIDTH, HEIGHT = 330, 250
 LEFT, RIGHT, TOP, BOTTOM = 40, 16, 12, 42

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from clclip.files import replacing
-from clclip.report.collect import Setting, curve
-from clclip.report.heatmap import heatmap
+from clclip.core.files import replacing
 from clclip.report.plotting import drawing
-from clclip.report.table import PARTS
+from clclip.report.sections.heatmap import heatmap
+from clclip.report.sections.table import PARTS
+from clclip.report.settings import Setting, curve
 
 MARKERS, DASHES = "os^Dv", ("-", "--", ":", "-.", (0, (6, 2)))
 

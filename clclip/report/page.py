@@ -11,21 +11,22 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.core.files import read_json, write_text
 from clclip.evaluation.aggregate import write_summary_csv
-from clclip.files import read_json, write_text
-from clclip.report import charts, gallery, table, timing
-from clclip.report.answers import answers as show_answers
-from clclip.report.collect import Experiment, Setting, load, palette_colours, retention
-from clclip.report.cost_maps import cost_maps
-from clclip.report.drift import drift
+from clclip.report import charts
 from clclip.report.figures import write_figures
-from clclip.report.heatmap import heatmap, tone
-from clclip.report.left_out import left_out
-from clclip.report.semantics import semantics
-from clclip.report.trust import key as trust_key
-from clclip.report.trust import trust
-from clclip.report.why import LOOKS, why
+from clclip.report.sections import gallery, table, timing
+from clclip.report.sections.answers import answers as show_answers
+from clclip.report.sections.calibration import key as trust_key
+from clclip.report.sections.calibration import trust
+from clclip.report.sections.causes import LOOKS, why
+from clclip.report.sections.cost_maps import cost_maps
+from clclip.report.sections.drift import drift
+from clclip.report.sections.heatmap import heatmap, tone
+from clclip.report.sections.left_out import left_out
+from clclip.report.sections.semantics import semantics
+from clclip.report.settings import Experiment, Setting, load, palette_colours, retention
 
 logger = logging.getLogger(__name__)
 

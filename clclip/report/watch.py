@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from clclip.errors import InputError
-from clclip.files import read_json
-from clclip.report.timing import duration, last_done
+from clclip.core.errors import InputError
+from clclip.core.files import read_json
+from clclip.report.sections.timing import duration, last_done
 
 STAGES = ("split", "train", "predict", "score")
 OUTPUTS = {"split": "test.json", "train": "weights.safetensors", "predict": "predictions.json"}

@@ -7,7 +7,7 @@ import contextlib
 import torch
 from torch.nn import Module
 
-from clclip.speed import speed
+from clclip.core.machine import speed
 
 
 def training_device() -> torch.device:

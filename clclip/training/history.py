@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from clclip.files import write_text
+from clclip.core.files import write_text
 from clclip.training import parallel
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.core.kind import STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def worker(
     kind: str, task_file: Path, resources: Path, attempt: int, log: Path | None
 ) -> tuple[str, str, str] | None:
     """Train as one of several processes; return what an InputError says, if one ends it."""
-    stages = importlib.import_module(f"clclip.{kind}.stages")
+    stages = importlib.import_module(STAGES["train", kind])
     local, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     _log_to(log if int(os.environ["RANK"]) == 0 else None)
     if torch.cuda.is_available():

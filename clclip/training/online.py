@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 LIMIT_SECONDS = 8.0
 OFFLINE = "wandb: offline (later `wandb sync`)"

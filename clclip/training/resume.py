@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clclip.files import replacing
+from clclip.core.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -12,17 +12,17 @@ import csv
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.files import read_json
-from clclip.host import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
-from clclip.task_file import canonical, read_task
+from clclip.core.digest import canonical
+from clclip.core.files import read_json
+from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
+from clclip.core.task import read_task
 
 logger = logging.getLogger(__name__)
 
-Listener = Callable[[dict[str, Any]], None]
 IMAGES, LEAST_SCORE = 8, 0.3
 START_SECONDS, FINISH_SECONDS = 30.0, 60.0  # how long an online run may wait for its server
 MISSING: Mapping[str, Any] = {}
@@ -176,8 +176,8 @@ def _steps(history: Path) -> int:
 
 def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[Any]:
     """Return a few test images with what the task's model says; none where images are gone."""
-    from clclip.data.indexed import image_root
-    from clclip.task_results import open_task
+    from clclip.data.index import image_root
+    from clclip.results.task import open_task
 
     try:
         truth, root = read_json(folder / "test.json"), image_root(task, resources)

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from clclip.data.scenes import generate
+from clclip.data.shapes.worlds import generate
 
 
 def boxes_of(truth: dict, image: dict) -> list[tuple[str, list[int]]]:

@@ -13,8 +13,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from clclip.cli import main
-from clclip.plan import RunPlan, canonical, plan_run
+from clclip.cli.main import main
+from clclip.core.digest import canonical
+from clclip.workflow.plan import RunPlan, plan_run
 
 CARDS = ["ace", "jack", "queen", "ten"]
 DETECTION = {

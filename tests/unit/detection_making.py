@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from clclip.detection.batch import Batch
-from clclip.detection.clclip import ClClip
-from clclip.detection.fvit import FViT
-from clclip.detection.proposals import canvas_list
-from clclip.detection.switches import DetectionSwitches
+from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.proposals import canvas_list
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.fvit import FViT
+from clclip.detection.options import DetectionSwitches
 from clclip.training.seeds import generator
 
 WIDTH, STRIDE, SIDE, DIM = 16, 8.0, 64, 8

@@ -18,12 +18,12 @@ from detection_making import step as take_step
 from torch.nn import functional
 
 from clclip.clip.tower import TowerFeatures
-from clclip.detection.build import detector_class
-from clclip.detection.dataset import LabelledImage
-from clclip.detection.memory import Crop
-from clclip.detection.methods import METHODS
-from clclip.detection.switches import DetectionSwitches
-from clclip.detection.views import render
+from clclip.detection.inputs.dataset import LabelledImage
+from clclip.detection.inputs.views import render
+from clclip.detection.methods.rehearsal.memory import Crop
+from clclip.detection.options import DetectionSwitches
+from clclip.detection.registry import METHODS
+from clclip.detection.stages.build import detector_class
 from clclip.training.seeds import generator
 
 GROUPS = [NAMES[:3], NAMES[3:5]]

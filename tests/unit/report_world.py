@@ -110,7 +110,7 @@ def run(root, name, method, groups, truth, seeds=(0,), protocol=None):
                 log = here / "logs" / f"{stage}.log"
                 log.parent.mkdir(exist_ok=True)
                 log.write_text(
-                    f"noise\nx INFO clclip.cli: done stage={stage} seconds={seconds} peak_mib=812\n"
+                    f"noise\nx INFO clclip: done stage={stage} seconds={seconds} peak_mib=812\n"
                 )
             dirs.append(here)
         aggregate_seed(dirs, folder / f"seed{seed}" / "summary.json", name, "zoo", protocol)
@@ -184,7 +184,8 @@ def store_features(root, truth, names):
     """Write a feature store and text embeddings in which class k's token is the k-th axis."""
     from safetensors.numpy import save_file
 
-    from clclip.task_file import read_task, text_file
+    from clclip.clip.ids import text_file
+    from clclip.core.task import read_task
 
     store = root / "resources" / "features" / "f" / "test"
     store.mkdir(parents=True)

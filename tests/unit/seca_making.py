@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clclip.classification.switches import resolve_switches
+from clclip.classification.options import resolve_switches
 
 torch.set_num_threads(1)  # the nets are tiny; threads would only wait for each other
 

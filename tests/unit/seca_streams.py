@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from seca_making import small_clip, tokenizer
 
 import clclip.clip.load
-from clclip.classification import learning, stages
+from clclip.classification import stages
+from clclip.classification import train as learning
 from clclip.classification.pixels import label_columns
 from clclip.classification.records import Memory, read_record
-from clclip.task_file import current_classes, read_task
+from clclip.core.task import current_classes, read_task
 
 GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
 

@@ -6,9 +6,9 @@ import torch
 from detection_making import DIM, SIDE, SMALL, STRIDE, WIDTH, text_rows
 from torch.nn import functional
 
-from clclip.detection.batch import Batch
-from clclip.detection.proposals import canvas_list
-from clclip.detection.switches import DetectionSwitches
+from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.proposals import canvas_list
+from clclip.detection.options import DetectionSwitches
 from clclip.training import fit as fit_module
 from clclip.training.fit import FitSettings, fit
 from clclip.training.seeds import generator

@@ -11,7 +11,7 @@ import pytest
 import report_world as world
 
 import clclip
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.evaluation.diagnosis import diagnose
 
 NAMES = ["red disc", "blue disc", "green disc", "gold disc"]

@@ -31,7 +31,7 @@ from bad_input_world import (
 )
 from PIL import Image
 
-from clclip.cli import main
+from clclip.cli.main import main
 
 MODULES = (bad_input_configs, bad_input_files, bad_input_weights, bad_input_results)
 CASES = {name: case for module in MODULES for name, case in module.CASES.items()}

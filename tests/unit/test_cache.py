@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from clclip.cache import entries
-from clclip.cli import main
+from clclip.cli.main import main
+from clclip.workflow.cache import entries
 
 
 @pytest.fixture

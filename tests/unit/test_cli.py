@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from clclip.cli import COMMANDS, main
-from clclip.commands import RUNNERS
-from clclip.experiments import find_experiment, read_experiment
-from clclip.plan import RunPlan, add_experiment
+from clclip.cli.commands import RUNNERS
+from clclip.cli.main import main
+from clclip.cli.parser import COMMANDS
+from clclip.config.load import find_experiment, read_experiment
+from clclip.workflow.plan import RunPlan, add_experiment
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_help_shows_an_example(command, capsys):
 
 
 def test_help_is_quick():
-    code = "import time; t = time.process_time(); from clclip.cli import main\n"
+    code = "import time; t = time.process_time(); from clclip.cli.main import main\n"
     code += "try: main(['train', '--help'])\nexcept SystemExit: print(time.process_time() - t)"
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

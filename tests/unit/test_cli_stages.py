@@ -11,17 +11,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from clclip import host
-from clclip.cli import main
+from clclip.cli.main import main
 from clclip.clip import probe
-from clclip.config import ReportStyle
-from clclip.files import check_writable
+from clclip.config.experiment import ReportStyle
+from clclip.core.files import check_writable
+from clclip.workflow import host
 
 P = Path
 CALLS = [
     (
         'prepare --spec {"id":"x"} --out d',
-        "clclip.data.index:prepare",
+        "clclip.data.prepare:prepare",
         (({"id": "x"}, P("d")), {}),
     ),
     (
@@ -31,7 +31,7 @@ CALLS = [
     ),
     (
         "pretrain-clip --seed 3 --steps 7 --out o",
-        "clclip.clip.pretrain:pretrain_clip",
+        "clclip.clip.embedded.pretrain:pretrain_clip",
         ((P("o"),), {"seed": 3, "name": "embedded", "steps": 7}),
     ),
     (
@@ -71,15 +71,19 @@ CALLS = [
     ),
     (
         "detect --run r a.png b --task 2 --classes ace,ten --classes x --threshold 0.5 --out o",
-        "clclip.detection.detect:detect",
+        "clclip.detection.tools.detect:detect",
         ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace,ten", "x"], 0.5, None), {}),
     ),
     (
         "classify --run r a.png --top-k 3 --resources s --out o",
-        "clclip.classification.classify:classify",
+        "clclip.classification.tools.classify:classify",
         ((P("r"), [P("a.png")], P("o"), None, 3, P("s")), {}),
     ),
-    ("export --run r --out o", "clclip.detection.export:export", ((P("r"), P("o"), None), {})),
+    (
+        "export --run r --out o",
+        "clclip.detection.tools.export:export",
+        ((P("r"), P("o"), None), {}),
+    ),
 ]
 
 
@@ -157,7 +161,7 @@ def test_shell_prefix_survives_snakemakes_formatting_and_any_path(monkeypatch, t
     monkeypatch.setattr(sys, "executable", str(odd))
     command = host.shell_prefix(conda=False).format() + "clclip train --task 'x y'"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout == "-m|clclip.cli|train|--task|x y|"
+    assert done.stdout == "-m|clclip|train|--task|x y|"
     assert "{ python -m" in host.shell_prefix(conda=True).format()
 
 

@@ -5,13 +5,13 @@ import json
 import pytest
 import yaml
 
-from clclip.cli import main
-from clclip.clip import tags
-from clclip.clip.tags import known_tags
-from clclip.clip_config import has_patch_tokens, native_size, patch
-from clclip.errors import InputError
-from clclip.experiments import shipped_names
-from clclip.validation import open_clip_config
+from clclip.cli.main import main
+from clclip.clip import catalogue as tags
+from clclip.clip.architecture import has_patch_tokens, native_size, patch
+from clclip.clip.catalogue import known_tags
+from clclip.config.load import shipped_names
+from clclip.core.errors import InputError
+from clclip.core.models import open_clip_config
 
 TOWERS = {  # one of each family: patch in px, None where the name does not tell it
     "ViT-B-16": 16,

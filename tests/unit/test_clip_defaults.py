@@ -8,8 +8,8 @@ import pytest
 import timm
 import torch
 
-from clclip.clip_config import blocks, dense_mode, taps
-from clclip.validation import open_clip_config
+from clclip.clip.architecture import blocks, dense_mode, taps
+from clclip.core.models import open_clip_config
 
 TIMM = (
     "EVA01-g-14",

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from clclip.clip import fetch, load
 from clclip.clip.text import embed_text, read_text
 from clclip.clip.tower import FrozenTower
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from clclip.clip import pretrain
-from clclip.clip.embedded import MEAN, STD
-from clclip.clip.mosaic import BACKGROUND, PATCH, TOKENS, Mosaics
+from clclip.clip.embedded import pretrain
+from clclip.clip.embedded.model import MEAN, STD
+from clclip.clip.embedded.mosaic import BACKGROUND, PATCH, TOKENS, Mosaics
 from clclip.clip.prompts import BACKGROUND_PROMPTS
 from clclip.clip.trunk import OpenClipTrunk
-from clclip.data.draws import Draws
-from clclip.data.shapes import COLOURS, class_names
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.shapes.objects import COLOURS, class_names
+from clclip.data.shapes.random import Draws
 
 
 @pytest.mark.parametrize("window", [4, 8, 16])

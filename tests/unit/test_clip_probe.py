@@ -12,10 +12,10 @@ from clclip.clip.fetch import fetch_clip
 from clclip.clip.load import load_clip
 from clclip.clip.text import text_embeddings
 from clclip.clip.tower import FrozenTower
-from clclip.data import scenes
-from clclip.data.draws import Draws
-from clclip.data.shapes import class_names
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.shapes import worlds as scenes
+from clclip.data.shapes.objects import class_names
+from clclip.data.shapes.random import Draws
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from clclip.clip.cost_volume import cost_volume
-from clclip.clip.embedded import tokenizer
+from clclip.clip.embedded.model import tokenizer
+from clclip.clip.ids import text_id
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES, clean_name
-from clclip.clip.text import read_text, text_embeddings, text_id
-from clclip.data.shapes import class_names
-from clclip.errors import InputError
+from clclip.clip.text import read_text, text_embeddings
+from clclip.core.errors import InputError
+from clclip.data.shapes.objects import class_names
 
 
 def test_tokenizer_agrees_with_clips_where_merges_are_known_and_encodes_any_word():

@@ -9,7 +9,7 @@ from torch.nn import functional
 from clclip.clip.dense import alone, dense_modes
 from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import resized_position, trunk_of
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 
 # name: overrides of the tower, dense modes; few blocks where more add seconds and nothing new
 ARCHITECTURES = {
@@ -24,7 +24,7 @@ ARCHITECTURES = {
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def clip(request):
-    from clclip.clip.embedded import register
+    from clclip.clip.embedded.model import register
 
     register()
     overrides, modes = ARCHITECTURES[request.param]
@@ -148,7 +148,7 @@ def test_attnpool_of_one_token_is_the_image_embedding():
 
 
 def test_average_pooling_is_the_mean_of_unnormalised_tokens():
-    from clclip.clip.embedded import register
+    from clclip.clip.embedded.model import register
 
     register()
     loaded = random_clip("embedded")

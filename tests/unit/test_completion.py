@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
-from clclip.cli import COMMANDS, main
-from clclip.experiments import shipped_names
+from clclip.cli.main import main
+from clclip.cli.parser import COMMANDS
+from clclip.config.load import shipped_names
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def test_bash(script, results):
 
 @needs("bash")
 def test_bash_knows_every_option(script, tmp_path):
-    from clclip.cli import build_parser
-    from clclip.completion import commands_of
+    from clclip.cli.completion import commands_of
+    from clclip.cli.parser import build_parser
 
     path, commands = script("bash"), commands_of(build_parser())
     assert [command.name for command in commands] == list(COMMANDS)

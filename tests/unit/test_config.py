@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.config import Experiment, RunConfig, TrainingConfig
-from clclip.errors import InputError
-from clclip.experiments import find_experiment, read_experiment, read_yaml, shipped_names
-from clclip.plan import RunPlan, add_experiment, plan_run
-from clclip.validation import open_clip_models, parse
+from clclip.config.experiment import Experiment, RunConfig, TrainingConfig
+from clclip.config.load import find_experiment, read_experiment, read_yaml, shipped_names
+from clclip.core.errors import InputError
+from clclip.core.models import open_clip_models, parse
+from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 
 GOOD = {
     "kind": "detection",
@@ -36,7 +36,7 @@ def planned(path):
 def test_import_is_torch_free_and_quick():
     code = (
         "import sys, time; t = time.process_time(); "
-        "import clclip.config, clclip.plan, clclip.cli; "
+        "import clclip.config.experiment, clclip.workflow.plan, clclip.cli.main; "
         "print(time.process_time() - t); "
         "assert not {'torch', 'open_clip', 'numpy'} & set(sys.modules)"
     )
@@ -314,7 +314,7 @@ def test_every_key_is_described():
 
 
 def test_schema_is_in_step(root):
-    from clclip.schema import schema_text
+    from clclip.config.schema import schema_text
 
     path = root / "config" / "schema.json"
     assert path.read_text() == schema_text(), "run: clclip schema --out config/schema.json"

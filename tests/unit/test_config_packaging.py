@@ -44,7 +44,7 @@ def test_wheel_finds_its_data(root, tmp_path):
     wheel = next(tmp_path.glob("*.whl"))
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
-        "import clclip; from clclip.cli import main; print(clclip.__file__); "
+        "import clclip; from clclip.cli.main import main; print(clclip.__file__); "
         "raise SystemExit(main(['describe', 'shapes_10_10_clclip']))"
     )
     done = subprocess.run(

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from data_making import CATEGORIES, TEST, TRAIN, box, edited, make_coco, save_image
 
-from clclip.data.index import data_version, declared_classes, prepare
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.prepare import data_version, declared_classes, prepare
 
 HUGE = 2**60
 

@@ -11,13 +11,13 @@ from data_making import ROTATE_90, TEST, TRAIN, box, edited, make_coco, read, sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clclip.data.boxes import clip_box, fault
-from clclip.data.coco import read_coco
+from clclip.core.errors import InputError
+from clclip.data.checks.boxes import clip_box, fault
+from clclip.data.checks.verify import choose_view
 from clclip.data.images import ImageFacts, load_rgb
-from clclip.data.index import declared_classes, prepare
-from clclip.data.verify import choose_view
-from clclip.describe import describe
-from clclip.errors import InputError
+from clclip.data.prepare import declared_classes, prepare
+from clclip.data.readers.coco import read_coco
+from clclip.workflow.describe import describe
 
 
 def with_boxes(*boxes):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from data_making import TEST, TRAIN, make_coco, read, save_image
 
-from clclip.data.index import prepare
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.prepare import prepare
 
 
 def test_official_layout_has_a_folder_per_split(tmp_path):

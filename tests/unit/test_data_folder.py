@@ -7,9 +7,9 @@ import pytest
 from data_making import read, save_image
 from PIL import Image
 
-from clclip.data.cifar import CIFAR100_CLASSES
-from clclip.data.index import data_version, declared_classes, prepare
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.prepare import data_version, declared_classes, prepare
+from clclip.data.readers.cifar import CIFAR100_CLASSES
 
 TREE = {
     "train": {"n02": 3, "n01": 2, "n10": 2},

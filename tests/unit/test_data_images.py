@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from clclip.core.errors import InputError
 from clclip.data.images import MAX_PIXELS, inspect, load_rgb
-from clclip.errors import InputError
 
 
 def first_pixel(path, **options):

@@ -10,13 +10,13 @@ from test_data_folder import make_folders
 from test_data_split import make_task
 from test_data_voc import FILES, LISTS, make_voc
 
+from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
-from clclip.data.index import prepare
-from clclip.data.indexed import image_root
-from clclip.data.moved import relocate
+from clclip.data.index import image_root
+from clclip.data.prepare import prepare
+from clclip.data.relocate import relocate
 from clclip.data.split import split_task
-from clclip.detection import online
-from clclip.errors import InputError
+from clclip.detection.inputs import online
 
 OFFICIAL = {"train": "instances_train2017.json", "test": "instances_val2017.json"}
 

@@ -9,9 +9,9 @@ from data_making import box, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.data.indexed import image_root
+from clclip.core.errors import InputError
+from clclip.data.index import image_root
 from clclip.data.split import detection_test, detection_train, split_task
-from clclip.errors import InputError
 
 A, B, C, D = 11, 4, 30, 7  # category ids of the classes a, b, c, d
 CATEGORIES = [{"id": n, "name": name} for name, n in zip("abcd", (A, B, C, D), strict=True)]

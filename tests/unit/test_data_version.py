@@ -13,7 +13,7 @@ from test_data_folder import make_folders
 from test_data_voc import FILES, LISTS, make_voc, thing
 
 from clclip.data import version
-from clclip.data.index import data_version, declared_classes
+from clclip.data.prepare import data_version, declared_classes
 
 
 def make(kind, root):
@@ -149,7 +149,7 @@ def test_voc_to_be_downloaded_has_a_version_and_classes(tmp_path):
 def test_no_torch_at_plan_time(tmp_path):
     spec = make("coco", tmp_path)
     code = (
-        "import sys; from clclip.data.index import data_version, declared_classes;"
+        "import sys; from clclip.data.prepare import data_version, declared_classes;"
         f"spec = {spec!r}; data_version(spec); declared_classes(spec);"
         "assert 'torch' not in sys.modules"
     )

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from data_making import read, save_image
 
-from clclip.data.index import declared_classes, prepare
-from clclip.data.voc import VOC_CLASSES
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.prepare import declared_classes, prepare
+from clclip.data.readers.voc import VOC_CLASSES
 
 SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from clclip.detection.detect import chosen_classes
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.detection.tools.detect import chosen_classes
 
 NAMES = ["red circle", "ten", "knife, fork", "fork"]
 

@@ -8,9 +8,10 @@ from detection_making import NAMES, batch, clclip, fvit, snapshot, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.detection import candidates, regions
-from clclip.detection.path import SharedPath
-from clclip.detection.regions import select_detections
+from clclip.detection.layers import regions
+from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.regions import select_detections
+from clclip.detection.methods.clclip import inference as candidates
 from clclip.detection.weights import load_chain, save_weights
 
 GROUPS = [NAMES[:3], NAMES[3:5]]

@@ -11,12 +11,12 @@ from detection_making import NAMES, clclip
 from safetensors.torch import save_file
 
 from clclip.clip.canvas import letterbox
-from clclip.detection.batch import Batch
-from clclip.detection.dataset import FeatureBatches, LabelledImage, read_labels
-from clclip.detection.stages import coco_results, fit_settings
-from clclip.detection.views import image_boxes, jittered, letterboxed, render
+from clclip.core.errors import InputError
+from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage, read_labels
+from clclip.detection.inputs.views import image_boxes, jittered, letterboxed, render
+from clclip.detection.layers.batch import Batch
+from clclip.detection.stages.train import coco_results, fit_settings
 from clclip.detection.weights import load_chain, read_weights, save_weights
-from clclip.errors import InputError
 from clclip.training.seeds import generator
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.full((3, 1, 1), 0.25)

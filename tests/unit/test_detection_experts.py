@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from clclip.detection.dispatch import DISPATCHES, dispatch_on
-from clclip.detection.experts import ExpertBank
-from clclip.detection.gate import Gate, RegionMaps, pool_maps
-from clclip.detection.objective import map_orthogonality, score_loss
-from clclip.detection.orthogonality import orthogonality_loss, region_response_pairs
-from clclip.detection.pairs import routed_pairs, training_pairs
+from clclip.detection.methods.clclip.dispatch import DISPATCHES, dispatch_on
+from clclip.detection.methods.clclip.experts import ExpertBank
+from clclip.detection.methods.clclip.gate import Gate, RegionMaps, pool_maps
+from clclip.detection.methods.clclip.losses import map_orthogonality, score_loss
+from clclip.detection.methods.clclip.orthogonality import orthogonality_loss, region_response_pairs
+from clclip.detection.methods.clclip.pairs import routed_pairs, training_pairs
 from clclip.training.seeds import generator
 
 NAMES = ["ace", "jack", "king", "nine"]

@@ -12,7 +12,8 @@ from detection_making import (
 from methods_making import CPU, GROUPS, ToySource, labelled, make
 from torchvision.ops import box_iou
 
-from clclip.detection.inversion import (
+from clclip.core.errors import InputError
+from clclip.detection.methods.fvit_ior.inversion import (
     BINS,
     Recipe,
     augmented,
@@ -24,9 +25,12 @@ from clclip.detection.inversion import (
     token_statistics,
     total_variation,
 )
-from clclip.detection.inverted import invert_classes, read_statistics, stored_statistics
+from clclip.detection.methods.fvit_ior.objects import (
+    invert_classes,
+    read_statistics,
+    stored_statistics,
+)
 from clclip.detection.weights import load_chain, save_weights
-from clclip.errors import InputError
 from clclip.training.seeds import generator
 
 

@@ -17,7 +17,7 @@ from methods_making import GROUPS, ROWS, make, second_task, with_old
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from clclip.detection.distillation import (
+from clclip.detection.layers.distillation import (
     attention_map,
     attentive_distillation,
     proposal_distillation,
@@ -25,12 +25,12 @@ from clclip.detection.distillation import (
     unbiased_cross_entropy,
     unbiased_distillation,
 )
-from clclip.detection.guard import claims, guarded
-from clclip.detection.ior import balance
-from clclip.detection.openvocab import detect_by_text
-from clclip.detection.path import LevelByArea
-from clclip.detection.recall import proposal_hits, recall_table
-from clclip.detection.regions import SampledRegions, sample_regions
+from clclip.detection.layers.guard import claims, guarded
+from clclip.detection.layers.path import LevelByArea
+from clclip.detection.layers.regions import SampledRegions, sample_regions
+from clclip.detection.methods.fvit_ior.detector import balance
+from clclip.detection.stages.recall import proposal_hits, recall_table
+from clclip.detection.tools.open_vocabulary import detect_by_text
 from clclip.training.seeds import generator
 
 # ---- equations ----------------------------------------------------------------------------------

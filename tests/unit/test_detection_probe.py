@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from clclip.detection.probe_drift import (
+from clclip.detection.stages.probe import (
     WIDTH,
     ProposalListener,
     activations,
@@ -17,7 +17,7 @@ from clclip.detection.probe_drift import (
     sketch,
     write_probe,
 )
-from clclip.detection.recall import covered, proposal_hits, proposals_of
+from clclip.detection.stages.recall import covered, proposal_hits, proposals_of
 
 GROUPS = [making.NAMES[:3], making.NAMES[3:]]
 

@@ -11,11 +11,20 @@ from detection_making import (
 )
 from methods_making import CPU, GROUPS, ToySource, crop, labelled, make
 
-from clclip.detection.dataset import FeatureBatches, LabelledImage
-from clclip.detection.export import export
-from clclip.detection.ior import ior_paste
-from clclip.detection.memory import Crop, nearest_to_mean, packed, quota, trimmed, unpacked
-from clclip.detection.pasting import (
+from clclip.core.errors import InputError
+from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage
+from clclip.detection.methods.fvit_ior.detector import ior_paste
+from clclip.detection.methods.fvit_replay import abr_paste, choose_boxes, cut
+from clclip.detection.methods.rehearsal.batches import PastedBatches
+from clclip.detection.methods.rehearsal.memory import (
+    Crop,
+    nearest_to_mean,
+    packed,
+    quota,
+    trimmed,
+    unpacked,
+)
+from clclip.detection.methods.rehearsal.pasting import (
     ABR_RULE,
     IOR_RULE,
     PasteRule,
@@ -27,10 +36,8 @@ from clclip.detection.pasting import (
     resized,
     sized,
 )
-from clclip.detection.rehearsal import PastedBatches
-from clclip.detection.replay import abr_paste, choose_boxes, cut
+from clclip.detection.tools.export import export
 from clclip.detection.weights import load_chain, read_weights, save_weights
-from clclip.errors import InputError
 from clclip.training.seeds import generator
 
 # ---- memory -------------------------------------------------------------------------------------
@@ -128,11 +135,15 @@ def test_nothing_is_pasted_into_an_image_that_one_object_fills():
 
 
 def test_the_blend_is_lambda_of_background(monkeypatch):
-    monkeypatch.setattr("clclip.detection.pasting.beta_draw", lambda a, b, draws: 0.25)
+    monkeypatch.setattr(
+        "clclip.detection.methods.rehearsal.pasting.beta_draw", lambda a, b, draws: 0.25
+    )
     image = torch.full((3, 40, 40), 100, dtype=torch.uint8)
     made = mixup(image, torch.zeros(0, 4), [crop(10, 10, value=200)], ABR_RULE, generator("y"))
     assert sorted(made.pixels.unique().tolist()) == [100, 175]
-    monkeypatch.setattr("clclip.detection.pasting.beta_draw", lambda a, b, draws: 0.0)
+    monkeypatch.setattr(
+        "clclip.detection.methods.rehearsal.pasting.beta_draw", lambda a, b, draws: 0.0
+    )
     pure = mixup(image, torch.zeros(0, 4), [crop(10, 10, value=200)], ABR_RULE, generator("y"))
     assert sorted(pure.pixels.unique().tolist()) == [100, 200]
 

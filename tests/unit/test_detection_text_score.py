@@ -8,7 +8,7 @@ from detection_making import DIM, NAMES, batch, clclip, snapshot, step, text_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.detection.text_score import TextClassifier, TextScore
+from clclip.detection.layers.text_score import TextClassifier, TextScore
 
 WIDTH = 12
 

@@ -20,12 +20,13 @@ import report_world
 import yaml
 from snakemake.cli import get_argument_parser, parse_config
 
-from clclip.cli import COMMANDS, build_parser, main
-from clclip.config import Experiment
-from clclip.describe import describe
-from clclip.experiments import find_experiment, read_experiment, shipped_names
-from clclip.plan import plan_run
-from clclip.store import training_slice
+from clclip.cli.main import main
+from clclip.cli.parser import COMMANDS, build_parser
+from clclip.config.experiment import Experiment
+from clclip.config.load import find_experiment, read_experiment, shipped_names
+from clclip.workflow.describe import describe
+from clclip.workflow.plan import plan_run
+from clclip.workflow.task_store import training_slice
 
 ROOT = Path(__file__).parents[2]
 PAGES = docs_reading.pages(ROOT)

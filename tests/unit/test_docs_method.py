@@ -16,8 +16,8 @@ import pytest
 import yaml
 from bad_input_world import DETECTION
 
-from clclip.detection.methods import METHODS
-from clclip.fingerprint import stage_fingerprint
+from clclip.detection.registry import METHODS
+from clclip.workflow.fingerprint import stage_fingerprint
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/add-a-method.md"
@@ -25,10 +25,10 @@ RUN = """
 import json, sys
 from pathlib import Path
 import bad_input_world as world
-from clclip.cli import main
-from clclip.fingerprint import stage_fingerprint
-from clclip.plan import plan_run
-from clclip.reference import config_page
+from clclip.cli.main import main
+from clclip.workflow.fingerprint import stage_fingerprint
+from clclip.workflow.plan import plan_run
+from clclip.cli.reference import config_page
 work = Path.cwd()
 world.plan_of = lambda work: plan_run({"experiments": ["lwf.yaml"]}, [work])
 assert main(["describe", "lwf.yaml"]) == 0
@@ -60,7 +60,7 @@ def followed(tmp_path_factory) -> Path:
 
 
 def test_the_file_is_in_good_style(followed):
-    for path in ("clclip/detection/lwf.py", "clclip/detection/methods.py"):
+    for path in ("clclip/detection/lwf.py", "clclip/detection/registry.py"):
         for command in (["check", "-q"], ["format", "--check", "-q"]):
             call = [
                 sys.executable,

@@ -16,10 +16,10 @@ import docs_reading
 import pytest
 import yaml
 
-from clclip import reference
-from clclip.cli import COMMANDS
-from clclip.experiments import shipped_names
-from clclip.protocols import protocols
+from clclip.cli import reference
+from clclip.cli.parser import COMMANDS
+from clclip.config.load import shipped_names
+from clclip.config.streams import protocols
 
 ROOT = Path(__file__).parents[2]
 CODE_FILE = re.compile(r"[\w./*-]+\.(?:py|smk|yaml|toml|cff)")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import clclip
-from clclip.config import Experiment
-from clclip.errors import InputError
-from clclip.validation import parse
+from clclip.config.experiment import Experiment
+from clclip.core.errors import InputError
+from clclip.core.models import parse
 
 PACKAGE = Path(clclip.__file__).parent
 CHECKS = (

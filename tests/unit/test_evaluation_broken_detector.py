@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from clclip.detection.batch import Batch
-from clclip.detection.probe_drift import ProposalListener
-from clclip.detection.proposals import canvas_list
+from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.proposals import canvas_list
+from clclip.detection.stages.probe import ProposalListener
 from clclip.evaluation.causes import open_run
 from clclip.evaluation.diagnosis import split_loss
 from clclip.training.seeds import generator

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import report_world as world
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.evaluation.calibration import calibration, reliability
 
 REST = {"text": {}, "training": {}, "switches": {}, "evaluation": {}}

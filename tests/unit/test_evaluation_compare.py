@@ -8,8 +8,8 @@ import shutil
 import pytest
 import report_world as world
 
-from clclip.cli import main
-from clclip.errors import InputError
+from clclip.cli.main import main
+from clclip.core.errors import InputError
 from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed
 from clclip.evaluation.compare import as_text, compare
 from clclip.evaluation.score import score

@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.evaluation.ap import average_precision
+from clclip.evaluation.boxes import iou
 from clclip.evaluation.causes import open_run
 from clclip.evaluation.diagnosis import diagnose, split_loss, write_diagnosis
 from clclip.evaluation.matching import match
-from clclip.evaluation.overlap import iou
 
 IDS = {"old": 1, "other": 2, "new": 3}
 OLD, OTHER, NEW = IDS.values()

@@ -18,7 +18,7 @@ from scoring_making import (
     write,
 )
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.evaluation.score import score
 
 

@@ -14,7 +14,7 @@ from scoring_making import (
     write,
 )
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed, write_summary_csv
 from clclip.evaluation.score import score
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from clclip.fingerprint import IGNORED, STAGES, fingerprint, stage_fingerprint, used_modules
+from clclip.core.kind import STAGES
+from clclip.workflow.fingerprint import IGNORED, fingerprint, stage_fingerprint, used_modules
 
 
 @pytest.fixture
@@ -81,11 +82,11 @@ def test_stages_do_not_depend_on_how_plans_are_made():
     for module in STAGES.values():
         used = used_modules(module)
         assert module in used and not IGNORED & set(used)
-    assert "clclip.task_file" in used_modules("clclip.detection.stages")
+    assert "clclip.core.task" in used_modules("clclip.detection.stages.train")
     train = stage_fingerprint("train", "detection", "clclip")
     assert train != stage_fingerprint("score", "detection", "clclip")
     assert train != stage_fingerprint("train", "detection", "fvit_mma")
-    training = set(used_modules("clclip.detection.stages"))
+    training = set(used_modules("clclip.detection.stages.train"))
     scoring = set(used_modules("clclip.evaluation.score"))
     assert not training & {"clclip.evaluation.score", "clclip.evaluation.ap"}
-    assert not scoring & {"clclip.detection.stages", "clclip.training.fit"}
+    assert not scoring & {"clclip.detection.stages.train", "clclip.training.fit"}

@@ -17,14 +17,14 @@ from bad_input_world import DETECTION, coco, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clclip.data.coco import read_coco
-from clclip.data.folder import class_names
+from clclip.config.load import read_experiment
+from clclip.core.errors import InputError
+from clclip.core.files import read_json
+from clclip.data.readers.coco import read_coco
+from clclip.data.readers.folder import class_names
+from clclip.data.readers.voc import read_splits as read_voc
 from clclip.data.split import split_task
-from clclip.data.voc import read_splits as read_voc
-from clclip.errors import InputError
-from clclip.experiments import read_experiment
-from clclip.files import read_json
-from clclip.plan import RunPlan, add_experiment, plan_run
+from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 
 EXAMPLES = int(os.environ.get("CLCLIP_FUZZ", "0"))
 

@@ -1,6 +1,6 @@
 """What jobs on other hosts are told: paths that hold without the shell the command was typed in."""
 
-from clclip import host
+from clclip.workflow import host
 
 
 def test_relative_paths_of_the_config_are_absolute_for_jobs(tmp_path):

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.clip_config import blocks, dense_mode, taps
-from clclip.config import Experiment
-from clclip.errors import InputError
-from clclip.plan import RunPlan, add_experiment, plan_run, resolve_training
-from clclip.store import training_slice
-from clclip.task_file import (
-    canonical,
+from clclip.clip.architecture import blocks, dense_mode, taps
+from clclip.config.experiment import Experiment
+from clclip.core.digest import canonical
+from clclip.core.errors import InputError
+from clclip.core.task import (
     check_task,
     current_classes,
     features_dir,
@@ -23,6 +21,8 @@ from clclip.task_file import (
     task_folders,
     text_names,
 )
+from clclip.workflow.plan import RunPlan, add_experiment, plan_run, resolve_training
+from clclip.workflow.task_store import training_slice
 
 CLASSES = ["red circle", "green circle", "blue circle", "yellow circle", "red star"]
 
@@ -198,7 +198,7 @@ names = st.text(max_size=6) | st.sampled_from(CLASSES)
 @settings(max_examples=60)
 @given(st.lists(st.lists(names, max_size=3), max_size=4))
 def test_any_groups_give_a_plan_or_one_clear_error(tmp_path_factory, groups):
-    from clclip.validation import parse
+    from clclip.core.models import parse
 
     raw = {"name": "any", "kind": "detection", "method": "fvit", "tasks": groups}
     try:

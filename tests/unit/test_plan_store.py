@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from clclip.config import Experiment
-from clclip.errors import InputError
-from clclip.plan import RunPlan, add_experiment
-from clclip.store import stored, work_digest
+from clclip.config.experiment import Experiment
+from clclip.core.errors import InputError
+from clclip.workflow.plan import RunPlan, add_experiment
+from clclip.workflow.task_store import stored, work_digest
 
 FILES = ["weights.safetensors", "history.csv"]
 

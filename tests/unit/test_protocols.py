@@ -2,9 +2,9 @@
 
 import pytest
 
-from clclip.data.scenes import world_spec
-from clclip.errors import InputError
-from clclip.protocols import protocol, protocols
+from clclip.config.streams import protocol, protocols
+from clclip.core.errors import InputError
+from clclip.data.shapes.worlds import world_spec
 
 STEPS = {
     "10_10": [10, 10],

@@ -7,8 +7,8 @@ import pytest
 import report_world as world
 
 from clclip.report import page
-from clclip.report.collect import load
-from clclip.report.drift import drift, module_drift
+from clclip.report.sections.drift import drift, module_drift
+from clclip.report.settings import load
 
 NAMES = ["red disc", "blue disc", "green disc"]
 GROUPS = [[name] for name in NAMES]

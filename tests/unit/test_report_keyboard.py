@@ -8,7 +8,7 @@ import pytest
 import report_world as world
 
 from clclip.report import page
-from clclip.report.heatmap import tone
+from clclip.report.sections.heatmap import tone
 
 chromium = pytest.importorskip("chromium", reason="needs the dev group")
 pytestmark = [

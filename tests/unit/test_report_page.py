@@ -14,13 +14,14 @@ import pytest
 import report_world as world
 from report_fixtures import GROUPS, NAMES
 
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.evaluation.calibration import calibration
-from clclip.report import page, table, timing
-from clclip.report.collect import load, retention
-from clclip.report.heatmap import heatmap
-from clclip.report.trust import trust
-from clclip.report.why import why
+from clclip.report import page
+from clclip.report.sections import table, timing
+from clclip.report.sections.calibration import trust
+from clclip.report.sections.causes import why
+from clclip.report.sections.heatmap import heatmap
+from clclip.report.settings import load, retention
 
 
 class Tags(HTMLParser):

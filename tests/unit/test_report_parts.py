@@ -12,9 +12,10 @@ import report_world as world
 from PIL import Image
 from report_fixtures import GROUPS, NAMES
 
-from clclip.report import charts, cost_maps, gallery, page, timing
-from clclip.report.answers import answers
-from clclip.report.collect import curve, load
+from clclip.report import charts, page
+from clclip.report.sections import cost_maps, gallery, timing
+from clclip.report.sections.answers import answers
+from clclip.report.settings import curve, load
 
 
 def test_gallery_shows_right_wrong_and_missed(made):
@@ -141,7 +142,7 @@ def test_gate_is_that_of_the_detector(copy):
     import torch
     from safetensors.numpy import save_file
 
-    from clclip.detection.gate import Gate
+    from clclip.detection.methods.clclip.gate import Gate
 
     root, paths = copy
     setting = load(paths)[0]

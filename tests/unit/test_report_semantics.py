@@ -10,8 +10,8 @@ import report_world as world
 from safetensors.numpy import load_file, save_file
 
 from clclip.report import page
-from clclip.report.collect import load
-from clclip.report.semantics import refined_rows, rows, semantics, two_axes
+from clclip.report.sections.semantics import refined_rows, rows, semantics, two_axes
+from clclip.report.settings import load
 
 GROUPS = [["<i>ant</i>", "bee"], ["cod"], ["dog", "eel"]]
 NAMES = [name for group in GROUPS for name in group]

@@ -8,8 +8,8 @@ import time
 import pytest
 import report_world as world
 
-from clclip.cli import main
-from clclip.errors import InputError
+from clclip.cli.main import main
+from clclip.core.errors import InputError
 from clclip.report import watch
 
 STAMP = "2026-01-02 03:04:05,678 INFO clclip.training.history: "

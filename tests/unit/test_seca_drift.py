@@ -9,11 +9,11 @@ import torch
 from seca_making import write_stream
 from seca_streams import GROUPS, run
 
-from clclip.classification.feature_drift import feature_drift, measure
-from clclip.classification.judging import load_classifier
-from clclip.cli import main
-from clclip.errors import InputError
-from clclip.task_file import read_task
+from clclip.classification.classifier import load_classifier
+from clclip.classification.tools.feature_drift import feature_drift, measure
+from clclip.cli.main import main
+from clclip.core.errors import InputError
+from clclip.core.task import read_task
 
 pytestmark = pytest.mark.usefixtures("random_clip")
 

@@ -9,10 +9,11 @@ import torch
 from seca_making import write_stream
 from seca_streams import GROUPS, prepared, run
 
-from clclip.classification import learning, stages
+from clclip.classification import stages
+from clclip.classification import train as learning
 from clclip.classification.pixels import label_columns
 from clclip.classification.records import Memory, read_record
-from clclip.task_file import current_classes, read_task
+from clclip.core.task import current_classes, read_task
 
 pytestmark = pytest.mark.usefixtures("random_clip")
 

@@ -9,19 +9,19 @@ import torch
 from seca_making import CONTEXT, bare_tokenizer, small_clip, tokenizer
 from torch.nn import functional as F
 
-from clclip.classification.adapters import VisualTower, adapter_stack, seeded_dropout
 from clclip.classification.inference import hybrid_probabilities
-from clclip.classification.prompts import PromptedText, new_prompt, template_text, text_tower
-from clclip.classification.replay import fit_gaussians
-from clclip.classification.sevpr import Refinement, consistency_loss, raw_prototypes
-from clclip.classification.sgakt import (
+from clclip.classification.seca.adapters import VisualTower, adapter_stack, seeded_dropout
+from clclip.classification.seca.prompts import PromptedText, new_prompt, template_text, text_tower
+from clclip.classification.seca.replay import fit_gaussians
+from clclip.classification.seca.sevpr import Refinement, consistency_loss, raw_prototypes
+from clclip.classification.seca.sgakt import (
     Mixer,
     aggregation_loss,
     distillation_loss,
     next_pool,
     updated_utility,
 )
-from clclip.errors import InputError
+from clclip.core.errors import InputError
 from clclip.training.seeds import generator
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clclip.classification.switches import METHODS, ClassificationSwitches
-from clclip.config import Experiment
-from clclip.data.cifar import CIFAR100_CLASSES
-from clclip.describe import describe
-from clclip.errors import InputError
-from clclip.plan import RunPlan, add_experiment, plan_run
+from clclip.classification.options import METHODS, ClassificationSwitches
+from clclip.config.experiment import Experiment
+from clclip.core.errors import InputError
+from clclip.data.readers.cifar import CIFAR100_CLASSES
+from clclip.workflow.describe import describe
+from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = {

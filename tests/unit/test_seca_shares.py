@@ -15,8 +15,8 @@ from torch import distributed, multiprocessing
 
 import clclip.clip.load
 from clclip.classification import stages
-from clclip.classification.adapters import seeded_dropout
-from clclip.classification.sgakt import updated_utility
+from clclip.classification.seca.adapters import seeded_dropout
+from clclip.classification.seca.sgakt import updated_utility
 from clclip.training import fit as fit_module
 from clclip.training.seeds import generator
 

@@ -13,14 +13,15 @@ from seca_making import write_stream
 from seca_streams import GROUPS, run
 
 import clclip.clip.load
-from clclip.classification import learning, stages
-from clclip.classification.classify import classify
-from clclip.classification.judging import load_classifier
+from clclip.classification import stages
+from clclip.classification import train as learning
+from clclip.classification.classifier import load_classifier
+from clclip.classification.options import METHODS, resolve_switches
 from clclip.classification.pixels import Pixels
-from clclip.classification.switches import METHODS, resolve_switches
-from clclip.cli import main
-from clclip.errors import InputError
-from clclip.task_file import read_task
+from clclip.classification.tools.classify import classify
+from clclip.cli.main import main
+from clclip.core.errors import InputError
+from clclip.core.task import read_task
 
 pytestmark = pytest.mark.usefixtures("random_clip")
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clclip.data import renditions, scenes, shapes
-from clclip.data.draws import Draws
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.data.shapes import objects as shapes
+from clclip.data.shapes import renditions
+from clclip.data.shapes import worlds as scenes
+from clclip.data.shapes.random import Draws
 
 
 def digest(array: np.ndarray) -> str:
@@ -196,7 +198,7 @@ def test_inverted_is_the_complement_of_plain():
 
 def test_the_worlds_need_no_torch():
     code = (
-        "import sys, clclip.data.scenes as s; s.world_spec('shapes20');"
+        "import sys, clclip.data.shapes.worlds as s; s.world_spec('shapes20');"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from clclip import slots
-from clclip.errors import InputError
-from clclip.slots import devices, host_devices, slot_devices
+from clclip.core.errors import InputError
+from clclip.workflow import gpu_slots as slots
+from clclip.workflow.gpu_slots import devices, host_devices, slot_devices
 
 JOB = """
 import json, os, sys, time
 from pathlib import Path
-from clclip.slots import devices
+from clclip.workflow.gpu_slots import devices
 with devices(folder=Path(sys.argv[1])) as names:
     print(json.dumps([names, os.environ["CUDA_VISIBLE_DEVICES"], "torch" in sys.modules]))
     sys.stdout.flush()

@@ -9,12 +9,12 @@ import torch
 from clip_making import random_clip
 from detection_making import NAMES, batch, clclip, fvit
 
-from clclip import speed as speed_module
-from clclip.config import RunConfig
-from clclip.detection import online
-from clclip.detection.online import OnlineFeatures
-from clclip.detection.views import letterboxed
-from clclip.errors import InputError
+from clclip.config.experiment import RunConfig
+from clclip.core import machine as speed_module
+from clclip.core.errors import InputError
+from clclip.detection.inputs import online
+from clclip.detection.inputs.online import OnlineFeatures
+from clclip.detection.inputs.views import letterboxed
 from clclip.training.device import placed
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import pytest
 import wandb_files
 from bad_input_world import features_call, make_data, plan_of
 
-from clclip.task_file import canonical
+from clclip.core.digest import canonical
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form of a wandb key, nobody's
 STORED_KEY = KEY[::-1]  # as `wandb login` keeps one, in the user's netrc
@@ -77,8 +77,8 @@ def test_every_value_in_a_shell_line_is_quoted(root):
 
 
 def test_a_protocol_reaches_the_shell_only_by_a_shipped_name(tmp_path):
-    from clclip.errors import InputError
-    from clclip.plan import plan_run
+    from clclip.core.errors import InputError
+    from clclip.workflow.plan import plan_run
 
     text = "kind: detection\nmethod: fvit\nprotocol: 'voc_10_10; touch pwned'\n"
     (tmp_path / "mine.yaml").write_text(text)
@@ -90,8 +90,8 @@ def test_damaged_cifar_pickle_is_not_opened(tmp_path):
     """The published checksum is compared before anything is unpickled."""
     import pickle
 
-    from clclip.data.cifar import read_splits
-    from clclip.errors import InputError
+    from clclip.core.errors import InputError
+    from clclip.data.readers.cifar import read_splits
 
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
@@ -134,7 +134,7 @@ def tracked(tmp_path_factory):
         ["split", "--task", file],
         ["train", "--task", file, "--log", log, "--debug"],
     ]
-    code = "import json, sys; from clclip.cli import main\n"
+    code = "import json, sys; from clclip.cli.main import main\n"
     code += "for call in json.loads(sys.argv[1]):\n    assert main(call) == 0, call\n"
     (work / ".netrc").write_text(f"machine api.wandb.ai login user password {STORED_KEY}\n")
     (work / ".netrc").chmod(0o600)

@@ -10,7 +10,7 @@ import report_world as world
 import wandb_files
 from PIL import Image
 
-from clclip.cli import main
+from clclip.cli.main import main
 from clclip.training import tracking
 
 NAMES = ["red disc", "blue disc", "green disc", "gold disc"]

@@ -7,8 +7,8 @@ import torch
 from detection_making import batch, clclip, fvit
 from share_runs import images, run_steps, taught
 
-from clclip.detection.mma import MmaFViT
-from clclip.detection.replay import ReplayFViT
+from clclip.detection.methods.fvit_mma import MmaFViT
+from clclip.detection.methods.fvit_replay import ReplayFViT
 from clclip.training.shares import Losses, Share, micro_batches
 
 GROUPS = [["ace", "jack", "king"], ["nine", "queen", "ten"]]

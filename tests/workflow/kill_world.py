@@ -36,7 +36,7 @@ class World:
         try:  # nothing of the test may run in the child: it ends here whatever happens
             os.chdir(self.work)
             os.environ["CLCLIP_SAVE_SECONDS"] = str(save_seconds)
-            from clclip.cli import main
+            from clclip.cli.main import main
 
             log = self.task.parent / "logs" / f"{stage}.log"
             status = main([stage, "--task", str(self.task), "--log", str(log)])
@@ -78,14 +78,15 @@ class World:
 
 def stage(*arguments: object) -> None:
     """Run a command line in this process."""
-    from clclip.cli import main
+    from clclip.cli.main import main
 
     assert main([str(argument) for argument in arguments]) == 0
 
 
 def make_world(work: Path, experiment: str, train: int) -> World:
     """Prepare everything up to the training of task ``train``; earlier tasks are trained."""
-    from clclip.plan import canonical, plan_run
+    from clclip.core.digest import canonical
+    from clclip.workflow.plan import plan_run
 
     (work / "killed.yaml").write_text(experiment)
     plan = plan_run({"experiments": ["killed.yaml"]}, [work])

@@ -44,19 +44,19 @@ def split(options):
 
 
 def train(options):
-    from clclip.commands import _stored
+    from clclip.cli.commands import _stored
 
     _stored(options, "train", ["weights.safetensors", "history.csv"])
 
 
 def predict(options):
-    from clclip.commands import _stored
+    from clclip.cli.commands import _stored
 
     _stored(options, "predict", ["predictions.json"])
 
 
 class StubStages:
-    """What ``clclip.commands._stages`` gives in place of a kind's stages."""
+    """What ``clclip.cli.commands._stages`` gives in place of a kind's stages."""
 
     @staticmethod
     def train(task_file, resources, **_):
@@ -92,7 +92,7 @@ def report(options):
 
 
 def _use_stub_stages():
-    from clclip import commands
+    from clclip.cli import commands
 
     commands._stages = lambda kind: StubStages
 

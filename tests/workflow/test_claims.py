@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from workflow_project import EXPERIMENT, copy_project, make_cards
 
-from clclip.claim import RECORD, claim_folder, runs_nothing
-from clclip.errors import InputError
+from clclip.core.errors import InputError
+from clclip.workflow.folder_lock import RECORD, claim_folder, runs_nothing
 
 MINE = ["--config", "experiments=one.yaml"]
 
@@ -101,7 +101,8 @@ def test_locks_of_a_dead_run_are_removed_on_its_own_host_only(tmp_path, monkeypa
 
 def test_a_claim_ends_with_its_process_and_a_reader_is_let_in(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from clclip.claim import claim_folder;"
+        "import sys, time; from pathlib import Path;"
+        "from clclip.workflow.folder_lock import claim_folder;"
         f"claim_folder(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -131,7 +132,7 @@ def test_a_full_disk_is_bad_input(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("clclip.claim._write", refuse)
+    monkeypatch.setattr("clclip.workflow.folder_lock._write", refuse)
     with pytest.raises(InputError, match="No space left on device"):
         claim_folder(tmp_path)
 

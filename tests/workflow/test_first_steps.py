@@ -24,7 +24,7 @@ def first_steps(task: Path, attempt: int = 1) -> list[dict[str, float]]:
     """Train the first steps of a task in this process; return the losses of each."""
     import torch
 
-    from clclip.detection import stages
+    from clclip.detection.stages import train as stages
     from clclip.training import fit
 
     rows: list[dict[str, float]] = []

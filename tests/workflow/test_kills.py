@@ -132,7 +132,7 @@ class Run:
 
     def kill_training(self) -> None:
         jobs = psutil.Process(self.process.pid).children(recursive=True)
-        training = [job for job in jobs if "clclip.cli" in job.cmdline()]
+        training = [job for job in jobs if "clclip" in job.cmdline()]
         assert training
         for job in training:
             job.kill()

@@ -16,7 +16,7 @@ switches: {rpn_batch: 32, roi_batch: 16, proposals_train: 60}
 
 
 def train(world, root, *options):
-    command = [sys.executable, "-m", "clclip.cli", "train", "--task", str(world.task)]
+    command = [sys.executable, "-m", "clclip", "train", "--task", str(world.task)]
     command += ["--log", str(world.task.parent / "logs" / "train.log"), *options]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     return subprocess.run(

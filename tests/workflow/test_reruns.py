@@ -179,8 +179,8 @@ def test_moved_data_hides_none_of_the_jobs_that_are_missing(root, tmp_path):
 
 
 def test_docstring_and_comment_of_a_training_module_change_nothing(project, restored):
-    restored("clclip/detection/stages.py", '"""', '"""Another text. ')
-    restored("clclip/detection/stages.py", "def train(", "# a comment\ndef train(")
+    restored("clclip/detection/stages/train.py", '"""', '"""Another text. ')
+    restored("clclip/detection/stages/train.py", "def train(", "# a comment\ndef train(")
     assert project.planned(MINE) == set()
 
 
@@ -195,7 +195,7 @@ def test_statement_of_the_scoring_module(project, restored):
 
 
 def test_statement_of_the_report(project, restored):
-    restored("clclip/report/table.py", "\nfrom clclip", "\nANOTHER = 1\nfrom clclip")
+    restored("clclip/report/sections/table.py", "\nfrom clclip", "\nANOTHER = 1\nfrom clclip")
     assert project.planned(MINE) == {"report"}
 
 

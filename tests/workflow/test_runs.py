@@ -83,7 +83,7 @@ def test_bad_input_of_a_stage_is_told_once_and_ends_with_1(fresh):
     before = path.read_text()
     (fresh.home / "clclip" / "stub_commands.py").open("a").write(
         "\n\ndef bad(options):\n"
-        "    from clclip.errors import InputError\n"
+        "    from clclip.core.errors import InputError\n"
         "    raise InputError('a bad image', 'x.png', 'a whole image')\n\n\n"
         "STUBS['prepare'] = bad\n"
     )

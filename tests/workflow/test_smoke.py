@@ -73,7 +73,7 @@ def test_what_is_left_of_the_open_vocabulary_is_told_of_a_finished_run(smoke):
     work, _ = smoke
     run = work / "results" / "smoke_clclip" / "seed0"
     done = subprocess.run(
-        [sys.executable, "-m", "clclip.cli", "open-vocabulary", run, "--out", work / "rows.json"],
+        [sys.executable, "-m", "clclip", "open-vocabulary", run, "--out", work / "rows.json"],
         cwd=work,
         capture_output=True,
         text=True,

@@ -3,13 +3,14 @@ from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
 
-from clclip import host
-from clclip.claim import claim_folder, runs_nothing
-from clclip.data.moved import relocate
-from clclip.errors import InputError
-from clclip.fingerprint import fingerprint, stage_fingerprint
-from clclip.plan import canonical, plan_run
-from clclip.speed import announce as announce_speed
+from clclip.workflow import host
+from clclip.workflow.folder_lock import claim_folder, runs_nothing
+from clclip.data.relocate import relocate
+from clclip.core.errors import InputError
+from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
+from clclip.core.digest import canonical
+from clclip.workflow.plan import plan_run
+from clclip.core.machine import announce as announce_speed
 from clclip.training.online import check_online
 
 host.prepare_environment(workflow.basedir)

@@ -1,0 +1,102 @@
+"""A trained task as a classifier: one tower pass an image, everything else computed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clclip.classification.inference import hybrid_probabilities
+from clclip.classification.pixels import Pixels, over_batches
+from clclip.classification.records import read_memory
+from clclip.classification.seca.baselines import prototypes
+from clclip.classification.seca.learner import Learner
+from clclip.classification.seca.prompts import template_text
+from clclip.classification.train import build_learner, pixels_of
+from clclip.core.errors import InputError
+from clclip.core.task import read_task, seen_classes, task_folders, text_names
+
+EVAL_BATCH = 64
+
+
+@dataclass
+class Classifier:
+    """A trained task, ready to judge images; all texts are computed beforehand."""
+
+    learner: Learner
+    clip: Any
+    classes: list[str]
+    text: Tensor
+    prototypes: Tensor | None
+
+    def pixels_of(self, split: dict[str, Any], task: dict[str, Any], resources: Path) -> Pixels:
+        """Return the images of a split of the data set."""
+        return pixels_of(split, task, resources, self.learner, self.clip)
+
+    def pixels(self, paths: Sequence[Path]) -> Pixels:
+        """Return images of any files."""
+        size, device = self.learner.tower.image_size, self.learner.device
+        return Pixels(list(paths), size, self.clip.mean, self.clip.std, device)
+
+    def probabilities(self, pixels: Pixels, batch: int = EVAL_BATCH) -> Tensor:
+        """Return class probabilities (N, K)."""
+        if not len(pixels):
+            return torch.zeros(0, len(self.classes))
+        return over_batches(len(pixels), batch, lambda rows: self.judge(pixels[rows]).cpu())
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return unit features (B, d) of normalised images (B, 3, side, side)."""
+        tower = self.learner.tower
+        return F.normalize(tower.feature(tower.stem(images), self.learner.adapters), dim=-1)
+
+    @torch.no_grad()
+    def judge(self, images: Tensor) -> Tensor:
+        """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
+        scale, text_weight = (
+            self.learner.switches.inference_scale,
+            self.learner.switches.text_weight,
+        )
+        return hybrid_probabilities(
+            self.features(images), self.text, self.prototypes, scale, text_weight
+        )
+
+
+def load_classifier(task_file: Path, resources: Path) -> Classifier:
+    """Load the classifier as it stood after a task.
+
+    Raises:
+        InputError: if the weights of a task are missing, damaged or of another method.
+    """
+    task = read_task(task_file)
+    memory = read_memory(task_folders(task_file))
+    learner, clip = build_learner(task, memory, resources, for_training=False)
+    device = learner.device
+    if learner.switches.prompt == "template":
+        text = template_text(
+            clip.model, clip.tokenizer, text_names(task), learner.switches.template
+        )[None]
+    else:
+        for folder, record in zip(task_folders(task_file), memory.records, strict=True):
+            if "text" not in record:
+                expected = "weights made by this task's method and switches"
+                raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
+        text = memory.text()
+    rows = prototypes(learner.switches.classifier, memory)
+    shape = (len(seen_classes(task)), learner.tower.embed_dim)
+    for name, table in (("text", text), ("prototypes", rows)):
+        if table is not None and table.shape[-2:] != shape:
+            what = f"{name} of shape {tuple(table.shape[-2:])}"
+            raise InputError(what, task_file.parent, f"{shape}: classes seen x width of the CLIP")
+    return Classifier(
+        learner,
+        clip,
+        seen_classes(task),
+        text.to(device),
+        None if rows is None else rows.to(device),
+    )

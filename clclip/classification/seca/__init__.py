@@ -1,0 +1,1 @@
+"""SECA: adapters, prompts, SG-AKT, SE-VPR, replay."""

@@ -1,0 +1,91 @@
+"""The end of a task: what a learner leaves behind (keys: see ``records.py``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from clclip.classification.pixels import over_batches
+from clclip.classification.records import Record
+from clclip.classification.seca.frozen import EVAL_BATCH
+from clclip.classification.seca.replay import fit_gaussians, log_memory
+from clclip.classification.seca.sevpr import raw_prototypes
+from clclip.classification.seca.sgakt import next_pool
+
+if TYPE_CHECKING:
+    from clclip.classification.seca.learner import Learner
+
+
+@torch.no_grad()
+def task_record(learner: Learner) -> Record:
+    """Return the record of the learner's task."""
+    record: Record = {}
+    for name, module in learner.modules.items():
+        record |= {f"{name}.{key}": value for key, value in module.named_parameters()}
+    text = _text(learner, record)
+    record["raw"] = learner.raw_new
+    if "refinement" in learner.modules:
+        refinement = learner.modules["refinement"]
+        refined = refinement(text, learner.raw)
+        # Replay sees all classes, so it may refresh old rows; without it they stay as they were.
+        record["refined"] = refined if learner.gaussians is not None else refined[learner.old :]
+        record["affinity"] = refinement.affinity(text)
+    if "linear" in learner.trained:
+        record["linear"] = learner.trained["linear"]
+    _features(learner, record)
+    _pool(learner, record, text[learner.old :])
+    return record
+
+
+def _text(learner: Learner, record: Record) -> Tensor:
+    """Store the text side; return all seen classes' embeddings (K, d) under the last prompt."""
+    if learner.template is not None:
+        return learner.template
+    text = learner.text(learner.prompt)
+    record["prompt"], record["text"] = learner.prompt, text
+    if learner.text_before is not None:
+        record["text_before"] = learner.text_before
+    return text
+
+
+def _features(learner: Learner, record: Record) -> None:
+    """Store means and Gaussians of adapted features where the method asks for them."""
+    switches = learner.switches
+    if switches.classifier != "adapted_centroid" and switches.replay == "none":
+        return
+    features = over_batches(
+        len(learner.images),
+        EVAL_BATCH,
+        lambda rows: learner.tower.feature(learner.stem(torch.tensor(rows)), learner.adapters),
+    )
+    record["centroid"] = raw_prototypes(features, learner.labels, learner.new)
+    if switches.replay == "gaussian":
+        fitted = fit_gaussians(
+            features, learner.labels, learner.new, switches.covariance, switches.rank
+        )
+        log_memory(fitted, switches.covariance, switches.rank)
+        record["gaussian.mean"] = fitted.mean
+        record["gaussian.factor"], record["gaussian.spread"] = fitted.factor, fitted.spread
+
+
+def _pool(learner: Learner, record: Record, current: Tensor) -> None:
+    """Store which snapshots stay and, for SG-AKT, each one's relevance by class (K_new, P)."""
+    switches = learner.switches
+    if learner.adapters is None or switches.distillation == "none":
+        return
+    utility = learner.trained.get("utility")
+    values = None if utility is None else utility.data
+    kept = next_pool(learner.pool, learner.task, values, switches.pool, switches.evict)
+    record["pool"] = torch.tensor(kept, dtype=torch.int64)
+    if values is None:
+        return
+    rows = torch.arange(len(learner.images), device=learner.device)
+    _, relevance = learner.teacher(rows, current[learner.labels])
+    sums = torch.zeros(learner.new, len(learner.pool), device=learner.device)
+    sums.index_add_(0, learner.labels, relevance)
+    counts = torch.bincount(learner.labels, minlength=learner.new)
+    record["relevance"] = sums / counts[:, None]
+    record["relevance_tasks"] = torch.tensor(learner.pool, dtype=torch.int64)
+    record["utility"] = values

@@ -1,0 +1,1 @@
+"""What people call on a trained classifier: classify, feature drift."""

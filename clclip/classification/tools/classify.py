@@ -1,0 +1,64 @@
+"""Naming the classes in images of one's own with a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clclip.classification.classifier import load_classifier
+from clclip.core.errors import InputError
+from clclip.core.files import write_json
+from clclip.core.task import find_task, read_task, resources_of
+from clclip.data.images import image_files
+
+
+def classify(
+    run: Path,
+    images: Sequence[Path],
+    out: Path | None,
+    task: int | None = None,
+    top: int = 5,
+    resources: Path | None = None,
+) -> list[dict]:
+    """Judge images and write the most probable classes of each.
+
+    Args:
+        run: a folder ``results/EXPERIMENT/seedN``.
+        images: image files, or folders of them.
+        out: JSON file: a list of {"image", "classes": [{"class", "probability"}, ...]}, most
+            probable first; None: nothing is written.
+        task: classifier after this task; None: after the last trained one.
+        top: classes given for each image.
+        resources: folder of the run's CLIP and data; None: ``resources`` beside its ``results``,
+            else in the working directory.
+
+    Returns:
+        the answers.
+
+    Raises:
+        InputError: if the run, the task or an image is missing or wrong, or the run is no
+            classification.
+    """
+    images = image_files(images)
+    if top < 1:
+        raise InputError(f"top {top}", "--top", "a number from 1")
+    task_file = find_task(run, task)
+    if read_task(task_file)["kind"] != "classification":
+        raise InputError("a detection run", run, "a classification run (use `clclip detect`)")
+    resources = resources_of(run) if resources is None else resources
+    classifier = load_classifier(task_file, resources)
+    table = classifier.probabilities(classifier.pixels(images))  # (N, K)
+    values, columns = table.topk(min(top, len(classifier.classes)), dim=1)
+    answers = [
+        {
+            "image": str(path),
+            "classes": [
+                {"class": classifier.classes[k], "probability": round(p, 6)}
+                for k, p in zip(row, column_values, strict=True)
+            ],
+        }
+        for path, row, column_values in zip(images, columns.tolist(), values.tolist(), strict=True)
+    ]
+    if out is not None:
+        write_json(out, answers, indent=1)
+    return answers

@@ -1,0 +1,75 @@
+"""Commands that measure a CLIP or a finished run, beside what the workflow asks for.
+
+Every command imports what it needs when it is called, as those of ``commands.py`` do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from clclip.core.errors import InputError
+from clclip.core.files import check_writable, write_text
+
+
+def open_vocabulary(options: argparse.Namespace) -> None:
+    """Measure what is left of the open vocabulary after each task of a run."""
+    from clclip.detection.tools.open_vocabulary import measure
+
+    _measure(measure, options)
+
+
+def feature_drift(options: argparse.Namespace) -> None:
+    """Measure how far each task of a classification run has moved earlier features."""
+    from clclip.classification.tools.feature_drift import measure
+
+    _measure(measure, options)
+
+
+def probe_dense(options: argparse.Namespace) -> None:
+    """Measure the dense modes of a CLIP."""
+    from clclip.clip.probe import probe_dense as run
+
+    _probe(run, options)
+
+
+def zero_shot(options: argparse.Namespace) -> None:
+    """Measure the zero-shot class of ground-truth boxes."""
+    from clclip.clip.probe import zero_shot as run
+
+    _probe(run, options)
+
+
+def _measure(measure: Callable[..., str], options: argparse.Namespace) -> None:
+    """Measure the tasks of a run and print the table."""
+    if options.out is not None:
+        check_writable(options.out)
+    print(measure(options.run, options.resources, options.out))
+
+
+def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
+    """Run a probe, on the embedded CLIP and world unless told otherwise, and print its result."""
+    from clclip.clip.fetch import fetch_clip
+    from clclip.clip.ids import clip_id
+    from clclip.data.shapes.worlds import generate, world_spec
+
+    clip, data = options.clip, options.data
+    if options.images is not None and options.images < 1:
+        raise InputError(f"got {options.images}", "--images", "a number from 1")
+    if options.out is not None:
+        check_writable(options.out)
+    if clip is None:
+        clip = options.resources / "clip" / clip_id(None)
+        if not (clip / "clip.json").exists():
+            fetch_clip(None, clip)
+    if data is None:
+        data = options.resources / "data" / world_spec("shapes20")["data_id"]
+        if not (data / "index.json").exists():
+            generate("shapes20", data)
+    result = run(data, clip, **({"images": options.images} if options.images is not None else {}))
+    text = json.dumps(result, indent=1)
+    if options.out is not None:
+        write_text(options.out, text + "\n")
+    print(text)

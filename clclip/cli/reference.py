@@ -1,0 +1,268 @@
+"""The reference pages of the documentation, generated from what the program itself goes by.
+
+The keys of the config come from the pydantic models, the commands from the parser of the command
+line; nothing is written twice. Torch-free; ``docs/hooks.py`` calls it when the site is built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from clclip.classification.options import METHODS as CLASSIFICATION
+from clclip.classification.options import ClassificationSwitches
+from clclip.config.experiment import (
+    KIND_TRAINING,
+    ClipConfig,
+    DataConfig,
+    EvaluationConfig,
+    Experiment,
+    ReportStyle,
+    RunConfig,
+    TaskOverride,
+    TrainingConfig,
+)
+from clclip.config.load import shipped_names
+from clclip.core.machine import Speed
+from clclip.detection.options import DetectionSwitches
+from clclip.detection.registry import METHODS as DETECTION
+
+PACKAGE = Path(__file__).parents[1]
+SWITCHES: dict[str, type[BaseModel]] = {
+    "detection": DetectionSwitches,
+    "classification": ClassificationSwitches,
+}
+SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
+    (
+        "run",
+        "What to run",
+        RunConfig,
+        "The keys of `config/config.yaml`, of a file given by `--configfile`, and of `--config`.",
+    ),
+    ("report", "`report:`", ReportStyle, "In the file above. A change reruns the report only."),
+    ("speed", "`speed:`", Speed, "In the file above. A change reruns nothing."),
+    (
+        "experiment",
+        "An experiment file",
+        Experiment,
+        "The keys of `config/experiments/*.yaml` and of your own files. One of `tasks` and "
+        "`protocol` is needed.",
+    ),
+    ("data", "`data:`", DataConfig, "In an experiment file."),
+    ("clip", "`clip:`", ClipConfig, "In an experiment file; left out, the embedded CLIP."),
+    (
+        "training",
+        "`training:`",
+        TrainingConfig,
+        "In an experiment file, and under `per_task` for one task.",
+    ),
+    ("per_task", "`per_task:`", TaskOverride, "By task number, e.g. `per_task: {2: {...}}`."),
+    ("evaluation", "`evaluation:`", EvaluationConfig, "In an experiment file."),
+    (
+        "detection",
+        "`switches:` of detection",
+        DetectionSwitches,
+        "In an experiment file with `kind: detection`. What each does: [CL-CLIP](cl-clip.md) and "
+        "[the other methods](methods.md). Beside each stand the lines of code that read it.",
+    ),
+    (
+        "classification",
+        "`switches:` of classification",
+        ClassificationSwitches,
+        "In an experiment file with `kind: classification`. What each does: [SECA](seca.md). "
+        "Beside each stand the lines of code that read it.",
+    ),
+)
+
+
+def config_page() -> str:
+    """Return the config reference as Markdown."""
+    lines = [
+        "# Config reference",
+        "",
+        "Generated from the models that read your files (`clclip/config/experiment.py`, "
+        "`clclip/detection/options.py`, `clclip/classification/options.py`), so it is what the "
+        "program accepts. An unknown key, a value out of range or a wrong type ends the command "
+        "with one line. `config/schema.json` says the same to editors: start a file with "
+        "`# yaml-language-server: $schema=PATH/config/schema.json` and keys complete themselves.",
+    ]
+    for anchor, title, model, text in SECTIONS:
+        lines += ["", f"## {title} {{ #{anchor} }}", "", text, "", *_table(anchor, model)]
+        if anchor == "training":
+            lines += ["", "Classification starts from other defaults: " + _pairs(_own_training())]
+    lines += ["", "## Methods { #methods }", "", *_methods()]
+    lines += ["", "## Shipped experiments { #experiments }", "", *_experiments()]
+    return "\n".join(lines) + "\n"
+
+
+def _table(anchor: str, model: type[BaseModel]) -> list[str]:
+    """Return the table of a model's keys; those of switches name the code that reads them."""
+    readers = switch_readers(anchor) if anchor in SWITCHES else {}
+    head = "| key | type | default | meaning |"
+    rows = [head, "| --- | --- | --- | --- |"]
+    for key, field in model.model_fields.items():
+        text = (field.description or "").replace("|", "\\|")
+        if key in readers:
+            text = f"{text} {', '.join(f'`{path}`' for path in readers[key])}".strip()
+        name = f'<span id="{anchor}-{key}">`{key}`</span>'
+        rows.append(f"| {name} | {_type(field)} | {_default(field)} | {text} |")
+    return rows
+
+
+def _type(field: FieldInfo) -> str:
+    """Return what values a key takes."""
+    return ", ".join([_words(field.annotation), *_limits(field)])
+
+
+def _limits(field: FieldInfo) -> list[str]:
+    """Return the bounds of a number in signs."""
+    return [
+        sign + f"\N{NO-BREAK SPACE}{getattr(rule, name):g}"
+        for rule in field.metadata
+        for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+        if getattr(rule, name, None) is not None
+    ]
+
+
+def _words(annotation: Any) -> str:
+    """Return a type in words."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [
+            limit for part in args[1:] if isinstance(part, FieldInfo) for limit in _limits(part)
+        ]
+        return " ".join([_words(args[0]), *bounds])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in args)
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if arg is type(None) else _words(arg) for arg in args)
+    if origin in (list, tuple):
+        return f"list of {_words(args[0])}"
+    if origin is dict:
+        return f"mapping of {_words(args[0])} to {_words(args[1])}"
+    if annotation is Any:
+        return "value"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        anchor = next(name for name, _, model, _ in SECTIONS if model is annotation)
+        return f"[keys of its own](#{anchor})"
+    plain = {str: "text", int: "integer", float: "number", bool: "true, false"}
+    return plain.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _default(field: FieldInfo) -> str:
+    """Return a default as YAML would write it."""
+    value = field.default
+    if value is PydanticUndefined:
+        return "(needed)"
+    if isinstance(value, BaseModel):
+        return ""
+    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
+
+
+def _own_training() -> Mapping[str, Any]:
+    """Return the training defaults of classification that differ."""
+    return KIND_TRAINING["classification"]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    """Return switches or settings in one line."""
+    return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in values.items()) or "none"
+
+
+def _methods() -> Iterator[str]:
+    """Yield the table of methods with the switches that define them."""
+    yield "| kind | method | code | switches that define it |"
+    yield "| --- | --- | --- | --- |"
+    for name, method in DETECTION.items():
+        path = method.module.replace(".", "/") + ".py"
+        yield f"| detection | `{name}` | `{path}` | {_pairs(method.switches)} |"
+    for name, switches in CLASSIFICATION.items():
+        path = "clclip/classification/seca/learner.py"
+        yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
+
+
+def _experiments() -> Iterator[str]:
+    """Yield the shipped experiments, those of one stream together."""
+    methods = "|".join(sorted({*DETECTION, *CLASSIFICATION}, key=len, reverse=True))
+    parted = re.compile(rf"(.+?)_((?:{methods})(?:_.+)?)")
+    streams: dict[str, list[str]] = {}
+    for name in shipped_names():
+        found = parted.fullmatch(name)
+        stream, method = found.groups() if found else (name, "")
+        streams.setdefault(stream, []).append(method)
+    yield (
+        "One file each in `config/experiments`, named `STREAM_METHOD`, or `STREAM_METHOD_VARIANT`."
+    )
+    yield ""
+    yield "| stream | methods |"
+    yield "| --- | --- |"
+    for stream, own in streams.items():
+        yield f"| `{stream}` | {', '.join(f'`{method}`' for method in own)} |"
+
+
+@functools.cache
+def switch_readers(kind: str) -> dict[str, list[str]]:
+    """Return, per switch of a kind, where it is read, as ``path/to/file.py:42``.
+
+    That is ``switches.KEY``, ``self.switches.KEY`` or ``s.KEY`` in the kind's folder, and
+    ``switches["KEY"]`` in the planner; per file the first line counts.
+    """
+    found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
+    for path in [*sorted((PACKAGE / kind).glob("*.py")), PACKAGE / "plan.py"]:
+        first: dict[str, int] = {}
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            key = _switch_read(node)
+            if key in found:
+                first[key] = min(node.lineno, first.get(key, node.lineno))
+        for key, line in first.items():
+            found[key].append(f"{path.relative_to(PACKAGE.parent).as_posix()}:{line}")
+    return found
+
+
+def _switch_read(node: ast.AST) -> str | None:
+    """Return the switch that a node reads, or None."""
+    if not isinstance(node, ast.Attribute | ast.Subscript):
+        return None
+    holder = node.value
+    name = holder.attr if isinstance(holder, ast.Attribute) else getattr(holder, "id", "")
+    if isinstance(node, ast.Attribute):
+        return node.attr if name in ("switches", "s") else None
+    key = node.slice.value if isinstance(node.slice, ast.Constant) else None
+    return key if name == "switches" else None
+
+
+def commands_page() -> str:
+    """Return the command reference as Markdown."""
+    from clclip.cli.parser import COMMANDS, build_parser
+
+    parser = build_parser()
+    choices = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
+    lines = [
+        "# Commands",
+        "",
+        "Generated from the parser of the command line (`clclip/cli/main.py`). Every command "
+        "exits with 0 on success, 2 with one line `error: ...` on bad input, 1 on a fault of the "
+        "program. The "
+        "workflow calls the same commands, one per stage.",
+        "",
+        "| command | what it does |",
+        "| --- | --- |",
+    ]
+    lines += [f"| [`clclip {name}`](#{name}) | {COMMANDS[name][0]} |" for name in COMMANDS]
+    for name in COMMANDS:
+        sub = choices[name]
+        sub.formatter_class = functools.partial(argparse.HelpFormatter, width=88)
+        help_text = sub.format_help().rstrip()
+        lines += ["", f"## clclip {name} {{ #{name} }}", "", "```text", help_text, "```"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What a user writes: experiments, streams, variants, run lists; torch-free."""

@@ -1,0 +1,44 @@
+"""The JSON schema of the config files, generated from the models so that editors complete keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from clclip.config.experiment import Experiment, RunConfig, TrainingConfig
+
+
+def schema_text() -> str:
+    """Return ``config/schema.json``."""
+    from clclip.classification.options import ClassificationSwitches
+    from clclip.detection.options import DetectionSwitches
+
+    models = (Experiment, RunConfig, TrainingConfig, DetectionSwitches, ClassificationSwitches)
+    _, schema = models_json_schema([(model, "validation") for model in models])
+    definitions = schema["$defs"]
+    training = {"$ref": "#/$defs/TrainingConfig"}
+    switches = {
+        "anyOf": [
+            {"$ref": "#/$defs/DetectionSwitches"},
+            {"$ref": "#/$defs/ClassificationSwitches"},
+        ]
+    }
+    for section in ("Experiment", "TaskOverride"):
+        _refer(definitions[section]["properties"], "training", training)
+        _refer(definitions[section]["properties"], "switches", switches)
+    # a file with `base` takes `kind` and `method` from there; the loader asks for them in the end
+    definitions["Experiment"].pop("required", None)
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "clclip: an experiment file, or what to run",
+        "anyOf": [{"$ref": "#/$defs/Experiment"}, {"$ref": "#/$defs/RunConfig"}],
+        "$defs": definitions,
+    }
+    return json.dumps(whole, indent=1, sort_keys=True) + "\n"
+
+
+def _refer(properties: dict[str, Any], key: str, target: dict[str, Any]) -> None:
+    """Let a property that the models hold as a plain mapping point to its own model."""
+    properties[key] = {"description": properties[key]["description"], **target}

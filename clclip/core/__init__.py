@@ -1,0 +1,1 @@
+"""Ground floor: errors, whole-file writes, digests, task.json, schemas of stage files."""

@@ -1,0 +1,84 @@
+"""What only decides how fast a machine works and how much memory it takes: ``speed:`` of a run.
+
+Nothing here changes a result but by rounding, so none of it is in a task's plan: it reaches the
+jobs through the environment, and a change of it reruns nothing. Torch-free.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clclip.core.errors import InputError
+
+VARIABLE = "CLCLIP_SPEED"
+WANDB_VARIABLE = "CLCLIP_WANDB"  # off, offline or online: decides no result
+WANDB_CHECKED_VARIABLE = "CLCLIP_WANDB_CHECKED"  # the run has seen that online works
+
+
+class Speed(BaseModel):
+    """How a machine is used; null: what was measured to be best on the kind of device."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefetch: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="training batches prepared ahead, in threads, into pinned memory (null: 2 with "
+        "an accelerator, 0 on a CPU, whose cores have work)",
+    )
+    channels_last: bool | None = Field(
+        None,
+        description="detectors in channels-last memory (null: with an accelerator; on a CPU it was "
+        "measured to be slower)",
+    )
+    experts: Literal["auto", "loop", "grouped", "blocks"] = Field(
+        "auto",
+        description="how experts run on their pairs (auto: loop on a CPU, blocks elsewhere; see "
+        "benchmarks/expert_bank.py)",
+    )
+    checkpoint: bool = Field(
+        False,
+        description="compute pyramid, region layers and experts again in the backward pass "
+        "instead of keeping them: for large images on a small device",
+    )
+    compile: bool = Field(
+        False, description="torch.compile the frozen tower where features are computed as it goes"
+    )
+    tower_tokens: int = Field(
+        32_768,
+        ge=1,
+        description="largest number of tokens in one pass of the frozen tower (one image at least)",
+    )
+
+
+def announce(given: Mapping[str, Any] | None) -> None:
+    """Tell the jobs to come, by the environment."""
+    os.environ[VARIABLE] = json.dumps(dict(given or {}), sort_keys=True)
+
+
+def speed() -> Speed:
+    """Return what the environment says, the defaults without it.
+
+    Raises:
+        InputError: if the environment holds something else.
+    """
+    return _read(os.environ.get(VARIABLE, "{}"))
+
+
+@cache
+def _read(text: str) -> Speed:
+    try:
+        return Speed.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{place or text!r}: {first['msg']}", VARIABLE, "what `speed` of a run's config holds"
+        ) from None

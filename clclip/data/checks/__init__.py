@@ -1,0 +1,1 @@
+"""Checks of boxes and images, and what they found."""

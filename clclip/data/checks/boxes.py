@@ -1,0 +1,106 @@
+"""Cleaning annotated boxes: small overhang is clipped, everything else is the user's choice."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from clclip.core.errors import InputError
+from clclip.data.checks.findings import Findings
+from clclip.data.checks.verify import BOX_TOLERANCE
+from clclip.data.readers.annotated import Annotated
+
+# Overhang below this is rounding in the file (x + width = 640.0000001); it is cut without being
+# counted.
+_ROUNDING = 0.02
+
+
+def clip_box(box: list[float], width: int, height: int) -> tuple[list[float] | None, float]:
+    """Cut [x, y, w, h] at the border of its image.
+
+    Returns:
+        (box, overhang in px before the cut); the box is None if nothing of it is left.
+    """
+    x, y, w, h = box
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + w, float(width)), min(y + h, float(height))
+    overhang = max(left - x, top - y, x + w - right, y + h - bottom)
+    if right <= left or bottom <= top:
+        return None, overhang
+    if overhang <= 0:
+        return box, 0.0
+    return [left, top, right - left, bottom - top], overhang
+
+
+def fault(box: list[float], width: int, height: int) -> str | None:
+    """Say what is wrong with a box beyond ``BOX_TOLERANCE`` pixels of overhang, or None."""
+    if not all(math.isfinite(value) for value in box):
+        return "is not finite"
+    if box[2] <= 0 or box[3] <= 0:
+        return "has no positive width and height"
+    clipped, overhang = clip_box(box, width, height)
+    if overhang > BOX_TOLERANCE:
+        return f"lies up to {overhang:g} px outside its image of {width} x {height}"
+    if clipped is None:
+        return f"lies outside its image of {width} x {height}"
+    return None
+
+
+def clean_boxes(
+    annotated: Annotated,
+    sizes: dict[int, tuple[int, int]],
+    split: str,
+    on_bad_box: str,
+    findings: Findings,
+) -> list[dict[str, Any]]:
+    """Return the annotations with boxes inside their images.
+
+    Args:
+        annotated: the split; annotations of images that are not in ``sizes`` are left out.
+        sizes: image id -> (width, height) in the view the boxes are drawn in.
+        split: for the list of skipped boxes.
+        on_bad_box: "fail"; "clip" cuts boxes that stick out and leaves out what no cut can save;
+            "skip".
+        findings: receives counts and skipped boxes.
+
+    Raises:
+        InputError: for the first bad box, with ``on_bad_box`` "fail".
+    """
+    names = {image["id"]: image["file_name"] for image in annotated.images}
+    shift = _id_shift(annotated, split, findings)
+    kept = []
+    for n, annotation in enumerate(annotated.annotations):
+        number = annotation["image_id"]
+        if number not in sizes:
+            continue
+        box, size = annotation["bbox"], sizes[number]
+        reason = fault(box, *size)
+        if reason and on_bad_box == "fail":
+            what = f"box {box} {reason}"
+            expected = "a box inside its image (or data.on_bad_box: clip | skip)"
+            raise InputError(what, annotated.where_box(n), expected)
+        savable = not reason or (
+            on_bad_box == "clip" and all(map(math.isfinite, box)) and min(box[2:]) > 0
+        )
+        clipped, overhang = clip_box(box, *size) if savable else (None, 0.0)
+        if clipped is None:
+            findings.skip("box", split, names[number], annotation["id"], f"box {box} {reason}")
+            continue
+        area = annotation["area"]
+        if overhang > _ROUNDING:
+            findings.clipped += 1
+            area = min(area, clipped[2] * clipped[3])
+        kept.append({**annotation, "id": annotation["id"] + shift, "bbox": clipped, "area": area})
+    return kept
+
+
+def _id_shift(annotated: Annotated, split: str, findings: Findings) -> int:
+    """Return what to add to annotation ids so that they start at 1.
+
+    COCO evaluators mark "no match" by annotation id 0: a match with box 0 would be lost.
+    """
+    lowest = min((annotation["id"] for annotation in annotated.annotations), default=1)
+    if lowest >= 1:
+        return 0
+    findings.note("annotation ids shifted to start at 1", f"{split} has id {lowest}")
+    return 1 - lowest

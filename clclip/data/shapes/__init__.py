@@ -1,0 +1,1 @@
+"""The drawn worlds: objects, renditions, scenes, all in integers."""

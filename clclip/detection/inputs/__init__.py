@@ -1,0 +1,1 @@
+"""Images, targets and frozen features as batches."""

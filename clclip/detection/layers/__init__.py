@@ -1,0 +1,1 @@
+"""Torch parts that every detector shares."""

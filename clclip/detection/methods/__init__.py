@@ -1,0 +1,1 @@
+"""One method is one file or one folder, named as users type it."""

@@ -1,0 +1,1 @@
+"""CL-CLIP: pathways decoupled by the cost volume, one expert per class."""

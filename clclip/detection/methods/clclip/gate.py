@@ -1,0 +1,169 @@
+"""The gate: the cost volume squashed to [0, 1] (CL-CLIP, item 2).
+
+The gate of a class depends on the image and on that class's text alone, never on other task
+classes, so adding a class leaves every other gate as it was.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from clclip.detection.layers.path import REGION
+
+
+class CostRefiner(nn.Module):
+    """A small net on each class's slice of the cost volume, its weights shared by all classes."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, width, 7, padding=3), nn.GELU(), nn.Conv2d(width, 1, 3, padding=1)
+        )
+        nn.init.zeros_(self.net[-1].weight)  # starts as the identity
+        nn.init.zeros_(self.net[-1].bias)
+
+    def forward(self, cost: Tensor) -> Tensor:
+        """Return the refined volume (B, K, h, w)."""
+        slices = cost.flatten(0, 1).unsqueeze(1)  # (B K, 1, h, w)
+        return (slices + self.net(slices)).view_as(cost)
+
+
+class Gate(nn.Module):
+    """Squashes the cost volume; its few parameters are learned in task 1 and then frozen.
+
+    Args:
+        kind: "sigmoid" (a * (S - b)), "minmax" (per image and class), "softmax" (against fixed
+            background prompts) or "off" (1 everywhere: no decoupling).
+        refiner: refine the cost volume first.
+    """
+
+    def __init__(self, kind: str, refiner: bool = False) -> None:
+        super().__init__()
+        self.kind = kind
+        self.log_slope = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.middle = nn.Parameter(torch.tensor(0.2))
+        self.refiner = CostRefiner() if refiner else None
+
+    @torch.no_grad()
+    def calibrate(self, cost: Tensor) -> None:
+        """Start from the data: the middle at the mean cost, a slope of four per standard deviation.
+
+        Args:
+            cost: (B, K, h, w) cost volume of training images.
+        """
+        self.middle.copy_(cost.mean() + cost.std())
+        self.log_slope.copy_(torch.log(2.0 / cost.std().clamp(min=1e-4)))
+
+    def share(self, prior: Tensor) -> Tensor:
+        """Return how much of a region each class of a task claims against the task's other classes.
+
+        It is the log of a softmax over the task's classes and one entry for "none of them", which
+        stands at the mean cost of the images that ``calibrate`` saw. It depends on the classes of
+        one task, so later tasks leave it as it was.
+
+        Args:
+            prior: (R, K) mean cost of the classes of one task.
+
+        Returns:
+            (R, K), below 0.
+        """
+        logits = self.log_slope.exp() * (prior - self.middle)
+        none = logits.new_full((len(logits), 1), -2.0)
+        return logits - torch.logsumexp(torch.cat([logits, none], dim=1), dim=1, keepdim=True)
+
+    def score(self, prior: Tensor) -> Tensor:
+        """Return the frozen CLIP's score in [0, 1] of regions from their prior (item 8)."""
+        return torch.sigmoid(self.log_slope.exp() * (prior - self.middle))
+
+    def forward(self, cost: Tensor, background: Tensor | None = None) -> Tensor:
+        """Return the gate.
+
+        Args:
+            cost: (B, K, h, w) cost volume S of task classes.
+            background: (B, N, h, w) cost volume of the fixed background prompts ("softmax" only).
+
+        Returns:
+            (B, K, h, w) in [0, 1].
+        """
+        if self.kind == "off":
+            return torch.ones_like(cost)
+        if self.refiner is not None:
+            cost = self.refiner(cost)
+        slope = self.log_slope.exp()
+        if self.kind == "minmax":
+            low, high = cost.amin((2, 3), keepdim=True), cost.amax((2, 3), keepdim=True)
+            return (cost - low) / (high - low).clamp(min=1e-6)
+        if self.kind == "softmax":
+            if background is None:
+                raise ValueError("got no background cost volume; expected one for a softmax gate")
+            rest = torch.logsumexp(slope * background, 1, keepdim=True)
+            return torch.sigmoid(slope * cost - rest)
+        return torch.sigmoid(slope * (cost - self.middle))
+
+
+class RegionMaps:
+    """Class maps seen through regions, at RoIAlign's 7 x 7 samples (one a bin), class by class.
+
+    With one sample a bin RoIAlign is separable: row weights (7, h) times the map times column
+    weights (w, 7). Means over a region are then one matrix product whatever the number of classes,
+    and the bins are worked out for the pairs that are asked for alone.
+
+    Args:
+        maps: (B, K, h, w).
+        boxes: per image (R_i, 4) xyxy in canvas pixels.
+        stride: canvas pixels per cell of the maps.
+    """
+
+    def __init__(self, maps: Tensor, boxes: list[Tensor], stride: float) -> None:
+        self.maps = maps if maps.dtype == torch.float64 else maps.float()
+        self.counts = [len(own) for own in boxes]
+        box = torch.cat(boxes).to(self.maps.dtype)
+        height, width = maps.shape[-2:]
+        self.rows = _bilinear(box[:, 1], box[:, 3], height, stride)
+        self.columns = _bilinear(box[:, 0], box[:, 2], width, stride)
+        owner = torch.repeat_interleave(torch.arange(len(boxes)), torch.tensor(self.counts))
+        self.image = owner.to(maps.device, non_blocking=True)
+
+    def means(self) -> Tensor:
+        """Return the mean of every class's map in every region, (R, K)."""
+        with torch.autocast(self.maps.device.type, enabled=False):
+            weights = self.rows.mean(1)[:, :, None] * self.columns.mean(1)[:, None, :]
+            parts = weights.flatten(1).split(self.counts)
+            return torch.cat(
+                [own @ m.flatten(1).T for own, m in zip(parts, self.maps, strict=True)]
+            )
+
+    def __getitem__(self, pairs: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the bins (N, 7, 7) of pairs (region (N,), class (N,))."""
+        region, column = pairs
+        with torch.autocast(self.maps.device.type, enabled=False):
+            maps = self.maps[self.image[region], column]  # (N, h, w)
+            return self.rows[region] @ maps @ self.columns[region].transpose(1, 2)
+
+    def of(self, maps: Tensor) -> RegionMaps:
+        """Return other maps of the same size seen through the same regions."""
+        other = object.__new__(RegionMaps)
+        other.__dict__.update(self.__dict__)
+        other.maps = maps.to(self.maps.dtype)
+        return other
+
+
+def _bilinear(low: Tensor, high: Tensor, cells: int, stride: float) -> Tensor:
+    """Return the weights (R, 7, cells) of RoIAlign's samples along one axis."""
+    bins = (torch.arange(REGION, device=low.device, dtype=low.dtype) + 0.5) / REGION
+    at = (low / stride - 0.5)[:, None] + bins * ((high - low) / stride)[:, None]
+    inside = (at >= -1) & (at <= cells)  # RoIAlign reads nothing farther out
+    at = at.clamp(0, cells - 1)[:, :, None]
+    grid = torch.arange(cells, device=low.device, dtype=low.dtype)
+    return (1 - (at - grid).abs()).clamp(min=0) * inside[:, :, None]
+
+
+def pool_maps(maps: Tensor, boxes: list[Tensor], stride: float) -> Tensor:
+    """Return RoIAlign of class maps (B, K, h, w) in the boxes of all images: (R, K, 7, 7)."""
+    return roi_align(
+        maps, boxes, REGION, spatial_scale=1.0 / stride, sampling_ratio=1, aligned=True
+    )

@@ -1,0 +1,140 @@
+"""What CL-CLIP's experts say at inference: route pairs, run the experts, refine the boxes.
+
+With a path per task the region layers run on the regions that some class of the task is routed to,
+and on no other: which those are the prior tells, from the frozen tower and the boxes alone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.regions import refine
+from clclip.detection.methods.clclip.gate import RegionMaps
+from clclip.detection.methods.clclip.pairs import routed_pairs
+
+if TYPE_CHECKING:
+    from clclip.detection.methods.clclip.detector import ClClip
+
+# pairs per expert call: bounds the memory, and is fixed so that results do not depend on the class
+# count; on a CPU the pairs' features stay in the cache, elsewhere few large calls are better
+PAIR_CHUNK = {"cpu": 512}
+PAIR_CHUNK_ELSEWHERE = 8192
+
+Candidates = tuple[list[Tensor], list[Tensor], list[Tensor]]  # per image boxes, scores, columns
+
+
+class Routed(NamedTuple):
+    """The pairs of one task's classes."""
+
+    gates: RegionMaps
+    region: Tensor  # (N,)
+    column: Tensor  # (N,), sorted
+    prior: Tensor  # (N,)
+
+
+class Regions(NamedTuple):
+    """What a path says of the regions that it looked at."""
+
+    features: Tensor  # (R, C, 7, 7)
+    vectors: Tensor  # (R, fc_width)
+    deltas: Tensor  # (R, 4)
+    row: Tensor | None  # the row of each proposal, where not all of them are there
+
+
+@torch.no_grad()
+def path_candidates(
+    model: ClClip,
+    batch: Batch,
+    path: SharedPath,
+    levels: OrderedDict[str, Tensor],
+    proposals: list[Tensor],
+    tasks: Sequence[int],
+) -> list[Candidates]:
+    """Return the candidates of the tasks whose experts read one path.
+
+    Args:
+        model: the detector.
+        batch: the images.
+        path: the shared path.
+        levels: its pyramid.
+        proposals: its proposals (R_i, 4) per image.
+        tasks: 0-based tasks.
+    """
+    routed = [route(model, batch, task, proposals) for task in tasks]
+    counts = [len(own) for own in proposals]
+    boxes, place = proposals, None
+    # where tasks share the path, a later one must not change the batch, nor that of the first task
+    if model.switches.shared == "adapters":
+        used = torch.zeros(sum(counts), dtype=torch.bool, device=batch.dense.device)
+        used[routed[0].region] = True
+        place = used.cumsum(0) - 1
+        kept = torch.stack([own.sum() for own in used.split(counts)]).tolist()
+        boxes = list(torch.cat(proposals)[used].split(kept))
+    if not sum(map(len, boxes)):
+        return [_none(batch) for _ in tasks]
+    features = path.regions(levels, boxes, batch.canvas)
+    vectors = path.vectors(features)
+    regions = Regions(features, vectors, path.box(vectors), place)
+    return [
+        _score(model, batch, path, task, pairs, proposals, regions)
+        for task, pairs in zip(tasks, routed, strict=True)
+    ]
+
+
+def route(model: ClClip, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:
+    """Return which pairs of a task's classes are scored."""
+    s, bank = model.switches, model.bank_of(task)
+    gates, prior = model.pathways(batch.dense, model.classes_of(task), proposals)
+    threshold = bank.threshold if s.experts else bank.threshold.expand(prior.shape[1])
+    region, column = routed_pairs(model.routing(prior), threshold, s.route, s.route_cap)
+    return Routed(gates, region, column, prior[region, column])
+
+
+def _score(
+    model: ClClip,
+    batch: Batch,
+    path: SharedPath,
+    task: int,
+    pairs: Routed,
+    proposals: list[Tensor],
+    regions: Regions,
+) -> Candidates:
+    """Return boxes, scores and columns, per image, of one task's classes."""
+    bank, logits, refined = model.bank_of(task), [], []
+    text = None
+    if path.text is not None:
+        text, _ = model.text_scores(path, regions.vectors, task)
+    chunk = PAIR_CHUNK.get(batch.dense.device.type, PAIR_CHUNK_ELSEWHERE)
+    for r, c, p in zip(*(part.split(chunk) for part in pairs[1:]), strict=True):
+        row = r if regions.row is None else regions.row[r]
+        features = model.decouple(regions.features, pairs.gates[r, c], row)
+        logit, _, own = model.apply_experts(bank, features, c, p)
+        logits.append(logit if text is None else logit + text[row, c])
+        refined.append(regions.deltas[row] if own is None else own)
+    if not logits:
+        return _none(batch)
+    score = torch.cat(logits).sigmoid()
+    if a := model.switches.fusion:
+        score = score.pow(1 - a) * model.gate.score(pairs.prior).pow(a)
+    boxes, delta = torch.cat(proposals)[pairs.region], torch.cat(refined)
+    image = pairs.gates.image[pairs.region]
+    members = [torch.where(image == n)[0] for n in range(len(proposals))]
+    extents, start = batch.canvas.image_sizes, model.classes_of(task).start
+    return (
+        [refine(boxes[m], delta[m], extents[n]) for n, m in enumerate(members)],
+        [score[m] for m in members],
+        [pairs.column[m] + start for m in members],
+    )
+
+
+def _none(batch: Batch) -> Candidates:
+    """Return no candidates on any image."""
+    empty, count = batch.dense.new_zeros(0), len(batch.canvas.image_sizes)
+    return [empty.view(0, 4)] * count, [empty] * count, [empty.long()] * count

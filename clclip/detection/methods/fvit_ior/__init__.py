@@ -1,0 +1,1 @@
+"""fvit_ior: rehearsal of inverted objects."""

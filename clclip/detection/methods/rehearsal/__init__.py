@@ -1,0 +1,1 @@
+"""What fvit_replay and fvit_ior share: memory, pasting, batches."""

@@ -1,0 +1,177 @@
+"""The switches of the detection methods (``switches:`` in an experiment file); torch-free."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from clclip.core.models import Strict
+
+
+class DetectionSwitches(Strict):
+    """Switches of F-ViT and CL-CLIP."""
+
+    # The frozen tower
+    dense: Literal["auto", "maskclip", "clipself", "catseg", "tokens", "attnpool"] = Field(
+        "auto", description="How dense tokens are read off the frozen tower; auto: by its family."
+    )
+
+    # The shared path: pyramid, proposals, RoI layers, box regression
+    scales: tuple[Annotated[float, Field(gt=0, le=16)], ...] = Field(
+        (2.0, 1.0, 0.5),
+        min_length=1,
+        max_length=8,
+        description="Resampling of each level against the token grid (F-ViT: 4, 2, 1, 0.5).",
+    )
+    channels: int = Field(64, ge=8, le=4096, description="Channels of the pyramid (F-ViT: 256).")
+    extra_level: bool = Field(
+        False, description="Append a level by max-pooling the last (F-ViT has five levels)."
+    )
+    anchor_size: float = Field(
+        4.0, gt=0, le=1000, description="Anchor side in units of the level's stride (F-ViT: 8)."
+    )
+    roi_convs: int = Field(
+        1, ge=0, le=32, description="3x3 convolutions shared by all classes per RoI."
+    )
+    fc_width: int = Field(
+        256, ge=8, le=65_536, description="Width of the fully connected RoI layers."
+    )
+    rpn_batch: int = Field(
+        128, ge=8, le=100_000, description="Anchors sampled per image for the RPN loss."
+    )
+    roi_batch: int = Field(
+        32, ge=4, le=100_000, description="Regions sampled per image for the RoI losses."
+    )
+    roi_positive: float = Field(0.25, gt=0, lt=1, description="Share of positive regions in them.")
+    proposals_train: int = Field(
+        100, ge=1, le=100_000, description="Proposals kept per image in training."
+    )
+    proposals_test: int = Field(
+        60, ge=1, le=100_000, description="Proposals kept per image at inference."
+    )
+    score_threshold: float = Field(0.01, ge=0, lt=1, description="Detections below are dropped.")
+    nms: float = Field(0.5, gt=0, le=1, description="IoU of the per-class suppression.")
+    detections: int = Field(100, ge=1, le=100_000, description="Detections kept per image.")
+
+    # F-ViT's classifier
+    columns: Literal["all", "current"] = Field(
+        "all", description="F-ViT: the training softmax spans all seen classes or the current ones."
+    )
+    temperature: float = Field(
+        50.0, gt=0, description="Initial scale of the cosine logits of regions against texts."
+    )
+
+    # Fusion with the frozen CLIP at inference
+    fusion: float = Field(
+        0.0, ge=0, le=1, description="Weight a of the frozen CLIP score: p^(1-a) * p_clip^a."
+    )
+
+    # CL-CLIP: gate and decoupling
+    gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
+        "sigmoid", description="How the cost volume is squashed; off: no decoupling."
+    )
+    gate_floor: float = Field(0.5, ge=0, le=1, description="eps of F * (eps + gate).")
+    refiner: bool = Field(
+        False, description="Refine the cost volume by a small net shared by all classes."
+    )
+
+    # CL-CLIP: experts
+    experts: bool = Field(True, description="One expert per class; false: one shared by all.")
+    expert_width: int = Field(32, ge=4, le=4096, description="Channels of an expert.")
+    expert_depth: int = Field(2, ge=1, le=32, description="3x3 convolutions of an expert.")
+    expert_box: bool = Field(False, description="Experts refine the box per class.")
+    negatives: int = Field(
+        1, ge=1, description="Classes per region taught as negatives: those of the highest prior."
+    )
+    text_score: bool = Field(
+        True,
+        description="Experts' scores include the region's log-odds against background and earlier "
+        "classes by a text classifier of the path (ours, not published).",
+    )
+    score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
+    route: Literal["share", "prior", "all"] = Field(
+        "share",
+        description="Score a pair if its class's share of the region among its task's classes, or "
+        "its prior, exceeds the class's own threshold; or score every pair.",
+    )
+    route_recall: float = Field(
+        0.999,
+        gt=0,
+        le=1,
+        description="Share of a class's regions that its threshold keeps, fitted to training's.",
+    )
+    route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
+
+    # CL-CLIP: the shared path across tasks
+    shared: Literal["drift", "free", "frozen", "adapters"] = Field(
+        "adapters", description="What protects the shared path after task 1."
+    )
+    adapter: Literal["copy", "residual"] = Field(
+        "copy", description="shared: adapters - a full copy of the path, or residual convolutions."
+    )
+    drift: Literal["feature", "parameter", "both"] = Field(
+        "feature", description="shared: drift - what is held in place."
+    )
+    drift_weight: float = Field(3.0, ge=0, description="lambda_drift.")
+    orthogonality: Literal["regions", "maps", "off"] = Field(
+        "regions", description="Where cross-class co-activation is penalised."
+    )
+    orthogonality_weight: float = Field(0.1, ge=0, description="lambda_orth.")
+
+    # What the previous model says about a new task's images
+    relegation_guard: Literal["off", "ignore", "pseudo"] = Field(
+        "off",
+        description="Objects that the previous model claims on a new task's images: background, "
+        "left out of the losses of proposals and regions, or taught there as objects.",
+    )
+    guard_threshold: float = Field(0.5, ge=0, le=1, description="Smallest score of such a claim.")
+    guard_overlap: float = Field(
+        0.5, gt=0, le=1, description="A claim with more IoU with a labelled object is that object."
+    )
+    pseudo_threshold: float = Field(
+        0.75, ge=0, le=1, description="fvit_pseudo: smallest score of a pseudo-label (BPF: 0.75)."
+    )
+
+    # Distillation: fvit_mma, fvit_replay, fvit_ior
+    distil_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of region distillation; null: as published (MMA and ABR by the number "
+        "of new classes, IOR 1).",
+    )
+    distil_rpn_weight: float = Field(
+        1.0, ge=0, description="fvit_mma: weight of the distillation of proposals."
+    )
+    attentive_weight: float | None = Field(
+        None, ge=0, description="fvit_replay: weight of L_ARD; null: 0.5 from 10 new classes on, 1."
+    )
+    attentive_gamma: float = Field(
+        1.0, ge=0, description="fvit_replay: weight of attention maps in L_ARD (ABR: 0.5 to 5)."
+    )
+
+    # Remembered objects: fvit_replay
+    memory: int = Field(
+        200, ge=1, le=1_000_000, description="Boxes remembered, of all classes (ABR, VOC: 2000)."
+    )
+    memory_min_side: int = Field(
+        0, ge=0, description="Boxes not larger than this many px both ways are not kept (ABR: 70)."
+    )
+    old_label: Literal["ce", "zero"] = Field(
+        "ce",
+        description="Class loss of replayed regions: cross-entropy, or none as in ABR's code.",
+    )
+
+    # Inverted objects: fvit_ior
+    invert_objects: int = Field(
+        5, ge=1, le=100_000, description="Objects inverted per class (IOR: 10)."
+    )
+    invert_steps: int = Field(
+        200, ge=1, le=1_000_000, description="Steps of the inversion (IOR: 2000)."
+    )
+    invert_size: int = Field(
+        64, ge=16, le=4096, description="Canvas of the inversion in px (IOR: 160; ViT-B/16: 224)."
+    )
+    invert_accept: bool = Field(
+        False, description="Keep only objects that the model detects again (IOR keeps all)."
+    )

@@ -1,0 +1,1 @@
+"""What the rules call: build, train, predict, recall, probe."""

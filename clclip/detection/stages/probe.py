@@ -1,0 +1,206 @@
+"""What ``predict`` notes for the diagnosis of forgetting, beside its predictions.
+
+``proposals.json``: {"iou": {annotation id: best IoU with a proposal of its class's path}}, objects
+of seen classes. It tells "no longer proposed" from "proposed, but relegated". The proposals are
+overheard while the detector works, so they cost next to nothing.
+
+``probe.json``: what shared modules answer to a fixed set of images, so that the report can say how
+far each has moved since its own task (drift), and how much the gates of different classes overlap.
+Activations are kept as count sketches of ``WIDTH`` numbers (Charikar et al. 2002): the length of a
+difference of sketches is, on average, that of the difference of the activations, and equal
+activations have equal sketches. So no task ever loads an earlier one's model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from clclip.clip.cost_volume import cost_volume
+from clclip.core.files import write_json
+from clclip.detection.layers.batch import Batch
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.orthogonality import spatial_direction
+from clclip.detection.methods.fvit import FViT
+from clclip.detection.stages.recall import paths_of
+from clclip.training.seeds import generator
+
+IMAGES = 8  # of the probe set: the first of the test list
+WIDTH = 64  # numbers of a sketch; the estimate's relative error is about sqrt(2 / (64 * IMAGES))
+SAMPLED = 2**18  # activations of an image that enter a sketch at most
+
+
+class ProposalListener:
+    """Overhears the proposals of a detector's paths and matches them to the test objects.
+
+    Args:
+        model: the detector.
+        task: its task.
+        truth: the test split, COCO format.
+    """
+
+    def __init__(
+        self, model: FViT | ClClip, task: Mapping[str, Any], truth: Mapping[str, Any]
+    ) -> None:
+        ids = {category["name"]: category["id"] for category in truth["categories"]}
+        self.paths = paths_of(model)
+        last = len(self.paths) - 1
+        self.path_of = {
+            ids[name]: min(number, last)
+            for number, group in enumerate(task["groups"])
+            for name in group
+        }
+        self.objects: dict[Any, list[Mapping[str, Any]]] = {}
+        for item in truth["annotations"]:
+            if item["category_id"] in self.path_of:
+                self.objects.setdefault(item["image_id"], []).append(item)
+        self.heard: list[list[Tensor]] = [[] for _ in self.paths]
+        self.best: dict[str, float] = {}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> ProposalListener:
+        for index, path in enumerate(self.paths):
+
+            def hear(_module: Any, _given: Any, answer: Any, index: int = index) -> None:
+                self.heard[index] = answer[0]
+
+            self._hooks.append(path.rpn.register_forward_hook(hear))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def match(self, images: Sequence[Any], scales: Sequence[float]) -> None:
+        """Note the best overlap of every object of the images that the detector just saw.
+
+        Args:
+            images: their ids, in the order of the batch.
+            scales: canvas pixels per image pixel.
+        """
+        for n, (image, scale) in enumerate(zip(images, scales, strict=True)):
+            for item in self.objects.get(image, []):
+                proposals = self.heard[self.path_of[item["category_id"]]][n].float()
+                x, y, w, h = item["bbox"]
+                box = proposals.new_tensor([[x, y, x + w, y + h]]) * scale
+                best = float(box_iou(box, proposals).max()) if len(proposals) else 0.0
+                self.best[str(item["id"])] = round(best, 3)
+
+    def write(self, path: Path) -> None:
+        """Write proposals.json."""
+        write_json(path, {"iou": self.best})
+
+
+@torch.no_grad()
+def write_probe(path: Path, model: FViT | ClClip, batch: Batch, images: Sequence[Any]) -> None:
+    """Write probe.json.
+
+    Args:
+        path: the file.
+        model: the detector after the task.
+        batch: the probe images.
+        images: their ids.
+    """
+    found = {
+        "images": list(images),
+        "sketches": [
+            {name: sketch(name, value) for name, value in answers.items()}
+            for answers in activations(model, batch)
+        ],
+        "overlap": gate_overlap(model, batch) if isinstance(model, ClClip) else None,
+    }
+    write_json(path, found)
+
+
+def activations(model: FViT | ClClip, batch: Batch) -> list[dict[str, Tensor]]:
+    """Return per path what its modules answer, each (B, ...); regions are a fixed 3 x 3 grid."""
+    count, found, base = len(batch.canvas.image_sizes), [], None
+    boxes = [_grid(extent).to(batch.dense.device) for extent in batch.canvas.image_sizes]
+    for path in paths_of(model):
+        levels = path.levels(batch.taps, base)
+        base = base or levels
+        objectness, _ = path.rpn.head(list(levels.values()))
+        regions = path.regions(levels, boxes, batch.canvas)
+        vectors = path.vectors(regions)
+        answers = {
+            "pyramid": _joined(list(levels.values())),
+            "proposals": _joined(objectness),
+            "region layers": regions.reshape(count, -1),
+            "fully connected": vectors.reshape(count, -1),
+            "boxes": path.box(vectors).reshape(count, -1),
+        }
+        if isinstance(model, FViT):
+            answers["classifier"] = model.classifier.project(vectors).reshape(count, -1)
+        found.append(answers)
+    return found
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Return maps (B, ...) as one row per image."""
+    return torch.cat([value.flatten(1) for value in maps], dim=1)
+
+
+def _grid(extent: tuple[int, int]) -> Tensor:
+    """Return nine boxes (9, 4) xyxy that tile the image's extent (height, width)."""
+    h, w = extent
+    return torch.tensor(
+        [
+            [i * w / 3, j * h / 3, (i + 1) * w / 3, (j + 1) * h / 3]
+            for j in range(3)
+            for i in range(3)
+        ]
+    )
+
+
+def sketch(name: str, values: Tensor) -> list[list[float]]:
+    """Return count sketches (B, WIDTH) of values (B, N); the draws depend on name and N alone."""
+    rows = values.float().cpu()
+    draws = generator("probe", name, rows.shape[1])
+    if rows.shape[1] > SAMPLED:
+        rows = rows[:, torch.randint(rows.shape[1], (SAMPLED,), generator=draws)]
+    size = rows.shape[1]
+    bucket = torch.randint(WIDTH, (size,), generator=draws)
+    sign = torch.randint(2, (size,), generator=draws) * 2.0 - 1.0
+    sums = torch.zeros(len(rows), WIDTH).index_add_(1, bucket, rows * sign)
+    return [[float(f"{value:.6g}") for value in row] for row in sums.tolist()]
+
+
+@torch.no_grad()
+def gate_overlap(model: ClClip, batch: Batch) -> dict[str, dict[str, float | None]]:
+    """Return how alike the maps of different classes are, before and after the gate.
+
+    Returns:
+        "cost volume" and "gate" -> "previous", "between", "current": the mean squared cosine of the
+        mean-free maps of two classes (0: orthogonal), both previous, one of each, both current.
+    """
+    count = len(model.text)
+    start = model.classes_of(len(model.groups) - 1).start
+    cost = cost_volume(batch.dense, model.text)
+    _, gate = model.gates(batch.dense, slice(0, count))
+    found = {}
+    for name, maps in (("cost volume", cost), ("gate", gate)):
+        total = torch.zeros(count, count)
+        for n, (h, w) in enumerate(batch.canvas.image_sizes):
+            rows, columns = (max(1, round(side / model.stride)) for side in (h, w))
+            unit = spatial_direction(maps[n, :, :rows, :columns].float())
+            total += (unit @ unit.T).square().cpu() / len(maps)
+        found[name] = {
+            "previous": _mean_pairs(total[:start, :start]),
+            "between": float(total[:start, start:].mean()) if 0 < start else None,
+            "current": _mean_pairs(total[start:, start:]),
+        }
+    return found
+
+
+def _mean_pairs(square: Tensor) -> float | None:
+    """Return the mean beside the diagonal, None without two classes."""
+    count = len(square)
+    if count < 2:
+        return None
+    return float((square.sum() - square.diagonal().sum()) / (count * (count - 1)))

@@ -1,0 +1,1 @@
+"""What people call on a trained detector: detect, export, open vocabulary."""

@@ -1,0 +1,253 @@
+"""The same test images with the detections of every method after chosen tasks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clclip.core.files import read_json
+from clclip.core.task import read_task, seen_classes
+from clclip.data.images import load_rgb
+from clclip.data.index import image_root
+from clclip.evaluation.causes import Run, open_run, why_wrong
+from clclip.evaluation.matching import Pairing
+from clclip.evaluation.predictions import class_ids, read_detections
+from clclip.report.settings import Experiment, Setting
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SIDE = 420
+LEAST_SCORE, MOST_BOXES, SHOWN_SCORE = 0.05, 25, 0.5
+MOST_TASKS = 4
+KINDS = {
+    "new class": "wrong class",
+    "old class": "wrong class",
+    "box": "localisation",
+    "duplicate": "duplicate",
+    "background": "background",
+}
+"""Cause of a wrong detection -> kind of error that the page filters by."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box in pixels of the original image.
+
+    ``state`` is right, wrong, object (which counts as missed below the shown score) or truth;
+    ``kind`` says of a wrong box what is wrong about it (``KINDS``).
+    """
+
+    x: float
+    y: float
+    w: float
+    h: float
+    name: str
+    score: float | None
+    state: str
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one method did with one image after one task; ``seed`` None is its first."""
+
+    experiment: Experiment
+    task: int
+    seed: int | None
+    boxes: list[Box]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One test image and its panels: a row per task, a column per method, a panel per seed.
+
+    A cell without panels: the method has no such task.
+    """
+
+    key: str
+    title: str
+    uri: str
+    width: int
+    height: int
+    classes: list[str]
+    rows: list[list[list[Panel]]]
+    truth: list[Box]
+
+
+@dataclass
+class View:
+    """One task's predictions, matched."""
+
+    seen: list[str]
+    run: Run
+
+    @property
+    def pairs(self) -> Pairing:
+        """Who found whom."""
+        return self.run.pairs
+
+
+def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
+    """Return ``count`` test images with their panels; nothing for classification.
+
+    Half of the images are those on which the methods' final detections differ most, half are taken
+    at equal distances from the test list, so that the choice alone does not tell the story.
+
+    Raises:
+        InputError: if the predictions or the images of an experiment cannot be read.
+    """
+    if not setting.detection or count < 1:
+        return []
+    shown = setting.experiments
+    last = shown[0].task_dir(shown[0].summary["tasks"][-1]["task"])
+    task = read_task(last / "task.json")
+    truth = read_json(last / "test.json")
+    root = image_root(task, resources)
+    seeds = setting.shown_seeds
+    views = {
+        (e.name, number, seed): view(e.task_dir(number, seed), truth)
+        for e in shown
+        for number in steps(e)
+        for seed in seeds
+    }
+    names = {c["id"]: c["name"] for c in truth["categories"]}
+    chosen = choose(setting, truth, views, names, count)
+    result = []
+    for place, image in enumerate(chosen):
+        uri, width, height = embed(root / image["file_name"], image.get("exif", True))
+        own = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        result.append(
+            Picture(
+                f"{setting.first['experiment']}-{place}",
+                str(image["file_name"]),
+                uri,
+                width,
+                height,
+                sorted({names[a["category_id"]] for a in own}),
+                _panels(setting, views, image["id"], names),
+                [Box(*a["bbox"], names[a["category_id"]], None, "truth") for a in own],
+            )
+        )
+    return result
+
+
+Views = Mapping[tuple[str, int, int | None], View]
+
+
+def _panels(
+    setting: Setting, views: Views, image: Any, names: Mapping[Any, str]
+) -> list[list[list[Panel]]]:
+    """Return an image's panels; the upper bound's only task stands beside the others' last."""
+    most = max(len(steps(experiment)) for experiment in setting.experiments)
+    columns: list[list[list[Panel]]] = []
+    for e in setting.experiments:
+        own = [
+            [
+                Panel(e, t, s, boxes_of(views[e.name, t, s], image, names))
+                for s in setting.shown_seeds
+            ]
+            for t in steps(e)
+        ]
+        columns.append([[]] * (most - len(own)) + own)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def steps(experiment: Experiment) -> list[int]:
+    """Return the tasks shown: all of up to four, else the first, the last and two between."""
+    tasks = [task["task"] for task in experiment.summary["tasks"]]
+    if len(tasks) <= MOST_TASKS:
+        return tasks
+    gap = (len(tasks) - 1) / (MOST_TASKS - 1)
+    return [tasks[round(k * gap)] for k in range(MOST_TASKS)]
+
+
+def view(folder: Path, truth: Mapping[str, Any]) -> View:
+    """Read and match one task's predictions; truth is that of the whole stream."""
+    seen = seen_classes(read_task(folder / "task.json"))
+    ids = class_ids(truth, seen, folder / "task.json")
+    return View(
+        seen, open_run(truth, read_detections(folder / "predictions.json", truth, ids), ids)
+    )
+
+
+def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
+    """Return an image's detections, right or wrong, and the objects of seen classes."""
+    boxes, hits = [], {}
+    here = view.run.objects.get(image, [])
+    for index in view.run.by_image.get(image, []):
+        detection = view.pairs.found[index]
+        right = view.pairs.partner[index] >= 0
+        if right:
+            hits[int(view.pairs.partner[index])] = detection["score"]
+        if detection["score"] >= LEAST_SCORE and len(boxes) < MOST_BOXES:
+            name, score = names[detection["category_id"]], detection["score"]
+            category = detection["category_id"]
+            kind = "" if right else KINDS[why_wrong(view.run, index, category, set(), here)]
+            state = "right" if right else "wrong"
+            boxes.append(Box(*detection["bbox"], name, score, state, kind))
+    for index, item in enumerate(view.pairs.objects):
+        if item["image_id"] == image and not view.pairs.ignored[index]:
+            # The score is that of the box that finds it: below the slider's value it counts as
+            # missed.
+            name = names[item["category_id"]]
+            boxes.append(Box(*item["bbox"], name, hits.get(index, 0.0), "object"))
+    return boxes
+
+
+def choose(
+    setting: Setting,
+    truth: Mapping[str, Any],
+    views: Views,
+    names: Mapping[Any, str],
+    count: int,
+) -> list[Mapping[str, Any]]:
+    """Return the images to show: half by how much the final detections differ, half evenly."""
+    seed = setting.shown_seeds[0]
+    last = [views[e.name, steps(e)[-1], seed] for e in setting.contestants]
+    found = [
+        {int(v.pairs.partner[i]) for i, d in enumerate(v.pairs.found) if d["score"] >= SHOWN_SCORE}
+        for v in last
+    ]
+    gap: dict[Any, int] = {}
+    for index, item in enumerate(last[0].pairs.objects if last else []):
+        hits = sum(index in group for group in found)
+        gap[item["image_id"]] = gap.get(item["image_id"], 0) + (0 < hits < len(found))
+    holding = {a["image_id"] for a in truth["annotations"]}
+    images = [image for image in truth["images"] if image["id"] in holding]
+    by_gap = sorted(images, key=lambda image: -gap.get(image["id"], 0))
+    chosen = by_gap[: (count + 1) // 2]
+    rest = [image for image in images if image not in chosen]
+    need = min(count - len(chosen), len(rest))
+    return chosen + [rest[int((k + 0.5) * len(rest) / need)] for k in range(need)]
+
+
+def embed(path: Path, exif: bool = True) -> tuple[str, int, int]:
+    """Return (data address, width, height) of an image; the picture is shrunk to at most 420 px.
+
+    Small pictures stay PNG, so that their pixels are true; photographs become JPEG.
+
+    Args:
+        path: the image.
+        exif: turn it as its EXIF orientation says.
+
+    Raises:
+        InputError: if the image is missing or broken.
+    """
+    image = load_rgb(path, exif)
+    width, height = image.size
+    small = max(width, height) <= 160
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    data = io.BytesIO()
+    image.save(data, "PNG", optimize=True) if small else image.save(data, "JPEG", quality=82)
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}", width, height
+
+
+def all_classes(shown: Sequence[Picture]) -> list[str]:
+    """Return the classes that occur in the pictures."""
+    return sorted({name for picture in shown for name in picture.classes})

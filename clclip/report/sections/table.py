@@ -1,0 +1,163 @@
+"""The results table: its numbers, and the plain text that the main job ends with."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clclip.evaluation.continual import deviation, mean
+from clclip.report.settings import Experiment, Setting, kept, retention
+
+PARTS = ("P", "C", "A")
+TEXT_WIDTH = 96
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One experiment's final A minus the baseline's.
+
+    Attributes:
+        value: mean difference, in points.
+        std: over seeds, None for fewer than two.
+        paired: whether the two ran the same seeds.
+    """
+
+    value: float
+    std: float | None
+    paired: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results table; numbers in percent, None where they do not exist."""
+
+    experiment: Experiment
+    rank: int | None
+    final: dict[str, float | None]
+    std: dict[str, float | None]
+    forgetting: float | None
+    forgetting_std: float | None
+    average: float | None
+    kept: float | None
+    difference: Difference | None
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Return the lines of one setting, best first; the upper bound last and without a rank."""
+    lines, better = [], 0
+    for experiment in setting.experiments:
+        summary = experiment.summary
+        better += not experiment.joint
+        lines.append(
+            Row(
+                experiment,
+                None if experiment.joint else better,
+                summary["final"],
+                summary["std"],
+                summary["forgetting"],
+                deviation([row["forgetting"] for row in summary.get("per_seed", [])]),
+                summary.get("average"),
+                retention(experiment),
+                difference(experiment, setting.baseline),
+            )
+        )
+    return lines
+
+
+def difference(experiment: Experiment, baseline: Experiment | None) -> Difference | None:
+    """Return how far an experiment's final A lies above the baseline's, paired by seed."""
+    if baseline is None or baseline is experiment:
+        return None
+    mine, other = experiment.per_seed(), baseline.per_seed()
+    if mine and mine.keys() == other.keys() and None not in [*mine.values(), *other.values()]:
+        gaps = [mine[seed] - other[seed] for seed in mine]
+        return Difference(mean(gaps), deviation(gaps), True)
+    ends = experiment.summary["final"]["A"], baseline.summary["final"]["A"]
+    return None if None in ends else Difference(ends[0] - ends[1], None, False)
+
+
+def number(value: float | None, std: float | None = None, sign: bool = False) -> str:
+    """Return a percentage with one decimal, "-" for none, with the deviation if there is one."""
+    if value is None:
+        return "–"
+    text = f"{value:+.1f}" if sign else f"{value:.1f}"
+    text = text.replace("-", "−")
+    text = text.replace("−0.0", "0.0") if text == "−0.0" else text
+    return f"{text} ± {std:.1f}" if std is not None else text
+
+
+def text_table(settings: Sequence[Setting]) -> str:
+    """Return the tables of all settings and what they say, as plain text for a terminal."""
+    blocks = []
+    for setting in settings:
+        lines = rows(setting)
+        head = ["", "method", *[setting.part_name(p) for p in PARTS], "forgetting", "seeds"]
+        body = [
+            [
+                str(line.rank or ""),
+                line.experiment.label + (" (upper bound)" if line.experiment.joint else ""),
+                *[number(line.final[part], line.std[part]) for part in PARTS],
+                number(line.forgetting, line.forgetting_std),
+                str(len(line.experiment.summary["seeds"])),
+            ]
+            for line in lines
+        ]
+        widths = [max(len(row[k]) for row in [head, *body]) for k in range(len(head))]
+        table = [
+            "  ".join(
+                cell.ljust(width) if k < 2 else cell.rjust(width)
+                for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in [head, *body]
+        ]
+        rule = "─" * max(map(len, table))
+        metric = setting.first.get("metric") or "score"
+        title = f"{setting.title}: {metric} in percent after the last task"
+        said = textwrap.wrap(headline(setting), TEXT_WIDTH)
+        blocks.append("\n".join([title, rule, table[0], rule, *table[1:], rule, *said]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def headline(setting: Setting) -> str:
+    """Return what the numbers say, in one or two sentences; written from the data alone."""
+    if not setting.contestants:
+        return "Only the upper bound was run: there is nothing to compare it with."
+    best = setting.contestants[0]
+    final = best.summary["final"]["A"]
+    if final is None:
+        return f"{best.label} could not be scored: no class has test instances."
+    rest = setting.contestants[1:]
+    rival = setting.baseline if setting.baseline in rest else next(iter(rest), None)
+    classes = sum(len(group) for group in setting.groups)
+    score = f"{final:.1f} {'mAP@A' if setting.detection else '% accuracy'}"
+    gaps = []
+    gap = difference(best, rival)
+    if rival and gap:
+        gaps.append(f"{number(gap.value, gap.std)} points above {rival.label}")
+    if setting.upper and setting.upper.summary["final"]["A"] is not None:
+        short = setting.upper.summary["final"]["A"] - final
+        gaps.append(f"{abs(short):.1f} {'below' if short >= 0 else 'above'} joint training")
+    tail = (", " + " and ".join(gaps) if gaps else "") + "."
+    if retention(best) is None:
+        return f"{best.label} ends with {score} over all {classes} classes{tail}"
+    first = f"{best.label} keeps {_kept(best)} on the earlier classes"
+    if rival and retention(rival) is not None:
+        first += f"; {rival.label} keeps {_kept(rival)}"
+    return f"{first}. After the last task it scores {score} over all {classes} classes{tail}"
+
+
+def _kept(experiment: Experiment) -> str:
+    """Return what is left of an experiment's score on the earlier classes, in words."""
+    now, best = kept(experiment)
+    return f"{retention(experiment):.0f} % of its score ({now:.1f} of {best:.1f})"
+
+
+def caveat(setting: Setting) -> str:
+    """Return how far the numbers can be trusted: seeds and spread."""
+    counts = sorted({len(e.summary["seeds"]) for e in setting.experiments})
+    if counts == [1]:
+        return "One seed each: the spread between seeds is unknown, small gaps prove nothing."
+    if counts[0] == 1:
+        return f"Between one and {counts[-1]} seeds; a method with one seed shows no spread."
+    return f"Mean ± standard deviation over {' to '.join(map(str, counts))} seeds."

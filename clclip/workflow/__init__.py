@@ -1,0 +1,1 @@
+"""The Python half of the Snakemake workflow: plan, fingerprints, task store, locks, GPU slots."""

@@ -1,0 +1,92 @@
+"""An experiment's data at plan time: canonical description, id, declared classes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clclip.config.experiment import Experiment
+from clclip.core.errors import InputError
+from clclip.core.files import expanded
+
+Value = TypeVar("Value")
+
+DEFAULT_WORLD = {"detection": "shapes20", "classification": "shapes_cil"}
+VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
+LOCATION_KEYS = (
+    "images train test year class_names test_fraction split_seed on_bad_box on_bad_image".split()
+)
+
+
+def data_spec(
+    experiment: Experiment,
+    base: Path,
+    where: object,
+    cache: Path | None = None,
+    present: bool = True,
+) -> dict[str, Any]:
+    """Return the canonical description of the data, with its content-addressed id.
+
+    Args:
+        experiment: the experiment.
+        base: folder that a relative root starts from.
+        where: the experiment's file, for messages.
+        cache: folder for facts of the annotations that are slow to get.
+        present: whether the data must be there; if not, and it is not, the id ends in ``-missing``.
+
+    Raises:
+        InputError: if the data is not there or the world does not exist.
+    """
+    data = experiment.data
+    if data.format == "shapes":
+        from clclip.data.shapes.worlds import world_spec
+
+        world = data.world or DEFAULT_WORLD[experiment.kind]
+        known = _told_of(where, lambda: world_spec(world))
+        if known["kind"] != experiment.kind:
+            what = f"world {world!r} is for {known['kind']}"
+            raise InputError(what, f"{where}: data.world", f"a world for {experiment.kind}")
+        return {"id": known["data_id"], "format": "shapes", "world": world}
+    spec: dict[str, Any] = {"format": data.format}
+    spec |= {key: getattr(data, key) for key in LOCATION_KEYS if getattr(data, key) is not None}
+    if data.download:
+        spec["download"] = True
+    if data.format == "voc":
+        spec["year"] = data.year or "2007"
+        train, test = VOC_SPLITS[spec["year"]]
+        spec |= {"train": data.train or train, "test": data.test or test}
+    root = Path(os.path.abspath(base / expanded(str(data.root))))
+    spec["root"] = str(root)
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", root.name).strip("_")[:40] or "data"
+    if not present and not root.is_dir() and not data.download:
+        return {"id": f"{stem}-missing", **spec}
+    from clclip.data.version import data_version
+
+    version = _told_of(where, lambda: data_version(spec, cache))
+    return {"id": f"{stem}-{version}", **spec}
+
+
+def declared_classes(
+    spec: Mapping[str, Any], where: object, cache: Path | None = None
+) -> list[str] | None:
+    """Return the classes that the data declares, in its own order; None before a download.
+
+    Raises:
+        InputError: if the annotations cannot be read.
+    """
+    from clclip.data.version import declared_classes as declared
+
+    return _told_of(where, lambda: declared(dict(spec), cache))
+
+
+def _told_of(where: object, work: Callable[[], Value]) -> Value:
+    """Run ``work``; an error that names a key of ``data`` then names the experiment's file too."""
+    try:
+        return work()
+    except InputError as error:
+        if not error.where.startswith("data"):
+            raise
+        raise InputError(error.what, f"{where}: {error.where}", error.expected) from None

@@ -1,0 +1,237 @@
+"""``clclip describe``: what an experiment would run and need, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from clclip.config.experiment import Experiment
+from clclip.config.load import find_experiment, read_experiment
+from clclip.core.digest import canonical
+from clclip.core.errors import InputError, WrongValue
+from clclip.core.files import expanded
+from clclip.core.homes import hub_home
+from clclip.core.models import as_list, check_seeds
+from clclip.core.task import current_classes
+from clclip.data.memo import remembered
+from clclip.data.preview import preview
+from clclip.data.split import classification_split, detection_train
+from clclip.data.version import is_downloaded
+from clclip.evaluation.ap import METRIC_NAMES
+from clclip.training.epochs import epochs_of
+from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
+
+# Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px; a ViT-B/16 at
+# 640 px on one data-centre GPU is about as fast. They serve to tell minutes from days.
+TRAIN_RATE, PREDICT_RATE, FEATURE_RATE = 40.0, 40.0, 60.0
+
+
+def describe(entry: str, data_root: str | None = None, seeds: str | None = None) -> dict[str, Any]:
+    """Describe an experiment and check its data.
+
+    Args:
+        entry: shipped name or experiment file.
+        data_root: folder that relative data roots start from.
+        seeds: replaces the file's, e.g. "0,1,2".
+
+    Returns:
+        {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
+        "fractions", "evaluation": {"ap", "images", "metric"}, "data", "clip", "features",
+        "estimate", "spec": the data set as ``clclip prepare --spec`` takes it}; a task's "images"
+        is the number that ``clclip split`` will leave it, None where the data is not there.
+
+    Raises:
+        InputError: if the experiment or the data that is there is wrong.
+    """
+    path = find_experiment(entry)
+    experiment, folder = read_experiment(path)
+    base = expanded(data_root).absolute() if data_root else folder
+    plan = RunPlan()
+    chosen = experiment.seeds if seeds is None else _seeds(seeds)
+    with remembered():
+        planned = add_experiment(plan, experiment, chosen, base, path, present=False)
+        data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
+        splits = preview(data, path)
+        counts = _image_counts(data, splits)
+        tasks = _tasks(planned, splits, path)
+    return {
+        "name": planned.name,
+        "file": str(path),
+        "kind": experiment.kind,
+        "method": experiment.method,
+        "protocol": experiment.protocol,
+        "seeds": list(chosen),
+        "tasks": tasks,
+        "image_rule": experiment.data.image_rule,
+        "fractions": experiment.data.fractions and list(experiment.data.fractions),
+        "evaluation": _evaluation(experiment),
+        "data": _data(data, counts),
+        "clip": _clip(clip),
+        "features": _features(planned),
+        "estimate": _estimate(plan, planned, counts, tasks),
+        "spec": data,
+    }
+
+
+def _seeds(text: str) -> list[int]:
+    """Read the seeds of the command line."""
+    try:
+        return check_seeds([int(part) for part in as_list(text)])
+    except WrongValue as error:
+        raise InputError(error.what, "--seeds", error.expected) from None
+    except ValueError as error:
+        raise InputError(str(error), "--seeds", "numbers, e.g. 0,1,2") from None
+
+
+def _tasks(
+    planned: ExperimentPlan, splits: dict[str, dict[str, Any]] | None, where: object
+) -> list[dict[str, Any]]:
+    """Return the tasks of the first seed, with their training images where the data is there.
+
+    Raises:
+        InputError: if ``clclip split`` would leave a task of any seed no training image.
+    """
+    counted: dict[str, int | None] = {}
+    for task in planned.tasks.values():  # seeds with the same class order are counted once
+        key = canonical([task.number, task.payload["groups"]])
+        if key not in counted:
+            images = None if splits is None else _training_images(task.payload, splits, where)
+            counted[key] = images
+    rows = []
+    for number in range(1, planned.length + 1):
+        payload = planned.tasks[planned.seeds[0], number].payload
+        images = counted[canonical([number, payload["groups"]])]
+        rows.append({"task": number, "classes": current_classes(payload), "images": images})
+    return rows
+
+
+def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], where: object) -> int:
+    """Return how many images a task is trained on, by the functions of ``clclip split``."""
+    if task["kind"] == "detection":
+        return len(detection_train(splits["train"], task, str(where))["images"])
+    found = classification_split(splits["train"], current_classes(task))["images"]
+    if not found:
+        what = f"no training image for task {task['task']}"
+        raise InputError(what, where, "classes with training images, or another class order")
+    return len(found)
+
+
+def _image_counts(
+    data: dict[str, Any], splits: dict[str, dict[str, Any]] | None
+) -> dict[str, int] | None:
+    """Return the number of images per split, or None if the data is not there."""
+    if data["format"] == "shapes":
+        from clclip.data.shapes.worlds import world_spec
+
+        return dict(world_spec(data["world"])["counts"])
+    return splits and {split: len(found["images"]) for split, found in splits.items()}
+
+
+def _evaluation(experiment: Experiment) -> dict[str, str]:
+    """Return how the predictions are scored, the metric in words."""
+    told = experiment.evaluation.model_dump(mode="json")
+    if experiment.kind == "classification":
+        return {"images": "full", "metric": "accuracy"}
+    return told | {"metric": METRIC_NAMES[told["ap"]]}
+
+
+def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]:
+    """Tell of the data: where it was looked for, whether it is there, which images are missing."""
+    found = {"id": data["id"], "format": data["format"], "images": counts}
+    if data["format"] == "shapes":
+        return found | {"there": True, "where": "generated"}
+    there = not data["id"].endswith("-missing") and is_downloaded(data)
+    return found | {"there": there, "where": data["root"], "download": bool(data.get("download"))}
+
+
+def _clip(clip: dict[str, Any]) -> dict[str, Any]:
+    """Tell of the CLIP: where its weights come from and whether they are there."""
+    found = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
+    if clip.get("file"):
+        return found | {"there": True, "where": clip["file"]}
+    if clip["model"].startswith("embedded"):
+        return found | {"there": True, "where": "shipped with the package"}
+    home = hub_home() or "no folder: set HF_HOME"
+    there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
+    where = f"resources/clip/{clip['id']}, else open_clip's download into {home}"
+    return found | {"there": there, "where": where}
+
+
+def _features(planned: ExperimentPlan) -> dict[str, Any] | None:
+    """Tell whether the frozen features of the first task are kept, and if not why."""
+    task = planned.tasks[planned.seeds[0], 1].payload
+    if "features" not in task:
+        return None
+    why = None
+    if not task["features"]["cache"]:
+        jitter = task["training"]["augment"] == "lsj"
+        why = "training.augment: lsj moves them" if jitter else "training.cache_features: false"
+    return {"cached": why is None, "why_not": why, "size": task["features"]["size"]}
+
+
+def _estimate(
+    plan: RunPlan,
+    planned: ExperimentPlan,
+    counts: dict[str, int] | None,
+    tasks: list[dict[str, Any]],
+) -> dict[str, float] | None:
+    """Estimate minutes and disk space, to an order of magnitude; None without the data."""
+    if counts is None:
+        return None
+    train, test = counts.get("train", 0), counts.get("test", 0)
+    seconds = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
+    seconds /= FEATURE_RATE
+    for task in planned.tasks.values():
+        seen = sum(len(group) for group in task.payload["groups"])
+        share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
+        images = tasks[task.number - 1]["images"] or train * share
+        training = task.payload["training"]
+        steps = max(1, math.ceil(images / training["batch_size"]))
+        seconds += images * epochs_of(training, steps) / TRAIN_RATE
+        seconds += test / PREDICT_RATE
+    stored = sum(
+        (train * (2 if f["flip"] else 1) + test) * (f["size"] / 8) ** 2 * 128 * (len(f["taps"]) + 1)
+        for f in plan.features.values()
+    )
+    disk = 2 * stored / 1e6 + 2.0 * len(planned.tasks)
+    return {"minutes": round(seconds / 60, 1), "disk_mb": round(disk)}
+
+
+def text(described: dict[str, Any]) -> str:
+    """Return a description as text for a terminal."""
+    d, data, clip = described, described["data"], described["clip"]
+    lines = [
+        f"{d['name']}: {d['kind']}, method {d['method']}, {len(d['tasks'])} tasks, "
+        f"seeds {', '.join(map(str, d['seeds']))}  ({d['file']})"
+    ]
+    for row in d["tasks"]:
+        names = row["classes"]
+        shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+        images = "" if row["images"] is None else f", {row['images']} training images"
+        lines.append(f"  task {row['task']}: {len(names)} classes{images}: {shown}")
+    if d["kind"] == "detection":
+        rule = d["image_rule"]
+        if d["fractions"]:
+            rule += f", fractions {', '.join(f'{share:g}' for share in d['fractions'])}"
+        on = {"full": "all test images", "group": "the test images with a class of the group"}
+        metric, images = d["evaluation"]["metric"], d["evaluation"]["images"]
+        lines.append(f"  image rule: {rule}; score: {metric} on {on[images]} ({images})")
+    missing = "to be downloaded" if data.get("download") else "MISSING"
+    state = "there" if data["there"] else missing
+    images = data["images"]
+    count = f"{images['train']} training, {images['test']} test images" if images else "not counted"
+    lines.append(f"  data {data['id']} ({data['format']}): {state}, {data['where']}; {count}")
+    state = "there" if clip["there"] else "to be fetched"
+    lines.append(f"  CLIP {clip['id']}: {state}, {clip['where']}")
+    if features := d["features"]:
+        where = "kept in resources/features, see `clclip cache`"
+        if features["why_not"]:
+            where = f"not kept but computed in every pass ({features['why_not']})"
+        lines.append(f"  frozen features at {features['size']} px: {where}")
+    if d["estimate"]:
+        lines.append(
+            f"  estimate: {d['estimate']['minutes']} minutes on 2 CPU cores or one GPU, "
+            f"{d['estimate']['disk_mb']} MB of disk; see docs for the measured budget"
+        )
+    return "\n".join(lines)

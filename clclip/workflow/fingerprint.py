@@ -1,0 +1,133 @@
+"""Fingerprints of code: they change when what a stage does may change, and not with its comments.
+
+Train, predict and score jobs carry one as a parameter, because Snakemake never looks into imported
+modules and its own ``code`` trigger would retrain everything for one space in a shell line.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from clclip.core.kind import STAGES
+from clclip.detection.registry import METHODS
+
+PACKAGE = Path(__file__).parents[1]
+# What these decide reaches a stage through task.json alone, or is bookkeeping.
+IGNORED_PACKAGES = ("clclip.cli", "clclip.config", "clclip.workflow")
+IGNORED = frozenset(
+    f"clclip.{name}"
+    for name in "core.artifacts core.errors core.files core.kind core.machine core.models "
+    "detection.registry training.tracking".split()
+)
+
+
+def stage_fingerprint(stage: str, kind: str, method: str) -> str:
+    """Return the fingerprint of the code that ``stage`` runs for a kind and a method.
+
+    A detector's file is found by its name in the table of methods and not by an import, so it is
+    looked up here; a line more in that table changes nothing for other methods.
+    """
+    found = fingerprint(STAGES[stage, kind])
+    if kind != "detection" or stage not in ("train", "predict"):
+        return found
+    own = METHODS.get(method)
+    if own is None:  # of a task file made by hand: the stage itself says what is wrong
+        return found
+    return hashlib.sha256(f"{found};{own.code};{fingerprint(own.module)}".encode()).hexdigest()[:16]
+
+
+@cache
+def fingerprint(module: str, package: Path = PACKAGE) -> str:
+    """Return a digest of ``module`` and of all modules of the package it imports, however deep.
+
+    Args:
+        module: dotted name, e.g. ``clclip.evaluation.score``.
+        package: folder of the package.
+    """
+    total = hashlib.sha256()
+    for name in used_modules(module, package):
+        total.update(f"{name}={_source_digest(_source(name, package))};".encode())
+    return total.hexdigest()[:16]
+
+
+def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
+    """Return the package's modules that ``module`` reaches through imports, with itself."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _source(name, package)
+        if name in found or _ignored(name) or path is None:
+            continue
+        found.add(name)
+        waiting += _imports(path, name, package.name)
+    return sorted(found)
+
+
+def _ignored(name: str) -> bool:
+    """Tell whether a module decides nothing of what a stage makes."""
+    return name in IGNORED or any(
+        name == package or name.startswith(f"{package}.") for package in IGNORED_PACKAGES
+    )
+
+
+def _source(name: str, package: Path) -> Path | None:
+    """Return the file of a dotted name inside the package, or None if it is not a module."""
+    parts = name.split(".")
+    if parts[0] != package.name:
+        return None
+    path = package.joinpath(*parts[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _tree(path: Path, mtime: int) -> ast.Module:
+    """Parse a file once per version of it."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _imports(path: Path, name: str, root: str) -> list[str]:
+    """Return the dotted names imported anywhere in a file, functions included."""
+    names: list[str] = []
+    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = name.split(".")[: -node.level]
+                base = ".".join([*parts, base] if base else parts)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [found for found in names if found.split(".")[0] == root]
+
+
+def _source_digest(path: Path | None) -> str:
+    """Return the digest of a file's syntax tree without docstrings; comments are never in it."""
+    return "" if path is None else _tree_digest(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _tree_digest(path: Path, mtime: int) -> str:
+    """Return the digest of a file once per version of it: most modules serve several stages."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            # a bare text is a docstring or, after an assignment, its description: it does nothing
+            body[:] = [n for n in body if not _is_text(n)] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Tell whether a statement is nothing but a text."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

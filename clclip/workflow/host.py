@@ -1,0 +1,130 @@
+"""What the workflow must know of the machine it runs on."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clclip.core.files import expanded
+from clclip.core.homes import name_account
+from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
+from clclip.core.models import as_list
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+def has_accelerator() -> bool:
+    """Tell whether this host has a GPU, by its device files: asking torch takes seconds."""
+    return any(Path(device).exists() for device in GPU_DEVICES)
+
+
+def shell_prefix(conda: bool) -> str:
+    """Return the shell text that defines ``clclip`` for jobs: this interpreter, whatever PATH says.
+
+    Args:
+        conda: whether jobs run in an environment of their own, whose ``python`` the shell finds.
+    """
+    python = "python" if conda else shlex.quote(sys.executable)
+    text = f'clclip() {{ {python} -m clclip "$@"; }}; '
+    return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
+
+
+def prepare_environment(project: str) -> None:
+    """Let jobs find this checkout from any ``--directory`` and cache bytecode.
+
+    Some machines switch bytecode off; torch and open_clip then take three times as long to start.
+    """
+    paths = [project, os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    name_account()
+
+
+def announce_logger(wandb: str) -> None:
+    """Tell jobs where scalars go besides history.csv: off, offline or online.
+
+    By the environment, because it is no setting of a task: a change of it must rerun nothing.
+    """
+    os.environ[WANDB_VARIABLE] = wandb
+    os.environ[WANDB_CHECKED_VARIABLE] = "1"  # by the Snakefile, before the first job
+
+
+def invoking_folders(project: str) -> list[Path]:
+    """Return where relative paths of the command line start from, in the order they are tried.
+
+    Snakemake has entered ``--directory`` by now; the shell's PWD is the folder it was typed in.
+    """
+    typed_in = os.environ.get("PWD")
+    return [Path.cwd(), *([Path(typed_in)] if typed_in else []), Path(project)]
+
+
+def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return the entries of ``config`` that are relative paths, made absolute.
+
+    A job on another host knows neither the folder nor the shell that the command was typed in.
+    """
+    found: dict[str, Any] = {}
+    entries = as_list(config.get("experiments"))
+    if isinstance(entries, list):
+        found["experiments"] = [
+            _absolute(entry, folders, Path.is_file) if is_path(entry) else entry
+            for entry in entries
+        ]
+    if isinstance(config.get("data_root"), str):
+        found["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
+    return found
+
+
+def is_path(entry: object) -> bool:
+    """Tell whether an entry of ``experiments`` is a path, as opposed to a shipped name."""
+    return isinstance(entry, str) and (entry.endswith((".yaml", ".yml")) or os.sep in entry)
+
+
+def _absolute(entry: str, folders: Sequence[Path], there: Callable[[Path], bool]) -> str:
+    """Return the first of ``folders`` / ``entry`` that is there, else ``entry`` as it is."""
+    tried = (Path(os.path.abspath(folder / expanded(entry))) for folder in folders)
+    return next((str(path) for path in tried if there(path)), entry)
+
+
+def ending(results: Path) -> str:
+    """Return what a finished run says: the tables, what they say, and what to do next."""
+    table, page = results / "table.txt", results / "report.html"
+    shown = table.read_text(encoding="utf-8").rstrip() + "\n" if table.is_file() else ""
+    if not page.is_file():
+        return shown
+    steps = next_steps(results)
+    lead = "next:\n" if steps else ""
+    return f"\n{shown}\nreport: {page.resolve()}\n{lead}" + "".join(f"  {s}\n" for s in steps)
+
+
+def next_steps(results: Path) -> list[str]:
+    """Return the commands that lead on from a finished run, with its own names in them."""
+    try:
+        with (results / "summary.csv").open(encoding="utf-8", newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if row["method"] != "joint" and row["A"]]
+        rows.sort(key=lambda row: -float(row["A"]))
+        best = rows[0]
+        same = ("kind", "dataset", "protocol", "metric", "image_rule", "fractions", "images")
+        like = [row for row in rows if all(row.get(k) == best.get(k) for k in same)]
+        seed = best["seeds"].split()[0]
+    except (OSError, KeyError, ValueError, IndexError):
+        return []
+    start = "uv run clclip" if "UV" in os.environ else "clclip"
+    place = Path(os.path.relpath(results.resolve(), os.environ.get("PWD") or None))
+    place = results.resolve() if ".." in place.parts else place
+    use = "detect" if best["kind"] == "detection" else "classify"
+    out = "--out boxes" if use == "detect" else "--out classes.json"
+    run = shlex.quote(str(place / best["experiment"] / f"seed{seed}"))
+    steps = {f"{start} {use} --run {run} IMAGE... {out}": "try it on your images"}
+    if like[1:]:
+        ours = [shlex.quote(str(place / row["experiment"])) for row in like[:2]]
+        steps = {f"{start} compare {' '.join(ours)}": "is the difference real?"} | steps
+    if all(len(row["seeds"].split()) == 1 for row in rows):
+        steps["the same command with --config seeds=0,1,2"] = "the spread over seeds"
+    wide = max(map(len, steps))
+    return [f"{step:<{wide}}  # {why}" for step, why in steps.items()]

@@ -1,0 +1,318 @@
+"""From the configuration to the plan: experiments x seeds x tasks, each task as one canonical JSON.
+
+Torch-free. The slice of task t holds what decides its output and nothing else: not the experiment's
+name, not later tasks nor their number, nothing of the report. So a change to task 3 leaves tasks 1
+and 2 as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clclip.clip.architecture import dense_mode, native_size, patch, taps
+from clclip.clip.ids import EMBEDDED
+from clclip.config.experiment import Experiment, RunConfig
+from clclip.config.load import find_experiment, merged, read_experiment
+from clclip.config.resolve import resolve_switches, resolve_training
+from clclip.config.streams import protocol
+from clclip.core.digest import canonical
+from clclip.core.errors import InputError, WrongValue, nearest
+from clclip.core.files import expanded
+from clclip.core.models import check_groups, parse
+from clclip.core.task import BESIDE_TASK, text_names
+from clclip.workflow.data_spec import data_spec, declared_classes
+
+EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One task of one seed of one experiment."""
+
+    experiment: str
+    seed: int
+    number: int
+    payload: dict[str, Any]
+    text: str | None = None  # id of its text embeddings, if the kind uses them
+    features: str | None = None  # id of its feature store, if it reads one
+    devices: int = 1  # processes per node; not in task.json, like nodes: they decide no result
+    nodes: int = 1
+
+    @property
+    def json(self) -> str:
+        """Its task.json."""
+        return canonical(self.payload)
+
+    @property
+    def folder(self) -> str:
+        """Its folder, relative to the working directory."""
+        return f"results/{self.experiment}/seed{self.seed}/task{self.number}"
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """One experiment: its tasks by (seed, task number)."""
+
+    name: str
+    config: Experiment
+    dataset: str
+    seeds: tuple[int, ...]
+    tasks: dict[tuple[int, int], TaskPlan]
+
+    @property
+    def protocol_option(self) -> str:
+        """The option that tells ``clclip aggregate`` the protocol; empty if there is none."""
+        return f"--protocol {self.config.protocol}" if self.config.protocol else ""
+
+    @property
+    def length(self) -> int:
+        """Number of tasks of a seed; ``joint`` has one."""
+        return len(self.tasks) // len(self.seeds)
+
+
+@dataclass
+class RunPlan:
+    """All that a run makes. The stores map an id to the canonical description of what it names."""
+
+    experiments: dict[str, ExperimentPlan] = field(default_factory=dict)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clips: dict[str, dict[str, Any]] = field(default_factory=dict)
+    texts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    features: dict[str, dict[str, Any]] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    wandb: str = "off"
+
+    def task(self, experiment: str, seed: int | str, number: int | str) -> TaskPlan:
+        """Return one task."""
+        return self.experiments[experiment].tasks[int(seed), int(number)]
+
+
+def plan_run(
+    config: Mapping[str, Any], folders: Sequence[Path] = (), cache: Path | None = None
+) -> RunPlan:
+    """Plan a run.
+
+    Args:
+        config: the merged ``config/config.yaml``.
+        folders: where relative experiment files and ``data_root`` are looked for, in order.
+        cache: folder for facts of large annotation files, so that they are read once.
+
+    Raises:
+        InputError: if anything in the configuration or the data's declaration is wrong.
+    """
+    run = parse(RunConfig, dict(config), "config")
+    folders = list(folders) or [Path.cwd()]
+    root = _data_root(run.data_root, folders)
+    plan = RunPlan(report=run.report.model_dump(mode="json"), wandb=run.wandb)
+    sources: dict[str, Path] = {}
+    for entry in run.experiments:
+        path = find_experiment(entry, folders)
+        experiment, folder = read_experiment(path)
+        name = str(experiment.name)
+        if name in sources:
+            what = f"experiment {name!r} is given twice ({sources[name]} and {path})"
+            raise InputError(what, "experiments", "each name once")
+        sources[name] = path
+        seeds = run.seeds if run.seeds is not None else experiment.seeds
+        add_experiment(plan, experiment, seeds, root or folder, path, cache)
+    return plan
+
+
+def _data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
+    """Return ``data_root`` as an existing absolute folder, or None if it is not given."""
+    if given is None:
+        return None
+    tried = [Path(os.path.abspath(folder / expanded(given))) for folder in folders]
+    for path in tried:
+        if path.is_dir():
+            return path
+    raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
+
+
+def add_experiment(
+    plan: RunPlan,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    base: Path,
+    where: object,
+    cache: Path | None = None,
+    present: bool = True,
+) -> ExperimentPlan:
+    """Add an experiment to the plan.
+
+    Args:
+        plan: receives the experiment and the stores it needs.
+        experiment: its file, name filled in.
+        seeds: its seeds.
+        base: folder that relative data paths start from.
+        where: its file, for messages.
+        cache: folder for facts of large annotation files.
+        present: whether the data must be there; ``describe`` plans without.
+    """
+    from clclip.clip.ids import clip_id
+
+    spec = data_spec(experiment, base, where, cache, present)
+    missing = spec["id"].endswith("-missing")
+    declared = None if missing else declared_classes(spec, where, cache)
+    clip = experiment.clip.model_dump(mode="json")
+    if clip["file"] is not None:
+        clip["file"] = os.path.abspath(base / expanded(clip["file"]))
+    clip = {key: value for key, value in clip.items() if value is not None}
+    known_clip = clip["id"] = clip_id(clip)
+    plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
+    tasks: dict[tuple[int, int], TaskPlan] = {}
+    for seed in seeds:
+        groups, text = _groups(experiment, seed, declared, where)
+        count = 1 if experiment.method == "joint" else len(groups)
+        for number in sorted(experiment.per_task):
+            if not 1 <= number <= count:
+                raise InputError(
+                    f"got task {number}", f"{where}: per_task", f"tasks 1..{count} of this stream"
+                )
+        shares = experiment.data.fractions
+        if shares is not None and len(shares) != len(groups):
+            raise InputError(
+                f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
+            )
+        for number in range(1, count + 1):
+            upto = groups if experiment.method == "joint" else groups[:number]
+            payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
+            tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
+    planned = ExperimentPlan(
+        str(experiment.name), experiment, spec.get("world") or spec["id"], tuple(seeds), tasks
+    )
+    plan.experiments[planned.name] = planned
+    return planned
+
+
+def _groups(
+    experiment: Experiment, seed: int, declared: Sequence[str] | None, where: object
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Return the class groups and the text names, checked against the classes that the data has."""
+    if experiment.protocol is not None:
+        shipped = protocol(experiment.protocol, f"{where}: protocol")
+        # without the data (``describe``) classes that only it knows are numbered
+        stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
+        groups = shipped.groups(seed, stand_in if declared is None else declared)
+        text = {**shipped.text, **experiment.text}
+    else:
+        groups, text = [list(group) for group in experiment.tasks or []], dict(experiment.text)
+    try:
+        check_groups(groups)
+    except WrongValue as error:
+        raise InputError(error.what, f"{where}: tasks", error.expected) from None
+    classes = [name for group in groups for name in group]
+    for name in classes:
+        if declared is not None and name not in declared:
+            some = ", ".join(declared[:5]) + (", ..." if len(declared) > 5 else "")
+            what = f"class {name!r} is not in the data{nearest(name, declared)}"
+            raise InputError(what, where, f"classes that the data declares: {some}")
+    for name in experiment.text:
+        if name not in classes:
+            what = f"text for {name!r}{nearest(name, classes)}"
+            raise InputError(what, f"{where}: text", "a class of the tasks")
+    return groups, text
+
+
+def _payload(
+    experiment: Experiment,
+    seed: int,
+    number: int,
+    groups: list[list[str]],
+    text: dict[str, str],
+    spec: dict[str, Any],
+    clip: dict[str, Any],
+    where: object,
+) -> dict[str, Any]:
+    """Return task.json as a value, without the entry of the feature store."""
+    override = experiment.per_task.get(number)
+    place = f"{where}: per_task.{number}" if override else str(where)
+    training = merged(dict(experiment.training), override.training if override else {})
+    switches = merged(dict(experiment.switches), override.switches if override else {})
+    seen = {name for group in groups for name in group}
+    resolved = resolve_training(experiment.kind, training, place)
+    _check_size(experiment.kind, resolved["image_size"], clip, place)
+    return {
+        "kind": experiment.kind,
+        "method": experiment.method,
+        "seed": seed,
+        "task": number,
+        "groups": groups,
+        "text": {k: v for k, v in text.items() if k in seen and v != k},
+        "data": {
+            "id": spec["id"],
+            "format": spec["format"],
+            "image_rule": experiment.data.image_rule,
+            **_fractions(experiment, len(groups)),
+        },
+        "clip": {k: v for k, v in clip.items() if k != "file"},
+        "training": resolved,
+        "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
+        "evaluation": experiment.evaluation.model_dump(mode="json"),
+    }
+
+
+def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) -> None:
+    """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
+    size = given or (native_size(clip) if kind == "classification" else _canvas(clip))
+    side = patch(clip)
+    if size is None or side is None or size % side == 0:
+        return
+    below = size // side * side
+    near = f"{below} or {below + side}" if below else str(side)
+    expected = f"a multiple of the patch of {clip['model']}, {side}, e.g. {near}"
+    raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
+
+
+def _canvas(clip: Mapping[str, Any]) -> int:
+    """Return the side of the detection canvas in px where the training section gives none.
+
+    The largest multiple of the tower's patch up to F-ViT's 640.
+    """
+    if clip["model"] in EMBEDDED:
+        return EMBEDDED_SIZE
+    side = patch(clip) or 1
+    return CANVAS_SIZE // side * side
+
+
+def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
+    """Return the shares of images of the tasks so far, if the experiment gives any."""
+    given = experiment.data.fractions
+    return {} if given is None else {"fractions": list(given[:tasks])}
+
+
+def _with_stores(
+    plan: RunPlan, experiment: Experiment, payload: dict[str, Any], clip: dict[str, Any]
+) -> TaskPlan:
+    """Finish a task: add its text embeddings and its feature store to the plan."""
+    name, seed, number = str(experiment.name), payload["seed"], payload["task"]
+    cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
+    if payload["kind"] != "detection":
+        return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
+    from clclip.clip.ids import feature_id, text_id
+
+    names = text_names(payload)
+    text = text_id(clip["id"], names)
+    plan.texts[text] = {"clip": clip["id"], "names": names}
+    training, switches = payload["training"], payload["switches"]
+    # large-scale jitter shows another crop in every pass: there is nothing to cache
+    cache = cache and training["augment"] != "lsj"
+    size = training["image_size"] or _canvas(clip)
+    dense = switches["dense"]
+    described = {
+        "data": payload["data"]["id"],
+        "clip": clip["id"],
+        "size": size,
+        "dense": dense_mode(clip) if dense == "auto" else dense,
+        "taps": taps(clip, len(switches["scales"])),
+        "flip": training["augment"] == "flip",
+    }
+    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": cache} | {key: described[key] for key in kept}
+    if cache:
+        plan.features[store] = described
+    return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
