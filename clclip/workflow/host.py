@@ -30,7 +30,7 @@ def shell_prefix(conda: bool) -> str:
         conda: whether jobs run in an environment of their own, whose ``python`` the shell finds.
     """
     python = "python" if conda else shlex.quote(sys.executable)
-    text = f'clclip() {{ {python} -m clclip "$@"; }}; '
+    text = f"trap '' INT; clclip() {{ {python} -m clclip \"$@\"; }}; "
     return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
 
-from clclip.workflow import host
+from clclip.workflow import host, interrupt
 from clclip.workflow.folder_lock import claim_folder, runs_nothing
 from clclip.data.relocate import relocate
 from clclip.core.errors import InputError
@@ -19,6 +19,12 @@ shell.prefix(
         "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
     )
 )
+
+
+def running_jobs():
+    """Return the rules of the jobs that run now."""
+    return [job.rule.name for job in tuple(workflow.scheduler.running)]
+
 
 try:
     PLAN = plan_run(
@@ -42,6 +48,7 @@ try:
             relocate(
                 PLAN.data.values(), Path("resources"), Path("resources/data/.facts")
             )
+            interrupt.handle_interrupts(running_jobs)
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1
