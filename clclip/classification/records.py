@@ -23,8 +23,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from clclip.classification.seca.replay import Gaussians, concatenate
-from clclip.clip.weights_file import misfit
 from clclip.core.errors import InputError
+from clclip.core.weights_file import misfit
 from clclip.training.tensors import save_tensors
 
 Record = dict[str, Tensor]

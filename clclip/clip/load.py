@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from clclip.clip.embedded import model as embedded
 from clclip.clip.ids import EMBEDDED
-from clclip.clip.weights_file import misfit, unreadable
 from clclip.core.artifacts import read_stage_file
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError, WrongValue
+from clclip.core.weights_file import misfit, unreadable
 
 Tokenizer = Callable[[list[str]], Tensor]
 

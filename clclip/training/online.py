@@ -48,11 +48,13 @@ def _server_and_key() -> tuple[str, str | None]:
     """
     import wandb
     from wandb.errors import Error
+    from wandb.sdk import wandb_setup
     from wandb.sdk.lib import wbauth
 
     expected = f"`wandb login` or WANDB_API_KEY, or {OFFLINE}"
     try:
-        settings = wandb.setup(wandb.Settings(silent=True)).settings
+        # as wandb.setup(), which would also start wandb's service, in the home folder
+        settings = wandb_setup._setup(wandb.Settings(silent=True), start_service=False).settings
         server = str(settings.base_url).rstrip("/")
         found = wbauth.authenticate_session(host=server, source="clclip", prompt=False)
     except (Error, ValueError, OSError) as error:

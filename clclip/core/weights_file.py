@@ -9,8 +9,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HEAD = 512  # bytes that tell what kind of file it is
 _SAFE = ".safetensors"
