@@ -253,7 +253,7 @@ def test_skipped_images_are_counted_and_listed_in_the_report(work, capsys):
     assert main(prepare_call(work, id=index_of(work).name, on_bad_image="skip")) == 0
     assert main(report_call()) == 0
     page = (work / "results/report.html").read_text(encoding="utf-8")
-    assert "2 images left out" in page
+    assert "About the data" in page and "2 bad images left out" in page
     assert "train2.png" in page and "train3.png" in page and "broken image" in page
 
 
