@@ -265,7 +265,8 @@ def describe(options: argparse.Namespace) -> None:
     from clclip.workflow.describe import describe as run
     from clclip.workflow.describe import text
 
-    described = run(options.experiment, options.data_root, options.seeds)
+    chosen = (options.data_root, options.seeds, options.check_images)
+    described = run(options.experiment, *chosen)
     print(json.dumps(described, indent=1) if options.json else text(described))
 
 
