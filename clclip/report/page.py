@@ -196,7 +196,8 @@ def cards(setting: Setting) -> list[dict[str, str]]:
         gap = upper - best.summary["final"]["A"]
         name = "Below joint training" if gap >= 0 else "Above joint training"
         shown.append(_card(name, abs(gap), "points", None, _final_a))
-        shown[-1]["than"] = f"{setting.upper.label}: {upper:.1f}"
+        part = f", {100 * (1 - gap / upper):.0f} % of it" if upper > 0 else ""
+        shown[-1]["than"] = f"{setting.upper.label}: {upper:.1f}{part}"
     return shown
 
 
