@@ -208,6 +208,8 @@ def add_describe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--data-root", default=None, metavar="DIR")
     parser.add_argument("--seeds", default=None, help="e.g. 0,1,2")
+    text = "open every image, as `clclip prepare` does, and tell what is wrong or odd"
+    parser.add_argument("--check-images", action="store_true", help=text)
 
 
 def add_schema(parser: argparse.ArgumentParser) -> None:
