@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
-from clclip.core.files import write_json
+from clclip.core.files import make_folder, read_json, write_json
 from clclip.data.checks.boxes import clean_boxes
 from clclip.data.checks.exif import Photo, choose_views, photos
 from clclip.data.checks.findings import Findings
@@ -42,6 +43,8 @@ SPEC_TYPES: dict[str, type | tuple[type, ...]] = {
     "split_seed": int,
     "download": bool,
     "year": (int, str),
+    "draw": int,
+    "difficulty": dict,
 }
 """Keys of a data spec that are no text."""
 
@@ -63,7 +66,7 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
             coco: "train", "test" (files), "images" (folder);
             voc: "year", "train", "test" (names of image lists), "download";
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
-            cifar100: "download"; shapes: "world".
+            cifar100: "download"; shapes: "world", "draw", "difficulty".
         out: folder of the index; nothing in it changes unless all checks pass.
 
     Raises:
@@ -78,9 +81,9 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     if "format" not in spec:
         raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import generate
+        from clclip.data.shapes.worlds import changes, generate
 
-        return generate(spec["world"], out)
+        return generate(spec["world"], out, **changes(spec))
     if spec.get("download"):
         _download(spec)
     check_root(spec)
@@ -93,6 +96,26 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     raise InputError(
         f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
     )
+
+
+def check_data(spec: dict[str, Any]) -> list[str]:
+    """Return what ``prepare`` would warn of, a line each; nothing stays on the disk.
+
+    Args:
+        spec: as ``prepare`` takes it, of data that is there.
+
+    Raises:
+        InputError: where ``prepare`` would raise it.
+    """
+    told = logging.getLogger("clclip.data")
+    before = told.level
+    told.setLevel(logging.ERROR)  # the caller says it
+    try:
+        with tempfile.TemporaryDirectory(prefix="clclip-") as made:
+            prepare(spec, Path(made))
+            return list(read_json(Path(made) / "index.json").get("warnings", []))
+    finally:
+        told.setLevel(before)
 
 
 def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
@@ -157,8 +180,8 @@ def _in_their_views(
     """Choose the view of every image.
 
     Returns:
-        Per split {"id", "file_name", "width", "height", "exif"} of the images, and the sizes by id
-        of the views not taken.
+        Per split {"id", "file_name", "width", "height", "exif"} of the images, with "place" where
+        they have one, and the sizes by id of the views not taken.
     """
     every = [photo for found in checked.values() for photo in found.values()]
     views = iter(choose_views(every, spec.get("exif"), findings))
@@ -176,7 +199,10 @@ def _in_their_views(
                 continue
             width, height = photo.facts.size(exif)
             entry = {"id": number, "file_name": photo.name, "width": width, "height": height}
-            images[split].append(entry | {"exif": exif})
+            place = {
+                key: annotated.images[n][key] for key in ("place",) if key in annotated.images[n]
+            }
+            images[split].append(entry | {"exif": exif} | place)
             if photo.facts.orientation != 1:
                 turned[split][number] = photo.facts.size(not exif)
     return images, turned
@@ -278,7 +304,7 @@ def _download(spec: dict[str, Any]) -> None:
         InputError: if the format has no download, or it fails.
     """
     root = Path(spec["root"])
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     if spec["format"] == "cifar100":
         return  # its reader downloads
     if spec["format"] != "voc":

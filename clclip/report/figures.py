@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clclip.core.files import replacing
+from clclip.report.plotting import drawing
 from clclip.report.sections.heatmap import heatmap
 from clclip.report.sections.table import PARTS
 from clclip.report.settings import Setting, curve
@@ -23,9 +24,6 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
         kind: ``svg`` or ``png``.
         dpi: resolution of PNG files.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     look = {
         "font.size": 9,
         "axes.spines.top": False,
@@ -38,7 +36,7 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
         "text.parse_math": False,
     }
     written = []
-    with matplotlib.rc_context(look):
+    with drawing(look):
         for setting, stem in zip(settings, stems(settings), strict=True):
             for name, figure in (("curves", _curves(setting)), ("classes", _classes(setting))):
                 path = folder / f"{stem}_{name}.{kind}"
@@ -95,10 +93,11 @@ def _curves(setting: Setting):
 def _classes(setting: Setting):
     """Return class x task scores, one panel per experiment."""
     import numpy as np
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.figure import Figure
 
     heat = heatmap(setting)
+    norm = TwoSlopeNorm(heat.scale.middle, heat.scale.low, heat.scale.high)
     count = len(heat.lines)
     widths = [len(tasks) for _, tasks in heat.columns]
     width = 2.2 + sum(max(0.5 * n, 1.5) for n in widths)
@@ -112,7 +111,7 @@ def _classes(setting: Setting):
                 for line in heat.lines
             ]
         )
-        image = axis.imshow(values, vmin=0, vmax=100, cmap=shades, aspect="auto")
+        image = axis.imshow(values, norm=norm, cmap=shades, aspect="auto")
         axis.set_title(experiment.label, fontsize=8)
         axis.set_xticks(range(len(tasks)), ["final"] if experiment.joint else tasks)
         axis.set_xlabel("after task")

@@ -15,6 +15,7 @@ from typing import Any
 
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
+from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment, RunConfig
 from clclip.config.load import find_experiment, merged, read_experiment
 from clclip.config.resolve import resolve_switches, resolve_training
@@ -24,7 +25,12 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
-from clclip.workflow.data_spec import data_spec, declared_classes, unfit_classes
+from clclip.workflow.data_spec import (
+    check_places,
+    data_spec,
+    declared_classes,
+    unfit_classes,
+)
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
@@ -92,14 +98,19 @@ class RunPlan:
 
 
 def plan_run(
-    config: Mapping[str, Any], folders: Sequence[Path] = (), cache: Path | None = None
+    config: Mapping[str, Any],
+    folders: Sequence[Path] = (),
+    cache: Path | None = None,
+    job: bool = False,
 ) -> RunPlan:
     """Plan a run.
 
     Args:
         config: the merged ``config/config.yaml``.
         folders: where relative experiment files and ``data_root`` are looked for, in order.
-        cache: folder for facts of large annotation files, so that they are read once.
+        cache: folder for facts of large annotation files, so that they are read once, and of the
+            CLIPs that come from files or from a hub.
+        job: whether a job of a planned run asks: what its plan wrote there of CLIPs then stands.
 
     Raises:
         InputError: if anything in the configuration or the data's declaration is wrong.
@@ -118,7 +129,7 @@ def plan_run(
             raise InputError(what, "experiments", "each name once")
         sources[name] = path
         seeds = run.seeds if run.seeds is not None else experiment.seeds
-        add_experiment(plan, experiment, seeds, root or folder, path, cache)
+        add_experiment(plan, experiment, seeds, root or folder, path, cache, job=job)
     return plan
 
 
@@ -141,6 +152,7 @@ def add_experiment(
     where: object,
     cache: Path | None = None,
     present: bool = True,
+    job: bool = False,
 ) -> ExperimentPlan:
     """Add an experiment to the plan.
 
@@ -152,19 +164,14 @@ def add_experiment(
         where: its file, for messages.
         cache: folder for facts of large annotation files.
         present: whether the data must be there; ``describe`` plans without.
+        job: as in ``plan_run``.
     """
-    from clclip.clip.ids import clip_id
-
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
-    clip = experiment.clip.model_dump(mode="json")
-    if clip["file"] is not None:
-        clip["file"] = os.path.abspath(base / expanded(clip["file"]))
-    clip = {key: value for key, value in clip.items() if value is not None}
-    known_clip = clip["id"] = clip_id(clip)
-    plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
+    clip = settle_clip(experiment.clip.given(), cache, job)
+    plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, unfit, where)
@@ -179,15 +186,21 @@ def add_experiment(
             raise InputError(
                 f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
             )
+        if experiment.data.image_rule == "place":
+            check_places(spec, count, where)
         for number in range(1, count + 1):
             upto = groups if experiment.method == "joint" else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
-    planned = ExperimentPlan(
-        str(experiment.name), experiment, spec.get("world") or spec["id"], tuple(seeds), tasks
-    )
+    planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
     plan.experiments[planned.name] = planned
     return planned
+
+
+def _dataset(spec: Mapping[str, Any]) -> str:
+    """Return the name that results show for the data: a shipped world's own, else the id."""
+    changed = spec.get("draw") or spec.get("difficulty")
+    return spec["id"] if changed else spec.get("world") or spec["id"]
 
 
 def _groups(
@@ -256,7 +269,8 @@ def _payload(
             "image_rule": experiment.data.image_rule,
             **_fractions(experiment, len(groups)),
         },
-        "clip": {k: v for k, v in clip.items() if k != "file"},
+        # content and not places: a moved file changes no task
+        "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
@@ -271,7 +285,8 @@ def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) 
         return
     below = size // side * side
     near = f"{below} or {below + side}" if below else str(side)
-    expected = f"a multiple of the patch of {clip['model']}, {side}, e.g. {near}"
+    name = clip["id"] if "config_text" in clip else clip["model"]
+    expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
     raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
 
 

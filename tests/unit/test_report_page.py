@@ -20,7 +20,7 @@ from clclip.report import page
 from clclip.report.sections import table, timing
 from clclip.report.sections.calibration import trust
 from clclip.report.sections.causes import why
-from clclip.report.sections.heatmap import heatmap
+from clclip.report.sections.heatmap import heatmap, scale_of
 from clclip.report.settings import load, retention
 
 
@@ -203,6 +203,28 @@ def test_heat_map_holds_every_score(made):
     assert heat.lines[-1].cells[0][1] is None
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([], (0, 50, 100)),
+        ([22, 41, 55, 63, 79], (20, 55, 80)),
+        ([2, 74, 76, 78, 79, 81], (0, 75, 90)),
+        ([0, 100, 100, 100], (0, 90, 100)),
+        ([100, 100], (80, 90, 100)),
+        ([0, 0], (0, 10, 20)),
+        ([44, 47], (30, 45, 60)),
+    ],
+)
+def test_the_colour_scale_is_spent_on_the_scores_that_occur(values, scale):
+    found = scale_of(values)
+    assert (found.low, found.middle, found.high) == scale
+    if values:
+        shades = [found.shade(value) for value in sorted(values)]
+        assert all(0 <= shade <= 100 for shade, _ in shades)
+    assert found.shade(found.middle) == (0, "high")
+    assert found.shade(found.low) == (100, "low") and found.shade(found.high) == (100, "high")
+
+
 def test_causes_sum_to_the_loss(made):
     found = why(load(made["paths"])[0])
     assert found.seeds == 2 and [step.task for step in found.steps] == [2]
@@ -328,3 +350,11 @@ def test_report_needs_no_torch(made, tmp_path):
     subprocess.run(
         [sys.executable, "-c", code, tmp_path / "report.html", *made["paths"]], check=True
     )
+
+
+def test_the_upper_bounds_card_tells_which_part_of_it_was_reached(made):
+    setting = load(made["paths"])[0]
+    best, upper = setting.contestants[0].summary["final"]["A"], setting.upper.summary["final"]["A"]
+    card = next(card for card in page.cards(setting) if "joint training" in card["name"])
+    assert card["value"] == f"{abs(upper - best):.1f}"
+    assert card["than"] == f"Joint training: {upper:.1f}, {100 * best / upper:.0f} % of it"
