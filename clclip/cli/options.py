@@ -104,8 +104,9 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", type=Path, required=True, metavar="DIR")
     parser.add_argument("--split", choices=("train", "test"), required=True)
     parser.add_argument("--size", type=int, required=True, help="side of the canvas in px")
-    parser.add_argument("--dense", required=True, help="dense mode, e.g. tokens")
-    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3")
+    text = "dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers"
+    parser.add_argument("--dense", required=True, help=text)
+    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3; none with image")
     parser.add_argument("--flip", action="store_true", help="mirrored images besides")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 

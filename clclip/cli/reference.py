@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.classification.options import ClassificationSwitches
 from clclip.config.experiment import (
@@ -42,6 +43,7 @@ PACKAGE = Path(__file__).parents[1]
 SWITCHES: dict[str, type[BaseModel]] = {
     "detection": DetectionSwitches,
     "classification": ClassificationSwitches,
+    "closed_form": ClosedFormSwitches,
 }
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (
@@ -82,6 +84,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         ClassificationSwitches,
         "In an experiment file with `kind: classification`. What each does: [SECA](seca.md). "
         "Beside each stand the lines of code that read it.",
+    ),
+    (
+        "closed_form",
+        "`switches:` of the closed-form classifiers",
+        ClosedFormSwitches,
+        "With `method: ncm, ridge, ranpac, gda, gda_text` or `seca_cov`. What each does: "
+        "[Closed-form classifiers](closed-form.md).",
     ),
 )
 
