@@ -107,4 +107,4 @@ rule extract_features:
     shell:
         "clclip features --data {params.data:q} --clip {params.clip:q}"
         " --split {wildcards.split} --size {params.size} --dense {params.dense:q}"
-        " --taps {params.taps:q} {params.flip} --out {params.folder:q} --log {log:q}"
+        " --taps={params.taps} {params.flip} --out {params.folder:q} --log {log:q}"
