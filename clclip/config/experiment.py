@@ -20,6 +20,7 @@ from clclip.core.machine import Speed
 from clclip.core.models import (
     Strict,
     as_list,
+    check_class,
     check_groups,
     check_seeds,
     check_text,
@@ -31,8 +32,8 @@ METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world",)),
-    "coco": (("root", "train", "test"), ("images",)),
-    "voc": (("root",), ("year", "train", "test")),
+    "coco": (("root", "train", "test"), ("images", "exif")),
+    "voc": (("root",), ("year", "train", "test", "exif")),
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
 }
@@ -84,6 +85,16 @@ class DataConfig(Strict):
     )
     on_bad_image: Literal["fail", "skip"] = Field(
         "fail", description="what to do with an image that cannot be read"
+    )
+    exif: Literal["apply", "ignore"] | None = Field(
+        None,
+        description="photographs with an EXIF orientation: boxes were drawn on the turned view "
+        "(apply) or on the stored pixels (ignore); null: sizes and boxes decide",
+    )
+    links: Literal["follow", "refuse"] = Field(
+        "follow",
+        description="symbolic links in the data set; refuse those that leave root where the data "
+        "is not trusted",
     )
     download: bool = Field(False, description="fetch a published data set when root lacks it")
 
@@ -233,16 +244,18 @@ class Experiment(Strict):
     @field_validator("tasks")
     @classmethod
     def _groups(cls, value: list[list[str]] | None) -> list[list[str]] | None:
-        if value is not None:
-            check_groups(value)
-        return value
+        if value is None:
+            return None
+        groups = [[check_class(name) for name in group] for group in value]
+        check_groups(groups)
+        return groups
 
     @field_validator("text")
     @classmethod
     def _text(cls, value: dict[str, str]) -> dict[str, str]:
         for name, words in value.items():
             check_text(words, f"the text of {name!r}")
-        return value
+        return {check_class(name): words for name, words in value.items()}
 
     @field_validator("seeds")
     @classmethod

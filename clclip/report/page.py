@@ -151,9 +151,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         "cards": cards(setting),
         "rows": lines,
         "best": best,
-        "empty": sorted(
-            {n for e in setting.experiments for n in e.summary.get("empty_classes", [])}
-        ),
+        "empty": table.unscored(setting),
         "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
         if several
         else [],
@@ -182,7 +180,9 @@ def cards(setting: Setting) -> list[dict[str, str]]:
     others = setting.contestants[1:]
     rival = setting.baseline if setting.baseline in others else next(iter(others), None)
     unit = setting.part_name("A")
-    shown = [_card(f"{best.label}, all classes", best.summary["final"]["A"], unit, rival, _final_a)]
+    over = table.scored_classes(best, setting.groups)
+    over = "all classes" if over.startswith("all") else over
+    shown = [_card(f"{best.label}, {over}", best.summary["final"]["A"], unit, rival, _final_a)]
     kept = retention(best)
     if kept is not None:
         shown.append(_card("Kept of the earlier classes", kept, "%", rival, retention))

@@ -17,8 +17,8 @@ Value = TypeVar("Value")
 DEFAULT_WORLD = {"detection": "shapes20", "classification": "shapes_cil"}
 VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
 LOCATION_KEYS = (
-    "images train test year class_names test_fraction split_seed on_bad_box on_bad_image".split()
-)
+    "images train test year class_names test_fraction split_seed on_bad_box on_bad_image exif"
+).split()
 
 
 def data_spec(
@@ -52,6 +52,8 @@ def data_spec(
         return {"id": known["data_id"], "format": "shapes", "world": world}
     spec: dict[str, Any] = {"format": data.format}
     spec |= {key: getattr(data, key) for key in LOCATION_KEYS if getattr(data, key) is not None}
+    if data.links != "follow":
+        spec["links"] = data.links
     if data.download:
         spec["download"] = True
     if data.format == "voc":
@@ -80,6 +82,17 @@ def declared_classes(
     from clclip.data.version import declared_classes as declared
 
     return _told_of(where, lambda: declared(dict(spec), cache))
+
+
+def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[str, list[str]]:
+    """Return {class: [what, where, expected]} of those that the data has and no task can use.
+
+    Raises:
+        InputError: if the data cannot be read.
+    """
+    from clclip.data.version import unfit_classes as unfit
+
+    return unfit(dict(spec), cache)
 
 
 def _told_of(where: object, work: Callable[[], Value]) -> Value:

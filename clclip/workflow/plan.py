@@ -25,7 +25,7 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
-from clclip.workflow.data_spec import data_spec, declared_classes
+from clclip.workflow.data_spec import data_spec, declared_classes, unfit_classes
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
@@ -159,6 +159,7 @@ def add_experiment(
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
+    unfit = {} if missing else unfit_classes(spec, cache)
     clip = experiment.clip.model_dump(mode="json")
     if clip["file"] is not None:
         clip["file"] = os.path.abspath(base / expanded(clip["file"]))
@@ -167,7 +168,7 @@ def add_experiment(
     plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     for seed in seeds:
-        groups, text = _groups(experiment, seed, declared, where)
+        groups, text = _groups(experiment, seed, declared, unfit, where)
         count = 1 if experiment.method == "joint" else len(groups)
         for number in sorted(experiment.per_task):
             if not 1 <= number <= count:
@@ -191,7 +192,11 @@ def add_experiment(
 
 
 def _groups(
-    experiment: Experiment, seed: int, declared: Sequence[str] | None, where: object
+    experiment: Experiment,
+    seed: int,
+    declared: Sequence[str] | None,
+    unfit: Mapping[str, Sequence[str]],
+    where: object,
 ) -> tuple[list[list[str]], dict[str, str]]:
     """Return the class groups and the text names, checked against the classes that the data has."""
     if experiment.protocol is not None:
@@ -208,6 +213,8 @@ def _groups(
         raise InputError(error.what, f"{where}: tasks", error.expected) from None
     classes = [name for group in groups for name in group]
     for name in classes:
+        if name in unfit:
+            raise InputError(*unfit[name])
         if declared is not None and name not in declared:
             some = ", ".join(declared[:5]) + (", ..." if len(declared) > 5 else "")
             what = f"class {name!r} is not in the data{nearest(name, declared)}"
