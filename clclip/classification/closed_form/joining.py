@@ -1,8 +1,8 @@
 """Joining two halves of a classifier: their calibration and weight are fitted, never assumed.
 
 Two halves whose scores differ in sharpness throw each other away when they are averaged: a
-discriminant of 90.6 % and a text half of 28.8 % made 44.9 % at equal weight. So the joint logits are
-``a first + b second`` with (a, b) of the smallest cross-entropy on images that neither half has
+discriminant of 90.6 % and a text half of 28.8 % made 44.9 % at equal weight. So the joint logits
+are ``a first + b second`` with (a, b) of the smallest cross-entropy on images that neither half has
 seen, five folds of them; sums make a fold cheap, since leaving images out is a subtraction.
 """
 

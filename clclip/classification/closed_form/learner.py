@@ -12,7 +12,13 @@ from clclip.classification.closed_form.heads import Linear, log_softmax
 from clclip.classification.closed_form.joining import Balance, joined_logits
 from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.classification.closed_form.projection import Hidden
-from clclip.classification.closed_form.record import Record, kept_rows, kept_sums, read_sums, smaller
+from clclip.classification.closed_form.record import (
+    Record,
+    kept_rows,
+    kept_sums,
+    read_sums,
+    rows_are_smaller,
+)
 from clclip.classification.closed_form.semantics import refined_means
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
 from clclip.classification.closed_form.sums import Sums, joined, one_hot, unit
@@ -46,10 +52,14 @@ class Maps:
 
 def task_record(maps: Maps, features: Array, labels: Array, folds: Array, classes: int) -> Record:
     """Return what a task of images (V, N, d) keeps: rows or sums, the smaller."""
+    both = maps.switches.head == "joined"
+    widths = [maps.hidden.size, *([maps.width] if both else [])]
+    if rows_are_smaller(features.shape, widths, classes):
+        return kept_rows(features, labels, folds)
     sums = kept_sums(maps.ridge_sums(features, labels, classes))
-    if maps.switches.head == "joined":
+    if both:
         sums |= kept_sums(maps.plain_sums(features, labels, classes), "plain.")
-    return smaller(kept_rows(features, labels, folds), sums)
+    return sums
 
 
 @dataclass
@@ -99,7 +109,9 @@ def chosen_penalty(maps: Maps, known: Seen) -> float:
         features, labels, _ = known.rows
         if features.shape[0] * features.shape[1] < maps.hidden.size:
             hidden = np.concatenate([maps.hidden(view) for view in features])
-            return gcv_penalty_of_rows(hidden, np.tile(one_hot(labels, classes), (len(features), 1)))
+            return gcv_penalty_of_rows(
+                hidden, np.tile(one_hot(labels, classes), (len(features), 1))
+            )
     images = known.ridge.images
     return gcv_penalty(known.ridge.gram, known.ridge.cross, images, images)
 

@@ -3,8 +3,8 @@
 Keys of weights.safetensors: ``features`` (V, N, d) of V views and ``labels`` (N,) among the task's
 classes, with ``folds`` (N,); or ``gram`` (M, M), ``cross`` (M, K_new) and ``counts`` (K_new,); for
 discriminants joined with a ridge the same of the plain features as ``plain.gram`` and so on;
-``text`` (K_new, d) where the classifier reads the class texts; ``penalty``, ``balance`` where a rule
-chose one in this task.
+``text`` (K_new, d) where the classifier reads the class texts; ``penalty``, ``balance`` where a
+rule chose one in this task.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from clclip.classification.closed_form.sums import Sums
 from clclip.core.errors import InputError
-from clclip.core.files import replacing
+from clclip.core.files import write_bytes
+from clclip.core.tensor_files import with_sorted_metadata
 
 Array = np.ndarray
 Record = dict[str, Array]
@@ -30,8 +31,7 @@ logger = logging.getLogger(__name__)
 def write_record(path: Path, record: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write a record, whole."""
     plain = {name: np.ascontiguousarray(value) for name, value in sorted(record.items())}
-    with replacing(path) as temporary:
-        save_file(plain, temporary, metadata=dict(metadata))
+    write_bytes(path, with_sorted_metadata(save(plain, dict(metadata))))
 
 
 def read_record(path: Path) -> Record:
@@ -94,17 +94,18 @@ def read_sums(record: Record, prefix: str = "") -> Sums:
     return Sums(*(record[prefix + name] for name in ("gram", "cross", "counts")))
 
 
-def smaller(rows: Record, sums: Record) -> Record:
-    """Return the smaller of the two records of a task, and say what both would take."""
-    sizes = {name: _bytes(part) for name, part in (("features", rows), ("sums", sums))}
-    chosen = min(sizes, key=lambda name: sizes[name])
-    logger.info(
-        "record: %s, %.3f MiB (features %.3f, sums %.3f)",
-        chosen,
-        *(size / 2**20 for size in (sizes[chosen], sizes["features"], sizes["sums"])),
-    )
-    return rows if chosen == "features" else sums
+def rows_are_smaller(shape: Sequence[int], widths: Sequence[int], classes: int) -> bool:
+    """Tell whether a task's features take less than its sums, and say what both would take.
 
-
-def _bytes(record: Record) -> int:
-    return sum(value.nbytes for value in record.values())
+    Args:
+        shape: (V, N, d) of the features.
+        widths: M of each set of sums that the classifier needs.
+        classes: of the task.
+    """
+    views, images, width = shape
+    features = 4 * views * images * width + 8 * images
+    sums = sum(8 * (size * size + size * classes + classes) for size in widths)
+    chosen = "features" if features <= sums else "sums"
+    sizes = (min(features, sums) / 2**20, features / 2**20, sums / 2**20)
+    logger.info("record: %s, %.3f MiB (features %.3f, sums %.3f)", chosen, *sizes)
+    return chosen == "features"

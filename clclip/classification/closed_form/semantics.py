@@ -3,9 +3,10 @@
 SE-VPR mixes class means by the affinity of their texts, under the cosine. Here the means are those
 of a Gaussian classifier, whitened by its covariance, so that the mean of n images is known up to a
 noise of variance 1/n. The texts give the prior: ``Z = 1 m^T + F + noise`` with columns of F drawn
-from N(0, a T + b I), where T (K, K) is the Gram matrix of the centred text embeddings. The posterior
-mean of ``m + F`` replaces the raw means; ``a`` and ``b`` maximise the marginal likelihood, so texts
-that say nothing get weight 0. All of it follows from sums: no task order changes it.
+from N(0, a T + b I), where T (K, K) is the Gram matrix of the centred text embeddings. The
+posterior mean of ``m + F`` replaces the raw means; ``a`` and ``b`` maximise the marginal
+likelihood, so texts that say nothing get weight 0. All of it follows from sums: no task order
+changes it.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ def holdout_penalty(gram: Array, cross: Array, hidden: Array, targets: Array) ->
     """Return the published choice: the smallest squared error on images that were kept apart.
 
     Args:
-        gram, cross: sums (M, M), (M, K) without those images.
+        gram: sums (M, M) without those images.
+        cross: (M, K) likewise.
         hidden: (N, M) of the images kept apart.
         targets: (N, K).
     """

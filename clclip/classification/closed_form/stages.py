@@ -120,7 +120,9 @@ def load_solved(task_file: Path, width: int) -> Solved:
         return solved(maps, records, _counts(task), text)
     except (KeyError, ValueError, IndexError) as error:
         expected = "records made by this task's method and switches"
-        raise InputError(f"records that do not fit ({error})", folders[0].parent, expected) from None
+        raise InputError(
+            f"records that do not fit ({error})", folders[0].parent, expected
+        ) from None
 
 
 def needs_text(switches: ClosedFormSwitches) -> bool:
@@ -139,9 +141,11 @@ def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
 
 def _counts(task: dict[str, Any]) -> list[int]:
     """Return how many classes each task has brought."""
-    return [len(group) for group in task["groups"]] if previous_classes(task) else [
-        len(seen_classes(task))
-    ]
+    return (
+        [len(group) for group in task["groups"]]
+        if previous_classes(task)
+        else [len(seen_classes(task))]
+    )
 
 
 def _columns(split: dict[str, Any], classes: list[str], where: Path) -> Array:
