@@ -36,6 +36,7 @@ from clclip.config.experiment import (
 )
 from clclip.config.load import shipped_names
 from clclip.core.machine import Speed
+from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.options import DetectionSwitches
 from clclip.detection.registry import METHODS as DETECTION
 
@@ -62,6 +63,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "`protocol` is needed.",
     ),
     ("data", "`data:`", DataConfig, "In an experiment file."),
+    (
+        "difficulty",
+        "`data.difficulty:`",
+        Difficulty,
+        "Knobs of a cluttered world; one that is left out is that of the world. The defaults are "
+        "those of `clutter20`.",
+    ),
     ("clip", "`clip:`", ClipConfig, "In an experiment file; left out, the embedded CLIP."),
     (
         "training",

@@ -18,6 +18,7 @@ from clclip.config.clip import ClipConfig
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.machine import Speed
 from clclip.core.models import (
+    MAX_SEED,
     Strict,
     as_list,
     check_class,
@@ -25,13 +26,14 @@ from clclip.core.models import (
     check_seeds,
     check_text,
 )
+from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.registry import METHODS as DETECTION
 
 Kind = Literal["detection", "classification"]
 METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "shapes": ((), ("world",)),
+    "shapes": ((), ("world", "draw", "difficulty")),
     "coco": (("root", "train", "test"), ("images", "exif")),
     "voc": (("root",), ("year", "train", "test", "exif")),
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
@@ -50,7 +52,16 @@ class DataConfig(Strict):
     )
     world: str | None = Field(
         None,
-        description="format shapes: which generated world, e.g. shapes20, shapes80, shapes_cil",
+        description="format shapes: which generated world, e.g. clutter20, shapes20, shapes_cil",
+    )
+    draw: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SEED,
+        description="format shapes: another draw of the world, whose images differ in chance alone",
+    )
+    difficulty: Difficulty | None = Field(
+        None, description="format shapes: knobs of a cluttered world that differ from its own"
     )
     root: str | None = Field(
         None, description="folder of the data set, relative to data_root or to the experiment file"
@@ -72,8 +83,11 @@ class DataConfig(Strict):
     split_seed: int | None = Field(
         None, ge=0, description="format folder without test folder: seed of that split"
     )
-    image_rule: Literal["overlap", "disjoint", "non_cooccurrence"] = Field(
-        "overlap", description="which images a task may train on when they hold classes of others"
+    image_rule: Literal["overlap", "disjoint", "non_cooccurrence", "place"] = Field(
+        "overlap",
+        description="which images a task may train on when they hold classes of others; place: "
+        "those of place t for task t, whatever else they hold (a world with places, or COCO images "
+        'with "place": 1, 2, ...)',
     )
     fractions: tuple[float, ...] | None = Field(
         None,

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 SPEC_TYPES = {"test_fraction": float, "split_seed": int, "download": bool, "year": (int, str)}
+SPEC_TYPES |= {"draw": int, "difficulty": dict}
 """Keys of a data spec that are no text."""
 
 
@@ -50,7 +51,7 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
             coco: "train", "test" (files), "images" (folder);
             voc: "year", "train", "test" (names of image lists), "download";
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
-            cifar100: "download"; shapes: "world".
+            cifar100: "download"; shapes: "world", "draw", "difficulty".
         out: folder of the index; nothing in it changes unless all checks pass.
 
     Raises:
@@ -63,9 +64,9 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     if "format" not in spec:
         raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import generate
+        from clclip.data.shapes.worlds import changes, generate
 
-        return generate(spec["world"], out)
+        return generate(spec["world"], out, **changes(spec))
     if spec.get("download"):
         _download(spec)
     check_root(spec)
@@ -141,8 +142,8 @@ def _in_their_views(
     """Choose the view of every image.
 
     Returns:
-        Per split {"id", "file_name", "width", "height", "exif"} of the images, and the sizes by id
-        of the views not taken.
+        Per split {"id", "file_name", "width", "height", "exif"} of the images, with "place" where
+        they have one, and the sizes by id of the views not taken.
     """
     every = [photo for found in checked.values() for photo in found.values()]
     views = iter(choose_views(every, spec.get("exif"), findings))
@@ -160,7 +161,10 @@ def _in_their_views(
                 continue
             width, height = photo.facts.size(exif)
             entry = {"id": number, "file_name": photo.name, "width": width, "height": height}
-            images[split].append(entry | {"exif": exif})
+            place = {
+                key: annotated.images[n][key] for key in ("place",) if key in annotated.images[n]
+            }
+            images[split].append(entry | {"exif": exif} | place)
             if photo.facts.orientation != 1:
                 turned[split][number] = photo.facts.size(not exif)
     return images, turned

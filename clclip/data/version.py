@@ -34,8 +34,9 @@ _LENGTH = 8
 
 # The keys of a spec that change the index; not the id, nor the place where the data lies.
 _SETTINGS = (
-    "format train test images year class_names test_fraction split_seed world exif links".split()
-)
+    "format train test images year class_names test_fraction split_seed world draw difficulty exif "
+    "links"
+).split()
 
 # Raise it when readers come to tell other facts: cached ones are then read anew. No id changes.
 _READERS = 2
@@ -136,9 +137,10 @@ def data_version(spec: dict[str, Any], cache: Path | None = None) -> str:
         ``prepare``.)
     """
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import world_spec
+        from clclip.data.shapes.worlds import changes, world_spec
 
-        return _digest([_settings(spec), world_spec(spec["world"])["version"]])[:_LENGTH]
+        version = world_spec(spec["world"], **changes(spec))["version"]
+        return _digest([_settings(spec), version])[:_LENGTH]
     if spec.get("download") or _is_python_cifar(spec):
         return _digest([_settings(spec), "published archive"])[:_LENGTH]
     facts = plan_facts(spec, cache)

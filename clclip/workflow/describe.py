@@ -141,9 +141,9 @@ def _image_counts(
 ) -> dict[str, int] | None:
     """Return the number of images per split, or None if the data is not there."""
     if data["format"] == "shapes":
-        from clclip.data.shapes.worlds import world_spec
+        from clclip.data.shapes.worlds import changes, world_spec
 
-        return dict(world_spec(data["world"])["counts"])
+        return dict(world_spec(data["world"], **changes(data))["counts"])
     return splits and {split: len(found["images"]) for split, found in splits.items()}
 
 

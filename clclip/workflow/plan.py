@@ -25,7 +25,12 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
-from clclip.workflow.data_spec import data_spec, declared_classes, unfit_classes
+from clclip.workflow.data_spec import (
+    check_places,
+    data_spec,
+    declared_classes,
+    unfit_classes,
+)
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
@@ -180,15 +185,21 @@ def add_experiment(
             raise InputError(
                 f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
             )
+        if experiment.data.image_rule == "place":
+            check_places(spec, count, where)
         for number in range(1, count + 1):
             upto = groups if experiment.method == "joint" else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
-    planned = ExperimentPlan(
-        str(experiment.name), experiment, spec.get("world") or spec["id"], tuple(seeds), tasks
-    )
+    planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
     plan.experiments[planned.name] = planned
     return planned
+
+
+def _dataset(spec: Mapping[str, Any]) -> str:
+    """Return the name that results show for the data: a shipped world's own, else the id."""
+    changed = spec.get("draw") or spec.get("difficulty")
+    return spec["id"] if changed else spec.get("world") or spec["id"]
 
 
 def _groups(

@@ -52,6 +52,14 @@ def test_index_keeps_ids_and_counts(tmp_path):
     assert by_id[104]["iscrowd"] == 1 and by_id[105]["ignore"] == 1
 
 
+def test_places_of_images_are_kept_where_they_are_whole_numbers_from_1(tmp_path):
+    places = {5: 2, 9: "Rome", 12: 0}
+    images = [{**image, "place": places[image["id"]]} for image in TRAIN["images"]]
+    prepare(make_coco(tmp_path, train={**TRAIN, "images": images}), tmp_path / "out")
+    kept = {i["id"]: i.get("place") for i in read(tmp_path / "out/train.json")["images"]}
+    assert kept == {5: 2, 9: None, 12: None}
+
+
 def test_result_is_the_same_twice_and_images_stay_where_they_are(tmp_path):
     spec = make_coco(tmp_path / "data")
     texts = []

@@ -139,7 +139,10 @@ def _read_document(path: Path) -> Any:
 
 
 def _read_images(entries: list[Any], path: Path) -> list[dict[str, Any]]:
-    """Return {"id", "file_name", "width", "height"} of each image; ids must be unique."""
+    """Return {"id", "file_name", "width", "height"} of each image; ids must be unique.
+
+    An image's "place" is kept where it is a whole number from 1 (``image_rule: place``).
+    """
     images: list[dict[str, Any]] = []
     ids: dict[int, str] = {}
     for n, entry in enumerate(entries):
@@ -147,14 +150,15 @@ def _read_images(entries: list[Any], path: Path) -> list[dict[str, Any]]:
         entry = an_object(entry, where)
         if "file_name" not in entry:
             raise InputError("no file_name", where, "a path relative to the image folder")
-        images.append(
-            {
-                "id": unique_id(entry, where, ids),
-                "file_name": check_file_name(entry["file_name"], f"{where}.file_name", True),
-                "width": length(entry, "width", where),
-                "height": length(entry, "height", where),
-            }
-        )
+        image = {
+            "id": unique_id(entry, where, ids),
+            "file_name": check_file_name(entry["file_name"], f"{where}.file_name", True),
+            "width": length(entry, "width", where),
+            "height": length(entry, "height", where),
+        }
+        place = entry.get("place")
+        whole = isinstance(place, int) and not isinstance(place, bool) and place > 0
+        images.append(image | ({"place": place} if whole else {}))
     return images
 
 
