@@ -355,6 +355,7 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": export,
     "describe": describe,
     "schema": schema,
+    "advise": probes.advise,
     "probe-dense": probes.probe_dense,
     "feature-drift": probes.feature_drift,
     "zero-shot": probes.zero_shot,

@@ -212,6 +212,18 @@ def add_schema(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_advise(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``advise``."""
+    text = "folder of class folders, or with train/ in it, or an experiment file"
+    parser.add_argument("place", type=Path, metavar="FOLDER|FILE", help=text)
+    text = "folder of a CLIP, or JSON as of fetch-clip; default: the experiment's, else embedded"
+    parser.add_argument("--clip", default=None, metavar="CLIP", help=text)
+    parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
+    text = "look at no further image after so long"
+    parser.add_argument("--seconds", type=float, default=40.0, metavar="S", help=text)
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="result as JSON")
+
+
 def add_probe_dense(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``probe-dense``."""
     _add_probe(parser, "50")

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
 from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.classification.options import ClassificationSwitches
@@ -205,7 +206,8 @@ def _methods() -> Iterator[str]:
         path = method.module.replace(".", "/") + ".py"
         yield f"| detection | `{name}` | `{path}` | {_pairs(method.switches)} |"
     for name, switches in CLASSIFICATION.items():
-        path = "clclip/classification/seca/learner.py"
+        own = "closed_form/learner.py" if name in CLOSED_FORM else "seca/learner.py"
+        path = f"clclip/classification/{own}"
         yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
 
 
@@ -236,7 +238,8 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
     found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
-    for path in [*sorted((PACKAGE / kind).rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
+    folder = PACKAGE / {"closed_form": "classification/closed_form"}.get(kind, kind)
+    for path in [*sorted(folder.rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)

@@ -344,13 +344,14 @@ def _image_store(plan: RunPlan, payload: dict[str, Any], clip: dict[str, Any]) -
     """Add the store of whole images' features that a closed-form task reads; return its id."""
     from clclip.clip.ids import feature_id
 
+    switches = payload["switches"]
     described = {
         "data": payload["data"]["id"],
         "clip": clip["id"],
         "size": payload["training"]["image_size"] or native_size(clip) or 0,
         "dense": "image",
         "taps": [],
-        "flip": payload["switches"]["mirror"],
+        "flip": switches["mirror"],
     }
     store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
     payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
