@@ -10,8 +10,11 @@ from typing import Any
 
 import yaml
 
+from clclip.clip.own.hub import PREFIX
+from clclip.clip.own.sources import LOCAL
 from clclip.config.experiment import Experiment
 from clclip.core.errors import InputError, nearest
+from clclip.core.files import expanded
 from clclip.core.models import parse
 
 HERE = Path(__file__).parent
@@ -136,6 +139,8 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Pa
     if path.resolve() in above:
         raise InputError("base files that name each other", path, "a chain that ends")
     values = read_yaml(path)
+    if isinstance(values.get("clip"), dict):
+        values["clip"] = _placed(values["clip"], path.parent)
     base = values.get("base")
     if base is None:
         return values, path.parent
@@ -149,7 +154,32 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Pa
         below.pop("protocol", None)
     if isinstance(values.get("data"), dict) and "format" in values["data"]:
         below.pop("data", None)  # keys of another format would have no meaning
+    if isinstance(values.get("clip"), dict) and _names_another(values["clip"], below.get("clip")):
+        below.pop("clip")
     return merged(below, values), path.parent if "data" in values else folder
+
+
+def _placed(clip: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a section ``clip`` whose paths start at the folder of the file that writes them."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(folder / expanded(path))
+
+    places = {k: absolute(clip[k]) for k in ("file", "config") if isinstance(clip.get(k), str)}
+    model = clip.get("model")
+    if isinstance(model, str) and model.startswith(LOCAL) and model != LOCAL:
+        places["model"] = LOCAL + absolute(model.removeprefix(LOCAL))
+    return {**clip, **places}
+
+
+def _names_another(clip: dict[str, Any], below: Any) -> bool:
+    """Tell whether a base's section ``clip`` is of another sort: its keys then mean nothing."""
+    sorts = [
+        "config" in c or str(c.get("model")).startswith((PREFIX, LOCAL))
+        for c in (clip, below)
+        if isinstance(c, dict)
+    ]
+    return len(sorts) == 2 and ("model" in clip or "config" in clip) and any(sorts)
 
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
