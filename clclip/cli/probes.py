@@ -52,7 +52,7 @@ def advise(options: argparse.Namespace) -> None:
     if isinstance(home, dict):
         home = options.resources / "clip" / asked.clip["id"]
         if not (home / "clip.json").is_file():
-            fetch_clip({k: v for k, v in asked.clip.items() if k != "id"}, home)
+            fetch_clip(asked.clip, home)
     clip = load_clip(home)
     found = run(clip, asked.paths, asked.labels, asked.words, asked.size, options.seconds)
     if options.out is not None:

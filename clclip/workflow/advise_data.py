@@ -82,7 +82,7 @@ def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:
 
 def _clip(given: str | None) -> dict[str, Any] | Path:
     """Return the CLIP that ``--clip`` names."""
-    from clclip.clip.ids import clip_id
+    from clclip.clip.own.settle import resolve_clip
 
     if given and Path(given).is_dir():
         return Path(given)
@@ -91,6 +91,4 @@ def _clip(given: str | None) -> dict[str, Any] | Path:
     except ValueError:
         expected = 'the folder of a CLIP, or JSON such as {"model":"ViT-B-16","tag":"openai"}'
         raise InputError(f"no such folder {given!r}", "--clip", expected) from None
-    parsed = parse(ClipConfig, values, "--clip").model_dump(mode="json")
-    values = {key: value for key, value in parsed.items() if value is not None}
-    return values | {"id": clip_id(values)}
+    return resolve_clip(parse(ClipConfig, values, "--clip").given())
