@@ -40,7 +40,7 @@ from clclip.data.shapes.difficulty import Difficulty
 PACKAGE = Path(__file__).parents[1]
 PAGES = {
     "detection": "[CL-CLIP](cl-clip.md) and [the other methods](methods.md)",
-    "classification": "[SECA](seca.md)",
+    "classification": "[SECA](seca.md) and [closed-form classifiers](closed-form.md)",
 }
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.clip.architecture import dense_mode, native_size, patch, taps
-from clclip.clip.ids import EMBEDDED
+from clclip.clip.architecture import dense_mode, native_size, taps
 from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment, RunConfig
 from clclip.config.kinds import KINDS
@@ -26,14 +25,13 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
+from clclip.workflow.canvas import canvas_side, check_size
 from clclip.workflow.data_spec import (
     check_places,
     data_spec,
     declared_classes,
     unfit_classes,
 )
-
-EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ def _payload(
     switches = merged(dict(experiment.switches), override.switches if override else {})
     seen = {name for group in groups for name in group}
     resolved = resolve_training(experiment.kind, training, place)
-    _check_size(experiment.kind, resolved["image_size"], clip, place)
+    check_size(experiment.kind, resolved["image_size"], clip, place)
     method = KINDS[experiment.kind].methods[experiment.method]
     return {
         "kind": experiment.kind,
@@ -282,30 +280,6 @@ def _payload(
     }
 
 
-def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) -> None:
-    """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
-    size = given or (native_size(clip) if kind == "classification" else _canvas(clip))
-    side = patch(clip)
-    if size is None or side is None or size % side == 0:
-        return
-    below = size // side * side
-    near = f"{below} or {below + side}" if below else str(side)
-    name = clip["id"] if "config_text" in clip else clip["model"]
-    expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
-    raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
-
-
-def _canvas(clip: Mapping[str, Any]) -> int:
-    """Return the side of the detection canvas in px where the training section gives none.
-
-    The largest multiple of the tower's patch up to F-ViT's 640.
-    """
-    if clip["model"] in EMBEDDED:
-        return EMBEDDED_SIZE
-    side = patch(clip) or 1
-    return CANVAS_SIZE // side * side
-
-
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
     """Return the shares of images of the tasks so far, if the experiment gives any."""
     given = experiment.data.fractions
@@ -318,6 +292,9 @@ def _with_stores(
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
+    if KINDS[experiment.kind].methods[experiment.method].closed_form:
+        store = _image_store(plan, payload, clip)
+        return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.ids import feature_id, text_id
@@ -328,7 +305,7 @@ def _with_stores(
     training, switches = payload["training"], payload["switches"]
     # large-scale jitter shows another crop in every pass: there is nothing to cache
     cache = cache and training["augment"] != "lsj"
-    size = training["image_size"] or _canvas(clip)
+    size = training["image_size"] or canvas_side(clip)
     dense = switches["dense"]
     described = {
         "data": payload["data"]["id"],
@@ -343,3 +320,22 @@ def _with_stores(
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
+
+
+def _image_store(plan: RunPlan, payload: dict[str, Any], clip: dict[str, Any]) -> str:
+    """Add the store of whole images' features that a closed-form task reads; return its id."""
+    from clclip.clip.ids import feature_id
+
+    switches = payload["switches"]
+    described = {
+        "data": payload["data"]["id"],
+        "clip": clip["id"],
+        "size": payload["training"]["image_size"] or native_size(clip) or 0,
+        "dense": "image",
+        "taps": [],
+        "flip": switches["mirror"],
+    }
+    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
+    plan.features[store] = described
+    return store

@@ -284,12 +284,12 @@ def test_every_shipped_experiment_plans_and_is_consistent():
 def test_families_share_their_common_settings():
     """A row of a table may differ from the others by method and switches only, or by its tower.
 
-    Bounds tuned for themselves say so in their names.
+    Bounds tuned for themselves, and published settings, say so in their names.
     """
     seen = {}
     for name in shipped_names():
         experiment, _ = read_experiment(find_experiment(name))
-        alone = "smoke" in name or name.endswith("_tuned")
+        alone = "smoke" in name or name.endswith(("_tuned", "_published"))
         family = name if alone else (experiment.protocol, str(experiment.clip))
         common = experiment.model_dump(
             include={"kind", "data", "clip", "training", "evaluation", "seeds", "per_task"}
