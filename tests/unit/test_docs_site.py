@@ -158,7 +158,7 @@ def test_versions_are_told_alike():
 
 @pytest.mark.parametrize("page", docs_reading.pages(ROOT), ids=lambda page: page.name)
 def test_files_and_experiments_named_on_a_page_exist(page):
-    written = set(docs_reading.files_to_write(page)) | {"mine.yaml", "cards.yaml", "lwf.py"}
+    written = set(docs_reading.files_to_write(page)) | {"mine.yaml", "cards.yaml", "fvit_lwf.py"}
     for code in docs_reading.INLINE.findall(docs_reading.FENCE.sub("", page.read_text("utf-8"))):
         name = code.partition(":")[0]
         if (
