@@ -14,7 +14,6 @@ replay; ``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +54,6 @@ def read_record(path: Path) -> Record:
         if not torch.isfinite(value).all():
             raise InputError(f"tensor {name!r} is not finite", path, "finite numbers")
     return record
-
-
-def read_classes(path: Path) -> list[str]:
-    """Return the seen classes that a record was made for, in column order."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get("classes", "[]"))
 
 
 @dataclass

@@ -13,8 +13,9 @@ from typing import Any
 
 from clclip.classification.options import resolve_switches
 from clclip.core.artifacts import read_stage_file
+from clclip.core.digest import digest
 from clclip.core.files import replacing, write_json, write_text
-from clclip.core.task import digest, read_task, seen_classes
+from clclip.core.task import read_task, seen_classes
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,9 @@ from clclip.classification.pixels import Pixels, label_columns
 from clclip.classification.records import Memory, read_memory, write_record
 from clclip.classification.seca.learner import Learner
 from clclip.core.artifacts import read_stage_file
+from clclip.core.digest import files_sha256
 from clclip.core.errors import InputError
-from clclip.core.files import read_json
-from clclip.core.task import (
-    clip_dir,
-    current_classes,
-    digest,
-    previous_classes,
-    task_folders,
-    text_names,
-)
+from clclip.core.task import clip_dir, current_classes, previous_classes, task_folders, text_names
 from clclip.data.index import image_root
 from clclip.training import parallel
 from clclip.training.epochs import epochs_of
@@ -171,8 +163,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
 
 def _run_digest(task: dict[str, Any], folder: Path) -> str:
     """Return a digest of what decides the run: the task, its images, the weights before it."""
-    before = []
-    for number in range(1, task["task"]):
-        stat = os.stat(folder.parent / f"task{number}" / "weights.safetensors")
-        before.append([stat.st_size, stat.st_mtime_ns])
-    return digest([task, read_json(folder / "train.json"), before])
+    before = [
+        folder.parent / f"task{number}" / "weights.safetensors" for number in range(1, task["task"])
+    ]
+    return files_sha256(folder / "task.json", folder / "train.json", *before)

@@ -15,7 +15,7 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_text
 from clclip.core.kind import STAGES
 from clclip.core.models import parse
-from clclip.workflow.cache import cache
+from clclip.workflow.cache import chosen, entries, evict
 
 
 def from_json(text: str, option: str, kind: type) -> Any:
@@ -35,7 +35,8 @@ def from_json(text: str, option: str, kind: type) -> Any:
 
 def resolve(options: argparse.Namespace) -> None:
     """Write task.json, whole, exactly as planned."""
-    from clclip.core.task import canonical, check_task
+    from clclip.core.digest import canonical
+    from clclip.core.task import check_task
 
     task = from_json(options.json, "--json", dict)
     check_task(task, "--json")
@@ -110,7 +111,8 @@ def _stages(kind: str) -> Any:
 
 def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
-    from clclip.core.task import check_settings, read_task
+    from clclip.config.resolve import check_settings
+    from clclip.core.task import read_task
     from clclip.workflow.fingerprint import stage_fingerprint
     from clclip.workflow.gpu_slots import devices
     from clclip.workflow.task_store import stored, training_slice
@@ -277,9 +279,36 @@ def schema(options: argparse.Namespace) -> None:
 def completion(options: argparse.Namespace) -> None:
     """Print a shell's completion script."""
     from clclip.cli.completion import script
-    from clclip.cli.main import build_parser
+    from clclip.cli.parser import build_parser
 
     print(script(options.shell, build_parser()), end="")
+
+
+def cache(options: argparse.Namespace) -> None:
+    """List the caches of a working directory, or delete some of their entries."""
+    found = [e for e in entries(options.resources) if options.kind in (None, e.kind)]
+    if options.action == "evict":
+        found = chosen(
+            found,
+            options.resources,
+            options.ids,
+            options.all,
+            options.left_over,
+            options.older_than,
+        )
+        for entry in found:
+            evict(options.resources / entry.kind / entry.id)
+    elif options.ids or options.all or options.left_over or options.older_than is not None:
+        raise InputError("a choice of entries", "cache list", "it with `cache evict`, or --kind")
+    if options.json:
+        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        return
+    for entry in found:
+        size = f"{entry.bytes / 1e6:10.1f} MB  {entry.days:6.1f} days old"
+        print(f"{size}  {entry.state:9}  {entry.kind:8}  {entry.id}")
+    total = sum(entry.bytes for entry in found) / 1e6
+    verb = "evicted" if options.action == "evict" else "in all"
+    print(f"{total:10.1f} MB {verb}, {len(found)} entries")
 
 
 RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from clclip.core.errors import nearest
+from clclip.workflow.cache import KINDS as CACHES
 
 RESOURCES = Path("resources")
 
@@ -233,3 +234,16 @@ def _add_probe(parser: argparse.ArgumentParser, images: str) -> None:
 def add_completion(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``completion``."""
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``cache``."""
+    parser.add_argument("action", choices=("list", "evict"), help="tell, or delete")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="evict: these entries")
+    parser.add_argument("--kind", choices=tuple(CACHES), default=None, help="only this cache")
+    parser.add_argument("--all", action="store_true", help="evict: every entry")
+    parser.add_argument("--left-over", action="store_true", help="evict: what killed jobs left")
+    text = "evict: what was last written to more than so many days ago"
+    parser.add_argument("--older-than", type=float, default=None, metavar="DAYS", help=text)
+    parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="as JSON")

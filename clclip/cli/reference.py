@@ -219,7 +219,7 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
     found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
-    for path in [*sorted((PACKAGE / kind).glob("*.py")), PACKAGE / "plan.py"]:
+    for path in [*sorted((PACKAGE / kind).rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)
@@ -244,17 +244,16 @@ def _switch_read(node: ast.AST) -> str | None:
 
 def commands_page() -> str:
     """Return the command reference as Markdown."""
-    from clclip.cli.main import COMMANDS, build_parser
+    from clclip.cli.parser import COMMANDS, build_parser
 
     parser = build_parser()
     choices = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
     lines = [
         "# Commands",
         "",
-        "Generated from the parser of the command line (`clclip/cli/main.py`). Every command "
+        "Generated from the parser of the command line (`clclip/cli/parser.py`). Every command "
         "exits with 0 on success, 2 with one line `error: ...` on bad input, 1 on a fault of the "
-        "program. The "
-        "workflow calls the same commands, one per stage.",
+        "program. The workflow calls the same commands, one per stage.",
         "",
         "| command | what it does |",
         "| --- | --- |",

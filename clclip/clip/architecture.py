@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED
 from clclip.core.models import open_clip_config
 
 EMBEDDED_BLOCKS = 4

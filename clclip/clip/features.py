@@ -9,7 +9,6 @@ away.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -22,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from clclip.clip.ids import FEATURE_FORMAT
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
-from clclip.core.files import read_object, write_json
+from clclip.core.files import read_object, umask, write_json
 
-if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
+if TYPE_CHECKING:
     from torch import Tensor
 
     from clclip.clip.load import LoadedClip
@@ -34,19 +34,12 @@ if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of tor
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # of the store: raise it whenever stored values change
 MARKER = "done.json"
 _BATCH_TOKENS = (
     8192  # tokens of one forward pass; it does not depend on the data, so values do not either
 )
 _SPARE = 1 << 28  # bytes that must stay free on the disk
 _LOG_SECONDS = 5.0
-
-
-def feature_id(data: str, clip: str, size: int, dense: str, taps: Sequence[int], flip: bool) -> str:
-    """Return the id of a store; everything that its values depend on is in it. Torch-free."""
-    content = json.dumps([FORMAT, data, clip, size, dense, list(taps), bool(flip)])
-    return f"{data}-{dense}{size}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def build_features(
@@ -92,7 +85,7 @@ def build_features(
     try:
         digests = _fill(temporary, tower, clip, root, images, size, layout)
         marker = {
-            "format": FORMAT,
+            "format": FEATURE_FORMAT,
             "clip": clip.name,
             "dense": dense,
             "taps": list(tower.taps),
@@ -222,7 +215,7 @@ def _named(tower: FrozenTower, features: TowerFeatures, suffix: str) -> list[tup
 
 def _settle(temporary: Path, out: Path) -> None:
     """Move a finished store to its place, unless another job was faster."""
-    temporary.chmod(0o777 & ~_umask())
+    temporary.chmod(0o777 & ~umask())
     if out.exists() and not (out / MARKER).is_file():
         shutil.rmtree(out)  # a leftover without marker
     try:
@@ -231,12 +224,6 @@ def _settle(temporary: Path, out: Path) -> None:
         if not (out / MARKER).is_file():
             raise
         logger.info("%s was finished by another job; this one's result is dropped", out)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class FeatureStore:
@@ -258,9 +245,11 @@ class FeatureStore:
         if not (folder / MARKER).is_file():
             raise InputError("no finished feature store", folder, "what `clclip features` writes")
         marker = read_stage_file(folder / MARKER, "features")
-        if marker.get("format") != FORMAT:
+        if marker.get("format") != FEATURE_FORMAT:
             raise InputError(
-                f"store format {marker.get('format')}", folder, f"format {FORMAT}; build it anew"
+                f"store format {marker.get('format')}",
+                folder,
+                f"format {FEATURE_FORMAT}; build it anew",
             )
         if len(marker["images"]) != len(marker["extents"]):
             found = f"{len(marker['images'])} images, {len(marker['extents'])} extents"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clclip.clip.embedded import model as embedded
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED
 from clclip.core.artifacts import read_stage_file
+from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError
 
 Tokenizer = Callable[[list[str]], Tensor]
@@ -188,7 +188,7 @@ def load_clip(folder: Path) -> LoadedClip:
     path = folder / "clip.safetensors"
     if not path.is_file():
         raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")
-    if sha256(path) != card["sha256"]:
+    if file_sha256(path) != card["sha256"]:
         raise InputError(
             "weights changed since they were fetched", path, "the bytes that fetch-clip wrote"
         )
@@ -215,9 +215,3 @@ def _load_exact(model: nn.Module, path: Path) -> None:
         raise InputError(
             f"weights do not load ({reason})", path, "what fetch-clip wrote"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """Return the full digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

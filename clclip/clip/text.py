@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +11,10 @@ from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES, clean_names
 from clclip.core.errors import InputError
 from clclip.core.files import replacing
 
-if TYPE_CHECKING:  # the plan asks this module for ids and must stay free of torch
+if TYPE_CHECKING:
     from torch import Tensor
 
     from clclip.clip.load import LoadedClip
-
-
-def text_id(clip_id: str, names: Sequence[str]) -> str:
-    """Return the id of the embeddings of ``names``: a digest of CLIP, names, order, templates."""
-    content = json.dumps([clip_id, list(names), list(TEMPLATES)], separators=(",", ":"))
-    return f"{clip_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def text_embeddings(

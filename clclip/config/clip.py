@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from clclip.clip.architecture import has_patch_tokens
 from clclip.clip.catalogue import known_tags
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.models import Strict, open_clip_models
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.config.experiment import KIND_TRAINING, TrainingConfig
 from clclip.config.load import merged
+from clclip.core.digest import canonical
 from clclip.core.errors import InputError
-from clclip.core.models import input_error
-from clclip.core.task import canonical
+from clclip.core.models import input_error, parse
+from clclip.core.task import BESIDE_TASK
 from clclip.detection.registry import METHODS as DETECTION
 
 
@@ -61,3 +62,27 @@ def _dump(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[st
         if isinstance(error, InputError):
             raise
         raise InputError(str(error), where, "finite numbers") from None
+
+
+def check_settings(task: Mapping[str, Any], where: object) -> None:
+    """Raise InputError unless a task's settings are whole and valid: of this version's making.
+
+    Args:
+        task: as ``check_task`` passes it.
+        where: its file.
+    """
+    expected = "a file made by `clclip resolve`"
+    for key, model in (("training", TrainingConfig), ("switches", switch_model(task["kind"]))):
+        for name in model.model_fields:
+            if name not in task[key] and not (key == "training" and name in BESIDE_TASK):
+                raise InputError(f"no key {name!r}", f"{where}: {key}", expected)
+        parse(model, task[key], f"{where}: {key}")
+    if task["kind"] == "detection":
+        features = task.get("features")
+        wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
+        if not isinstance(features, dict):
+            raise InputError(f"got {features!r:.60}", f"{where}: features", expected)
+        for name, kind in wanted.items():
+            if not isinstance(features.get(name), kind):
+                found = f"got {features.get(name)!r:.60}"
+                raise InputError(found, f"{where}: features.{name}", expected)

@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -90,7 +90,7 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def _umask() -> int:
+def umask() -> int:
     """Return the process's umask; mkstemp makes files that only the owner may read."""
     mask = os.umask(0)
     os.umask(mask)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clclip.core.errors import InputError
 
 VARIABLE = "CLCLIP_SPEED"
+WANDB_VARIABLE = "CLCLIP_WANDB"  # off, offline or online: decides no result
 
 
 class Speed(BaseModel):

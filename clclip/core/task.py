@@ -6,8 +6,7 @@ plans are made: the fingerprint of its code then changes with this file alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,6 @@ KEYS = (
 
 BESIDE_TASK = ("cache_features", "devices", "nodes")
 """Keys of ``training`` that decide no result and are told to jobs beside task.json."""
-
-
-def canonical(value: Any) -> str:
-    """Return ``value`` as the one JSON text that equal values share (sorted keys, no spaces)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any, length: int = 16) -> str:
-    """Return the first ``length`` hex digits of the SHA-256 of the canonical JSON of ``value``."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
 
 
 def read_task(path: Path) -> dict[str, Any]:
@@ -75,34 +64,6 @@ def check_task(task: Any, where: object) -> None:
         name = task[key].get("id")
         if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
             raise InputError(f"got {name!r:.60}", f"{where}: {key}.id", "the name of a folder")
-
-
-def check_settings(task: Mapping[str, Any], where: object) -> None:
-    """Raise InputError unless a task's settings are whole and valid: of this version's making.
-
-    Args:
-        task: as ``check_task`` passes it.
-        where: its file.
-    """
-    from clclip.config.experiment import TrainingConfig
-    from clclip.config.resolve import switch_model
-    from clclip.core.models import parse
-
-    expected = "a file made by `clclip resolve`"
-    for key, model in (("training", TrainingConfig), ("switches", switch_model(task["kind"]))):
-        for name in model.model_fields:
-            if name not in task[key] and not (key == "training" and name in BESIDE_TASK):
-                raise InputError(f"no key {name!r}", f"{where}: {key}", expected)
-        parse(model, task[key], f"{where}: {key}")
-    if task["kind"] == "detection":
-        features = task.get("features")
-        wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
-        if not isinstance(features, dict):
-            raise InputError(f"got {features!r:.60}", f"{where}: features", expected)
-        for name, kind in wanted.items():
-            if not isinstance(features.get(name), kind):
-                found = f"got {features.get(name)!r:.60}"
-                raise InputError(found, f"{where}: features.{name}", expected)
 
 
 def _is_group(group: Any) -> bool:
@@ -156,13 +117,6 @@ def features_dir(task: Mapping[str, Any], split: str, resources: Path) -> Path |
     return resources / "features" / features["id"] / split
 
 
-def text_file(task: Mapping[str, Any], resources: Path) -> Path:
-    """Return the file of text embeddings of the seen classes, in their order."""
-    from clclip.clip.text import text_id
-
-    return resources / "text" / f"{text_id(task['clip']['id'], text_names(task))}.safetensors"
-
-
 def find_task(run: Path, task: int | None) -> Path:
     """Return the task.json of a trained task of a run; the last one by default.
 
@@ -180,3 +134,15 @@ def find_task(run: Path, task: int | None) -> Path:
     if task is not None and task not in trained:
         raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, trained))}")
     return run / f"task{task or trained[-1]}" / "task.json"
+
+
+def resources_of(run: Path) -> Path:
+    """Return the folder ``resources`` beside the ``results`` that a run lies in.
+
+    Where there is none, because the run was copied elsewhere, that of the working directory.
+    """
+    for place in (Path(os.path.abspath(run)), run.resolve()):  # as it is named, then as linked
+        beside = place.parent.parent.parent / "resources"  # results/EXPERIMENT/seedN
+        if beside.is_dir():
+            return beside
+    return Path("resources")

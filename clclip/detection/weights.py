@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,25 +15,6 @@ from clclip.training.tensors import save_tensors
 
 MEMORY = "memory."
 """Prefix of tensors that are remembered data, no part of the network."""
-
-
-def file_digest(*paths: Path) -> str:
-    """Return one SHA-256 over the bytes of several files.
-
-    Raises:
-        InputError: if one is missing.
-    """
-    total = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as handle:
-                total.update(hashlib.file_digest(handle, "sha256").digest())
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(
-                f"cannot be read ({reason})", path, "an earlier stage's output"
-            ) from None
-    return total.hexdigest()
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

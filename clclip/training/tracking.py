@@ -11,17 +11,17 @@ import csv
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.core.digest import canonical
 from clclip.core.files import read_json
-from clclip.core.task import canonical, read_task
-from clclip.workflow.host import WANDB_VARIABLE
+from clclip.core.machine import WANDB_VARIABLE
+from clclip.core.task import read_task
 
 logger = logging.getLogger(__name__)
 
-Listener = Callable[[dict[str, Any]], None]
 IMAGES, LEAST_SCORE = 8, 0.3
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
+from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
 from clclip.core.models import as_list, check_seeds
-from clclip.core.task import canonical, current_classes
+from clclip.core.task import current_classes
 from clclip.data.memo import remembered
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train

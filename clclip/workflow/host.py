@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from clclip.core.files import expanded
+from clclip.core.machine import WANDB_VARIABLE
 from clclip.core.models import as_list
 
-WANDB_VARIABLE = "CLCLIP_WANDB"
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 

@@ -14,29 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED
 from clclip.config.experiment import Experiment, RunConfig
-from clclip.config.load import find_experiment, merged, read_experiment, shipped_folder
+from clclip.config.load import find_experiment, merged, read_experiment
 from clclip.config.resolve import resolve_switches, resolve_training
 from clclip.config.streams import protocol
+from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
-from clclip.core.task import (  # noqa: F401  (the plan's readers, re-exported)
-    BESIDE_TASK,
-    canonical,
-    clip_dir,
-    current_classes,
-    data_dir,
-    digest,
-    features_dir,
-    previous_classes,
-    read_task,
-    seen_classes,
-    task_folders,
-    text_file,
-    text_names,
-)
+from clclip.core.task import BESIDE_TASK, text_names
 from clclip.workflow.data_spec import data_spec, declared_classes
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
@@ -166,7 +153,7 @@ def add_experiment(
         cache: folder for facts of large annotation files.
         present: whether the data must be there; ``describe`` plans without.
     """
-    from clclip.clip.fetch import clip_id
+    from clclip.clip.ids import clip_id
 
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
@@ -306,8 +293,7 @@ def _with_stores(
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
-    from clclip.clip.features import feature_id
-    from clclip.clip.text import text_id
+    from clclip.clip.ids import feature_id, text_id
 
     names = text_names(payload)
     text = text_id(clip["id"], names)
@@ -330,8 +316,3 @@ def _with_stores(
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
-
-
-def shipped_config() -> Path:
-    """Return the folder that holds config.yaml (in a clone)."""
-    return shipped_folder().parent

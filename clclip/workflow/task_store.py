@@ -13,7 +13,6 @@ copy. Deleting the folder is always safe.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -21,9 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, replacing, write_json
-from clclip.core.task import digest, read_task, task_folders
+from clclip.core.task import read_task, task_folders
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def work_digest(task_file: Path, stage: str, code: str) -> str:
     files = [folder / "weights.safetensors" for folder in weights]
     files.append(task_file.parent / ("test.json" if stage == "predict" else "train.json"))
     try:
-        read = [_file_digest(path) for path in files]
+        read = [file_sha256(path) for path in files]
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
         raise InputError(what, error.filename, "the files of earlier stages and tasks") from None
@@ -118,7 +118,7 @@ def _fetch(entry: Path, folder: Path, names: Sequence[str]) -> bool:
     """Copy an entry's files into ``folder`` if all are there and whole."""
     try:
         digests = read_json(entry / "files.json")
-        if any(digests[name] != _file_digest(entry / name) for name in names):
+        if any(digests[name] != file_sha256(entry / name) for name in names):
             logger.warning("%s is damaged and not used", entry)
             return False
     except (ValueError, KeyError, TypeError, OSError):
@@ -138,10 +138,4 @@ def _publish(entry: Path, folder: Path, names: Sequence[str]) -> None:
             os.link(folder / name, entry / name)
         except OSError:
             shutil.copyfile(folder / name, entry / name)
-    write_json(entry / "files.json", {name: _file_digest(entry / name) for name in names})
-
-
-def _file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    write_json(entry / "files.json", {name: file_sha256(entry / name) for name in names})

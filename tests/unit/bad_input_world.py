@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 from clclip.cli.main import main
-from clclip.workflow.plan import RunPlan, canonical, plan_run
+from clclip.core.digest import canonical
+from clclip.workflow.plan import RunPlan, plan_run
 
 CARDS = ["ace", "jack", "queen", "ten"]
 DETECTION = {

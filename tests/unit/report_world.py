@@ -184,7 +184,8 @@ def store_features(root, truth, names):
     """Write a feature store and text embeddings in which class k's token is the k-th axis."""
     from safetensors.numpy import save_file
 
-    from clclip.core.task import read_task, text_file
+    from clclip.clip.ids import text_file
+    from clclip.core.task import read_task
 
     store = root / "resources" / "features" / "f" / "test"
     store.mkdir(parents=True)

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from clclip.cli.commands import RUNNERS
-from clclip.cli.main import COMMANDS, main
+from clclip.cli.main import main
+from clclip.cli.parser import COMMANDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.workflow.plan import RunPlan, add_experiment
 

@@ -13,7 +13,8 @@ from PIL import Image
 from clclip.clip import features as store_module
 from clclip.clip import load
 from clclip.clip.canvas import canvas_scale, letterbox, scaled_size
-from clclip.clip.features import FeatureStore, build_features, feature_id
+from clclip.clip.features import FeatureStore, build_features
+from clclip.clip.ids import feature_id
 from clclip.clip.tower import FrozenTower
 from clclip.core.errors import InputError
 

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from clclip.clip.cost_volume import cost_volume
 from clclip.clip.embedded.model import tokenizer
+from clclip.clip.ids import text_id
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES, clean_name
-from clclip.clip.text import read_text, text_embeddings, text_id
+from clclip.clip.text import read_text, text_embeddings
 from clclip.core.errors import InputError
 from clclip.data.shapes.objects import class_names
 

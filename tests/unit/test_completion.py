@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from clclip.cli.main import COMMANDS, main
+from clclip.cli.main import main
+from clclip.cli.parser import COMMANDS
 from clclip.config.load import shipped_names
 
 
@@ -77,7 +78,7 @@ def test_bash(script, results):
 @needs("bash")
 def test_bash_knows_every_option(script, tmp_path):
     from clclip.cli.completion import commands_of
-    from clclip.cli.main import build_parser
+    from clclip.cli.parser import build_parser
 
     path, commands = script("bash"), commands_of(build_parser())
     assert [command.name for command in commands] == list(COMMANDS)

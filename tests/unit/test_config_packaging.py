@@ -29,8 +29,8 @@ def test_conda_environment_is_in_step(project, root):
 
 
 def test_data_files_lie_in_the_package(root):
-    assert list((root / "clclip" / "protocols_data").glob("*.yaml"))
-    assert list((root / "clclip" / "clip" / "weights").glob("*.safetensors"))
+    assert list((root / "clclip" / "config" / "protocols_data").glob("*.yaml"))
+    assert list((root / "clclip" / "clip" / "embedded" / "weights").glob("*.safetensors"))
 
 
 @pytest.mark.slow

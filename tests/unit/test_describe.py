@@ -12,8 +12,9 @@ import yaml
 from PIL import Image
 
 from clclip.cli.main import main
+from clclip.core.digest import canonical
 from clclip.data.readers import coco
-from clclip.workflow.plan import canonical, plan_run
+from clclip.workflow.plan import plan_run
 
 NAMES = ["ace", "jack", "queen"]
 ON_IMAGES = {  # image -> (class, flag)

@@ -20,7 +20,8 @@ import report_world
 import yaml
 from snakemake.cli import get_argument_parser, parse_config
 
-from clclip.cli.main import COMMANDS, build_parser, main
+from clclip.cli.main import main
+from clclip.cli.parser import COMMANDS, build_parser
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment, shipped_names
 from clclip.workflow.describe import describe

@@ -49,7 +49,7 @@ def followed(tmp_path_factory) -> Path:
     others = {m: stage_fingerprint("train", "detection", m) for m in METHODS}
     (home / "fingerprints.json").write_text(json.dumps(others))  # of what was copied just now
     text = PAGE.read_text(encoding="utf-8")
-    place = re.search(r"Write `(clclip/detection/\w+\.py)`", text).group(1)
+    place = re.search(r"Write `(clclip/detection/methods/\w+\.py)`", text).group(1)
     code, line = [t for language, t in docs_reading.blocks(PAGE) if language == "python"][:2]
     (home / place).write_text(code)
     table = home / re.search(r"In `([\w/]+\.py)`, in the table `METHODS`", text).group(1)
@@ -60,7 +60,7 @@ def followed(tmp_path_factory) -> Path:
 
 
 def test_the_file_is_in_good_style(followed):
-    for path in ("clclip/detection/lwf.py", "clclip/detection/registry.py"):
+    for path in ("clclip/detection/methods/fvit_lwf.py", "clclip/detection/registry.py"):
         for command in (["check", "-q"], ["format", "--check", "-q"]):
             call = [
                 sys.executable,

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from clclip.cli import reference
-from clclip.cli.main import COMMANDS
+from clclip.cli.parser import COMMANDS
 from clclip.config.load import shipped_names
 from clclip.config.streams import protocols
 
@@ -88,7 +88,7 @@ def test_every_link_leads_somewhere(site, built):
 
 def test_pages_link_code_and_switches(built):
     links = built["cl-clip.html"].links
-    assert "source/clclip/detection/gate.py.html" in links
+    assert "source/clclip/detection/methods/clclip/gate.py.html" in links
     assert "config-reference.html#detection-gate_floor" in links
     assert any(
         a.startswith("source/clclip/detection/") for a in built["config-reference.html"].links

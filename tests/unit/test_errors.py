@@ -12,7 +12,8 @@ from clclip.core.models import parse
 
 PACKAGE = Path(clclip.__file__).parent
 CHECKS = (
-    "config clip_section validation speed detection/switches classification/switches protocols"
+    "config/experiment config/clip config/streams core/models core/machine detection/options "
+    "classification/options"
 ).split()
 MINE = {"kind": "detection", "method": "clclip", "tasks": [["a"]]}
 EXPECTED = {

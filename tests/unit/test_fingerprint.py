@@ -2,13 +2,8 @@
 
 import pytest
 
-from clclip.workflow.fingerprint import (
-    IGNORED,
-    STAGES,
-    fingerprint,
-    stage_fingerprint,
-    used_modules,
-)
+from clclip.core.kind import STAGES
+from clclip.workflow.fingerprint import IGNORED, fingerprint, stage_fingerprint, used_modules
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from clclip.core.errors import InputError
-from clclip.data.images import IMAGE_SUFFIXES
-from clclip.data.own_images import image_files, resources_of
+from clclip.core.task import resources_of
+from clclip.data.images import IMAGE_SUFFIXES, image_files
 
 
 def test_of_a_folder_come_all_images_by_name(tmp_path):

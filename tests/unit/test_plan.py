@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from clclip.clip.architecture import blocks, dense_mode, taps
 from clclip.config.experiment import Experiment
+from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.task import (
-    canonical,
     check_task,
     current_classes,
     features_dir,

@@ -12,7 +12,7 @@ import pytest
 import wandb_files
 from bad_input_world import features_call, make_data, plan_of
 
-from clclip.core.task import canonical
+from clclip.core.digest import canonical
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form of a wandb key, nobody's
 STORED_KEY = KEY[::-1]  # as `wandb login` keeps one, in the user's netrc

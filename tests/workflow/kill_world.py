@@ -85,7 +85,8 @@ def stage(*arguments: object) -> None:
 
 def make_world(work: Path, experiment: str, train: int) -> World:
     """Prepare everything up to the training of task ``train``; earlier tasks are trained."""
-    from clclip.workflow.plan import canonical, plan_run
+    from clclip.core.digest import canonical
+    from clclip.workflow.plan import plan_run
 
     (work / "killed.yaml").write_text(experiment)
     plan = plan_run({"experiments": ["killed.yaml"]}, [work])

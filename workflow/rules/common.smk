@@ -10,7 +10,8 @@ from clclip.workflow.folder_lock import claim_folder, runs_nothing
 from clclip.data.relocate import relocate
 from clclip.core.errors import InputError
 from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
-from clclip.workflow.plan import canonical, plan_run
+from clclip.core.digest import canonical
+from clclip.workflow.plan import plan_run
 from clclip.core.machine import announce as announce_speed
 
 host.prepare_environment(workflow.basedir)

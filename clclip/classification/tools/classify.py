@@ -8,8 +8,8 @@ from pathlib import Path
 from clclip.classification.classifier import load_classifier
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
-from clclip.core.task import find_task, read_task
-from clclip.data.own_images import image_files, resources_of
+from clclip.core.task import find_task, read_task, resources_of
+from clclip.data.images import image_files
 
 
 def classify(

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from clclip.clip.embedded.model import MEAN, STD, register, tokenizer
 from clclip.clip.embedded.mosaic import BACKGROUND, TOKENS, Mosaics
-from clclip.clip.fetch import EMBEDDED
+from clclip.clip.ids import EMBEDDED
 from clclip.clip.load import quiet
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
 from clclip.clip.trunk import OpenClipTrunk

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
 from clclip.core.errors import InputError, nearest
-from clclip.core.task import text_file
 from clclip.detection.methods.clclip.detector import ClClip
 from clclip.detection.methods.fvit import FViT
 from clclip.detection.options import DetectionSwitches

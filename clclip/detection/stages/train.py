@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clclip.core.digest import files_sha256
 from clclip.core.files import read_json, write_json
 from clclip.core.task import (
     current_classes,
@@ -28,7 +29,7 @@ from clclip.detection.stages.build import build_detector
 from clclip.detection.stages.probe import IMAGES as PROBE_IMAGES
 from clclip.detection.stages.probe import ProposalListener, write_probe
 from clclip.detection.stages.recall import covered, recall_table
-from clclip.detection.weights import file_digest, load_chain, save_weights
+from clclip.detection.weights import load_chain, save_weights
 from clclip.training import parallel
 from clclip.training.device import placed, precision, training_device
 from clclip.training.epochs import epochs_of
@@ -55,7 +56,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     """
     task, folder = read_task(task_file), task_file.parent
     previous = [path / "weights.safetensors" for path in task_folders(task_file)[:-1]]
-    digest = file_digest(task_file, folder / "train.json", *previous)
+    digest = files_sha256(task_file, folder / "train.json", *previous)
     source = open_features(task, "train", resources, folder / "train.json")
     images = read_labels(folder / "train.json", current_classes(task))
     training = task["training"]

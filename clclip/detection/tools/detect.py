@@ -20,9 +20,8 @@ import clclip
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_json
-from clclip.core.task import clip_dir, find_task, read_task, seen_classes
-from clclip.data.images import load_rgb
-from clclip.data.own_images import image_files, resources_of
+from clclip.core.task import clip_dir, find_task, read_task, resources_of, seen_classes
+from clclip.data.images import image_files, load_rgb
 from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.inputs.views import image_boxes, letterboxed
 from clclip.detection.layers.batch import Batch

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import clclip
+from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
 from clclip.core.task import find_task, read_task, seen_classes, task_folders
-from clclip.detection.weights import MEMORY, file_digest, read_weights, save_weights
+from clclip.detection.weights import MEMORY, read_weights, save_weights
 
 
 def export(run: Path, out: Path, task: int | None = None) -> dict:
@@ -52,7 +53,7 @@ def export(run: Path, out: Path, task: int | None = None) -> dict:
         "switches": plan["switches"],
         "scores": read_json(scores) if scores.exists() else None,
         "weights": path.name,
-        "sha256": file_digest(path),
+        "sha256": file_sha256(path),
         "versions": {"clclip": clclip.__version__},
     }
     write_json(path.with_suffix(".json"), card, indent=1)

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.clip.cost_volume import cost_volume
+from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
-from clclip.core.task import read_task, seen_classes, text_file
+from clclip.core.task import read_task, seen_classes
 from clclip.detection.inputs.dataset import FeatureBatches, read_labels
 from clclip.detection.inputs.online import open_features
 from clclip.detection.layers.batch import Batch

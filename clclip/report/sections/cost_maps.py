@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from clclip.clip.ids import text_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
-from clclip.core.task import features_dir, read_task, seen_classes, text_file
+from clclip.core.task import features_dir, read_task, seen_classes
 from clclip.data.index import image_root
 from clclip.report.sections.gallery import SHOWN_SCORE, Box, View, boxes_of, embed, view
 from clclip.report.settings import Experiment, Setting
