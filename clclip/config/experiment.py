@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from clclip.classification.options import METHODS as CLASSIFICATION
+from clclip.config.aliases import ALIASES
 from clclip.config.clip import ClipConfig
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.machine import Speed
@@ -27,7 +28,7 @@ from clclip.core.models import (
 from clclip.detection.registry import METHODS as DETECTION
 
 Kind = Literal["detection", "classification"]
-METHODS = {"detection": list(DETECTION), "classification": list(CLASSIFICATION)}
+METHODS = {"detection": [*DETECTION, *ALIASES], "classification": list(CLASSIFICATION)}
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world",)),
@@ -205,13 +206,18 @@ class Experiment(Strict):
 
     name: str | None = Field(None, description="default: the file's stem")
     base: str | None = Field(
-        None, description="shipped name or file whose keys this file takes over and overrides"
+        None,
+        description="name (STREAM_METHOD[_VARIANT...]) or file whose keys this one takes over and "
+        "overrides",
     )
     kind: Kind = Field(description="detection or classification")
     method: str = Field(description="; ".join(f"{k}: {', '.join(m)}" for k, m in METHODS.items()))
     data: DataConfig = Field(DataConfig(), description="images and annotations")
     tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
-    protocol: str | None = Field(None, description="a shipped protocol instead of tasks")
+    stream: str | None = Field(
+        None, description="a shipped stream (`clclip list`) instead of tasks, e.g. voc_10_10"
+    )
+    protocol: str | None = Field(None, description="the older word for `stream`")
     text: dict[str, str] = Field({}, description="names used as text where a class name is not one")
     clip: ClipConfig = Field(ClipConfig(), description="the frozen CLIP")
     training: dict[str, Any] = Field({}, description="how a task is trained (see TrainingConfig)")
@@ -219,6 +225,11 @@ class Experiment(Strict):
     switches: dict[str, Any] = Field({}, description="the method's own switches")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how it is scored")
     seeds: list[int] = Field([0], description="one run per seed")
+
+    @property
+    def stream_name(self) -> str | None:
+        """The shipped stream, by either word for it; None where ``tasks`` say the classes."""
+        return self.stream or self.protocol
 
     @field_validator("name")
     @classmethod
@@ -257,10 +268,10 @@ class Experiment(Strict):
             hint = nearest(self.method, methods)
             what = f"unknown method {self.method!r} for kind {self.kind!r}{hint}"
             raise WrongValue(what, f"one of {', '.join(methods)}")
-        if (self.tasks is None) == (self.protocol is None):
-            given = "neither tasks nor protocol" if self.tasks is None else "tasks and protocol"
-            expected = "either tasks or protocol, e.g. tasks: [[cat, dog], [cow]]"
-            raise WrongValue(given, expected)
+        given = [key for key in ("tasks", "stream", "protocol") if getattr(self, key) is not None]
+        if len(given) != 1:
+            what = " and ".join(given) or "neither tasks nor stream"
+            raise WrongValue(what, "either tasks or stream, e.g. tasks: [[cat, dog], [cow]]")
         if self.kind == "detection" and self.data.format in ("folder", "cifar100"):
             what = f"data.format {self.data.format!r} has no boxes for kind 'detection'"
             raise WrongValue(what, "shapes, coco or voc, or kind: classification")
@@ -293,7 +304,11 @@ class ReportStyle(Strict):
 class RunConfig(Strict):
     """``config/config.yaml``: which experiments run, and how they are reported."""
 
-    experiments: list[str] = Field(min_length=1, description="shipped names or experiment files")
+    experiments: list[str | dict[str, Any]] = Field(
+        min_length=1,
+        description="names (STREAM_METHOD[_VARIANT...]), experiment files, or what such a file "
+        "would hold, with a name",
+    )
     seeds: list[int] | None = Field(None, description="replaces every experiment's seeds")
     data_root: str | None = Field(None, description="folder that relative data roots start from")
     wandb: Literal["off", "offline", "online"] = Field("off", description="log to Weights & Biases")

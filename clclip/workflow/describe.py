@@ -31,7 +31,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     """Describe an experiment and check its data.
 
     Args:
-        entry: shipped name or experiment file.
+        entry: name (STREAM_METHOD[_VARIANT...]) or experiment file.
         data_root: folder that relative data roots start from.
         seeds: replaces the file's, e.g. "0,1,2".
 
@@ -44,23 +44,23 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     Raises:
         InputError: if the experiment or the data that is there is wrong.
     """
-    path = find_experiment(entry)
-    experiment, folder = read_experiment(path)
+    source = find_experiment(entry)
+    experiment, folder = read_experiment(source)
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
     with remembered():
-        planned = add_experiment(plan, experiment, chosen, base, path, present=False)
+        planned = add_experiment(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
-        splits = preview(data, path)
+        splits = preview(data, source)
         counts = _image_counts(data, splits)
-        tasks = _tasks(planned, splits, path)
+        tasks = _tasks(planned, splits, source)
     return {
         "name": planned.name,
-        "file": str(path),
+        "file": str(source.file),
         "kind": experiment.kind,
         "method": experiment.method,
-        "protocol": experiment.protocol,
+        "protocol": experiment.stream_name,
         "seeds": list(chosen),
         "tasks": tasks,
         "image_rule": experiment.data.image_rule,

@@ -68,13 +68,26 @@ def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[
     found: dict[str, Any] = {}
     entries = as_list(config.get("experiments"))
     if isinstance(entries, list):
-        found["experiments"] = [
-            _absolute(entry, folders, Path.is_file) if is_path(entry) else entry
-            for entry in entries
-        ]
+        found["experiments"] = [_entry_for_jobs(entry, folders) for entry in entries]
     if isinstance(config.get("data_root"), str):
         found["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
     return found
+
+
+def _entry_for_jobs(entry: Any, folders: Sequence[Path]) -> Any:
+    """Return an entry of ``experiments`` with its relative paths made absolute."""
+    if is_path(entry):
+        return _absolute(entry, folders, Path.is_file)
+    if not isinstance(entry, Mapping):
+        return entry
+    result = dict(entry)
+    if is_path(entry.get("base")):
+        result["base"] = _absolute(entry["base"], folders, Path.is_file)
+    for section, key, there in (("data", "root", Path.is_dir), ("clip", "file", Path.is_file)):
+        own = entry.get(section)
+        if isinstance(own, Mapping) and isinstance(own.get(key), str):
+            result[section] = {**own, key: _absolute(own[key], folders, there)}
+    return result
 
 
 def is_path(entry: object) -> bool:
