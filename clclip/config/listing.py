@@ -74,14 +74,17 @@ def stream_text(name: str, stream: Stream, stem: str) -> str:
 
 
 def sizes_text(sizes: Iterable[int]) -> str:
-    """Return the sizes of tasks, equal ones behind each other counted: ``10+5x2``."""
+    """Return the sizes of tasks: ``10+5+5``, or for many ``10 + 10 x 1``."""
+    sizes = list(sizes)
+    if len(sizes) <= 6:
+        return "+".join(map(str, sizes))
     runs: list[list[int]] = []
     for size in sizes:
         if runs and runs[-1][0] == size:
             runs[-1][1] += 1
         else:
             runs.append([size, 1])
-    return "+".join(f"{size}x{count}" if count > 1 else str(size) for size, count in runs)
+    return " + ".join(f"{count} x {size}" if count > 1 else str(size) for size, count in runs)
 
 
 def method_rows() -> list[Row]:
@@ -111,7 +114,7 @@ def variant_rows() -> list[Row]:
 def variant_text(variant: Variant) -> str:
     """Return a variant in words."""
     keys = ("clip", "training", "switches", "per_kind", "per_method")
-    values = {k: v for k in keys if (v := getattr(variant, k)) and any(v.values())}
+    values = {k: v for k in keys if (v := getattr(variant, k))}
     return f"{flow(values)} ({variant.for_whom()})"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ from clclip.config.streams import (
 )
 from clclip.config.variants import Variant, leaves, shared_variants
 from clclip.config.yaml_files import merged
-from clclip.core.errors import InputError, WrongValue, nearest
+from clclip.core.errors import InputError, WrongValue
 
 PATTERN = "STREAM_METHOD[_VARIANT...]"
 
@@ -43,6 +43,16 @@ class Name:
         return stream_file(self.stream.file)
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong part of a name: what is told of it, and the nearest right part, if any is near."""
+
+    what: str
+    expected: str
+    part: str = ""
+    right: str = ""
+
+
 def read_name(name: str, where: object = "experiments") -> Name:
     """Take a name apart: the longest stream, then the longest method, then variants that fit.
 
@@ -55,8 +65,12 @@ def read_name(name: str, where: object = "experiments") -> Name:
             return _checked(parts)
         except WrongValue as error:
             misfit = misfit or error
-    wrong = misfit or _wrong_part(name)
-    raise InputError(f"unknown experiment {name!r}: {wrong.what}", where, wrong.expected)
+    if misfit is not None:
+        raise InputError(f"unknown experiment {name!r}: {misfit.what}", where, misfit.expected)
+    wrong = _wrong_part(name)
+    whole = name.replace(wrong.part, wrong.right, 1)
+    hint = f" (did you mean {whole!r}?)" if wrong.right and is_name(whole) else ""
+    raise InputError(f"unknown experiment {name!r}{hint}: {wrong.what}", where, wrong.expected)
 
 
 def is_name(name: str) -> bool:
@@ -86,7 +100,7 @@ def variants_of(file: StreamFile) -> dict[str, Variant]:
 def fitting(file: StreamFile, method: str) -> list[str]:
     """Return the variants that fit a method on the streams of a file."""
     known, form = variants_of(file), str(file.data.get("format"))
-    return [name for name, variant in known.items() if variant.fits(file.kind, method, form)]
+    return [name for name, variant in known.items() if variant.fits(method, form)]
 
 
 @cache
@@ -100,6 +114,15 @@ def shipped_names() -> tuple[str, ...]:
             for method in METHODS[stream_file(stem).kind]
         )
     )
+
+
+def known_names() -> Iterator[str]:
+    """Yield every STREAM_METHOD, and each with every variant that fits it."""
+    for stem in stream_files():
+        file = stream_file(stem)
+        for method in METHODS[file.kind]:
+            variants = ["", *(f"_{variant}" for variant in fitting(file, method))]
+            yield from (f"{s}_{method}{variant}" for s in streams_of(stem) for variant in variants)
 
 
 def _lineage(method: str) -> tuple[str, ...]:
@@ -155,7 +178,7 @@ def _checked(name: Name) -> Name:
             what = f"variant {variant!r} does not fit {name.stream.name}_{name.method}"
             fit = f"; that fits {known[variant].for_whom()}"
             raise WrongValue(what + fit, f"one of {', '.join(right)}" if right else "no variant")
-        for key in leaves(known[variant].values(file.kind, name.method)):
+        for key in sorted(leaves(known[variant].values(file.kind, name.method))):
             if key in set_by:
                 what = f"variants {set_by[key]!r} and {variant!r} both set {key}"
                 raise WrongValue(what, "one of the two")
@@ -163,7 +186,7 @@ def _checked(name: Name) -> Name:
     return name
 
 
-def _wrong_part(name: str) -> WrongValue:
+def _wrong_part(name: str) -> Wrong:
     """Return which part of a name is wrong, with the nearest right one."""
     found = _heads(name, _matching_streams(name))
     if not found:
@@ -172,40 +195,41 @@ def _wrong_part(name: str) -> WrongValue:
     file = stream_file(stream.file)
     methods = METHODS[file.kind]
     if not rest:
-        return WrongValue(f"{name!r} is a stream", f"{name}_METHOD, one of {', '.join(methods)}")
-    for method in methods:  # a wrong stream that begins as a right one does: shapes_cil_8x6_seca
-        head, mark, _ = f"{rest}_".partition(f"_{method}_")
-        if mark:
-            return _wrong_stream(name)
+        return Wrong(f"{name!r} is a stream", f"{name}_METHOD, one of {', '.join(methods)}")
+    if any(f"_{method}_" in f"{rest}_" for method in methods):
+        return _wrong_stream(name)  # that begins as a right one does: shapes_cil_8x6_seca
     others = [m for kind in METHODS for m in METHODS[kind] if m not in methods]
-    other = _heads(rest, {method: method for method in others})
-    if other:
+    if other := _heads(rest, {method: method for method in others}):
         what = f"method {other[0][0]!r} is not for {file.kind}, as {stream.name} is"
-        return WrongValue(what, f"one of {', '.join(methods)}")
-    method_ratio, wrong, _ = _closest(rest, methods)
-    started = _heads(rest, {method: method for method in methods})
-    if started:
+        return Wrong(what, f"one of {', '.join(methods)}")
+    likeness, wrong, _ = _closest(rest, methods)
+    if started := _heads(rest, {method: method for method in methods}):
         method, left = started[0]
         right = fitting(file, method)
         left = _unread(left, right)
-        ratio, _, _ = _closest(left, right)
-        if ratio >= method_ratio or method_ratio < 0.8:
-            what = f"no variant {left!r}{nearest(left, variants_of(file))}"
-            return WrongValue(what, f"one of {', '.join(right)}" if right else "no variant")
-    wrong = wrong or rest
-    what = f"no method {wrong!r}{nearest(wrong, methods)}"
-    return WrongValue(what, f"one of {', '.join(methods)}")
+        near, part, _ = _closest(left, right)
+        if likeness < 0.8 or near >= likeness:
+            return _unknown("variant", part if near > 0.6 else left, right, right)
+    return _unknown("method", wrong or rest, methods, methods)
 
 
-def _wrong_stream(name: str) -> WrongValue:
+def _wrong_stream(name: str) -> Wrong:
     """Return that the stream of a name is unknown, with the nearest right one."""
     known = {stream: stem for stem in stream_files() for stream in streams_of(stem)}
     methods = dict.fromkeys(method for kind in METHODS for method in METHODS[kind])
-    cuts = [head for method in methods if (head := f"{name}_".partition(f"_{method}_")[0]) != name]
-    cuts = [cut.rstrip("_") for cut in cuts if cut.rstrip("_") != name]
-    wrong = min(cuts, key=len) if cuts else _closest(name, known)[1] or name
-    expected = f"{PATTERN} of `clclip list`, or a path that ends in .yaml"
-    return WrongValue(f"no stream {wrong!r}{nearest(wrong, known)}", expected)
+    cuts = [f"{name}_".partition(f"_{method}_") for method in methods]
+    heads = [head for head, mark, _ in cuts if mark]
+    wrong = min(heads, key=len) if heads else _closest(name, known)[1] or name
+    found = _unknown("stream", wrong, known, ())
+    return replace(found, expected=f"{PATTERN} of `clclip list`, or a path that ends in .yaml")
+
+
+def _unknown(kind: str, part: str, known: Collection[str], right: Collection[str]) -> Wrong:
+    """Return that a part of a name is not known, with the nearest and all that would be right."""
+    near = difflib.get_close_matches(part, list(known), n=1)
+    what = f"no {kind} {part!r}" + "".join(f", the nearest is {one!r}" for one in near)
+    expected = f"one of {', '.join(right)}" if right else f"no {kind}"
+    return Wrong(what, expected, part, "".join(near))
 
 
 def _unread(text: str, known: Collection[str]) -> str:

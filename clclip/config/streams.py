@@ -15,7 +15,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -156,9 +155,7 @@ def files_for(name: str) -> list[str]:
     return [stem for stem in stream_files() if stem.split("_")[0] == word]
 
 
-def _stream(
-    name: str, tasks: list[int] | list[list[str]], file: StreamFile, stem: str
-) -> Stream:
+def _stream(name: str, tasks: list[int] | list[list[str]], file: StreamFile, stem: str) -> Stream:
     """Build one stream from its sizes or its explicit groups."""
     groups = [task for task in tasks if isinstance(task, list)]
     return Stream(

@@ -23,21 +23,17 @@ class Variant(Strict):
     per_kind: dict[str, dict[str, Any]] = Field({}, description="what one kind does otherwise")
     per_method: dict[str, dict[str, Any]] = Field({}, description="what one method does otherwise")
 
-    def fits(self, kind: str, method: str, data_format: str) -> bool:
+    def fits(self, method: str, data_format: str) -> bool:
         """Tell whether the variant means something for a method on data of a format."""
         named = self.methods or list(self.per_method)
-        return (
-            (not named or method in named)
-            and (not self.per_kind or kind in self.per_kind)
-            and (self.formats is None or data_format in self.formats)
+        return (not named or method in named) and (
+            self.formats is None or data_format in self.formats
         )
 
     def for_whom(self) -> str:
         """Return in words what the variant fits."""
         named = self.methods or list(self.per_method)
         who = f"the method{'s' * (len(named) > 1)} {', '.join(named)}" if named else "all methods"
-        if not named and len(self.per_kind) == 1:
-            who = f"methods of {next(iter(self.per_kind))}"
         return who + (f" on data of format {' or '.join(self.formats)}" if self.formats else "")
 
     def values(self, kind: str, method: str) -> dict[str, Any]:

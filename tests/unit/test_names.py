@@ -13,6 +13,7 @@ from clclip.config.experiment import METHODS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import fitting, read_name, shipped_names
 from clclip.config.streams import stream_file, stream_files, streams, streams_of
+from clclip.config.variants import shared_variants
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
@@ -101,16 +102,16 @@ def test_every_stream_method_and_fitting_variant_makes_an_experiment():
 
 
 WRONG = {
-    "voc_10_1O_fvit": ["no stream 'voc_10_1O'", "did you mean 'voc_10_10'"],
-    "shapes_cil_8x6_seca": ["no stream 'shapes_cil_8x6'", "did you mean 'shapes_cil_8x5'"],
-    "shape_10_10_clclip_no_text": ["no stream 'shape_10_10'", "did you mean 'shapes_10_10'"],
-    "voc_10_10_fvitt": ["no method 'fvitt'", "did you mean 'fvit'"],
-    "voc_10_10_clclp_no_text": ["no method 'clclp'", "did you mean 'clclip'"],
-    "voc_10_10_fvit_mna": ["no method 'fvit_mna'", "did you mean 'fvit_mma'"],
-    "voc_10_10_clclip_papr": ["no method 'clclip_papr'", "did you mean 'clclip_paper'"],
-    "voc_10_10_clclip_no_expert": ["no variant 'no_expert'", "did you mean 'no_experts'"],
-    "voc_10_10_clclip_openai_no_tex": ["no variant 'no_tex'", "did you mean 'no_text'"],
-    "voc_10_10_fvit_sigclip2": ["no variant 'sigclip2'", "did you mean 'siglip2'"],
+    "voc_10_1O_fvit": ["no stream 'voc_10_1O'", "the nearest is 'voc_10_10'"],
+    "shapes_cil_8x6_seca": ["no stream 'shapes_cil_8x6'", "the nearest is 'shapes_cil_8x5'"],
+    "shape_10_10_clclip_no_text": ["no stream 'shape_10_10'", "the nearest is 'shapes_10_10'"],
+    "voc_10_10_fvitt": ["no method 'fvitt'", "the nearest is 'fvit'"],
+    "voc_10_10_clclp_no_text": ["no method 'clclp'", "the nearest is 'clclip'"],
+    "voc_10_10_fvit_mna": ["no method 'fvit_mna'", "the nearest is 'fvit_mma'"],
+    "voc_10_10_clclip_papr": ["no method 'clclip_papr'", "the nearest is 'clclip_paper'"],
+    "voc_10_10_clclip_no_expert": ["no variant 'no_expert'", "the nearest is 'no_experts'"],
+    "voc_10_10_clclip_openai_no_tex": ["no variant 'no_tex'", "the nearest is 'no_text'"],
+    "voc_10_10_fvit_sigclip2": ["no variant 'sigclip2'", "the nearest is 'siglip2'"],
     "voc_10_10_fvit_no_experts": ["'no_experts' does not fit voc_10_10_fvit", "clclip_paper"],
     "voc_10_10_clclip_no_drift": ["'no_drift' does not fit voc_10_10_clclip", "clclip_paper"],
     "voc_10_10_fvit_embedded_map": ["'embedded_map' does not fit", "format shapes"],
@@ -128,8 +129,21 @@ WRONG = {
 def test_the_wrong_part_of_a_name_is_told_with_the_nearest_right_one(name, capsys):
     assert main(["describe", name]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: unknown experiment {name!r}: ")
+    assert line.startswith(f"error: unknown experiment {name!r}")
     assert all(part in line for part in WRONG[name]), line
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("voc_10_1O_fvit_mma", "voc_10_10_fvit_mma"),
+        ("voc_10_10_clclp_no_text", "voc_10_10_clclip_no_text"),
+        ("shapes_10_10_clclip_no_texts_openai", "shapes_10_10_clclip_no_text_openai"),
+    ],
+)
+def test_the_whole_name_is_mended_where_one_part_is_wrong(name, right):
+    with pytest.raises(InputError, match=f"did you mean '{right}'"):
+        find_experiment(name)
 
 
 def test_a_wrong_base_names_its_place(tmp_path):
@@ -231,8 +245,8 @@ def test_describe_yaml_is_a_file_that_says_the_same(name, tmp_path, capsys, monk
     text = capsys.readouterr().out
     assert text.startswith(f"# {name}") and len(text.splitlines()) <= 12
     (tmp_path / "mine.yaml").write_text(text)
-    mine, theirs = planned("mine.yaml"), planned(name)
-    assert {k: t.json for k, t in mine.tasks.items()} == {k: t.json for k, t in theirs.tasks.items()}
+    mine, theirs = planned("mine.yaml").tasks, planned(name).tasks
+    assert [task.json for task in mine.values()] == [task.json for task in theirs.values()]
 
 
 def test_describe_yaml_of_a_file_with_a_base(tmp_path, capsys, monkeypatch):
@@ -276,7 +290,7 @@ def test_a_new_stream_is_one_file(tmp_path, monkeypatch, root):
     (tmp_path / "streams/pets.yaml").write_text(
         "base: shapes\ndata: {world: shapes20_half}\nstreams: {'2_2': [[red star], [blue star]]}\n"
     )
-    caches = (stream_files, stream_file, streams_of, names.shipped_names)
+    caches = (stream_files, stream_file, streams_of, names.shipped_names, shared_variants)
     with monkeypatch.context() as patch:
         for module in ("streams", "variants", "load"):
             patch.setattr(f"clclip.config.{module}.shipped_folder", lambda: tmp_path)
