@@ -37,6 +37,7 @@ from clclip.config.names import PATTERN
 from clclip.config.streams import StreamFile
 from clclip.config.variants import Variant
 from clclip.core.machine import Speed
+from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.options import DetectionSwitches
 from clclip.detection.registry import METHODS as DETECTION
 
@@ -62,6 +63,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "One of `tasks` and `stream` is needed.",
     ),
     ("data", "`data:`", DataConfig, "In an experiment file."),
+    (
+        "difficulty",
+        "`data.difficulty:`",
+        Difficulty,
+        "Knobs of a cluttered world; one that is left out is that of the world. The defaults are "
+        "those of `clutter20`.",
+    ),
     ("clip", "`clip:`", ClipConfig, "In an experiment file; left out, the embedded CLIP."),
     (
         "training",

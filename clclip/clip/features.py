@@ -202,6 +202,7 @@ def _canvases(
         found, said = tuple(tensor.shape[:0:-1]), (image["width"], image["height"])
         if found != said:
             what = f"image of {found[0]} x {found[1]} pixels, indexed as {said[0]} x {said[1]}"
+            what += " (its EXIF orientation may have changed)" if found == said[::-1] else ""
             raise InputError(what, root / image["file_name"], "the file that was indexed")
     for flip in flips:
         yield flip, torch.stack([letterbox(p, size, clip.mean, clip.std, flip) for p in pixels])

@@ -19,21 +19,24 @@ from clclip.config.clip import ClipConfig
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.machine import Speed
 from clclip.core.models import (
+    MAX_SEED,
     Strict,
     as_list,
+    check_class,
     check_groups,
     check_seeds,
     check_text,
 )
+from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.registry import METHODS as DETECTION
 
 Kind = Literal["detection", "classification"]
 METHODS = {"detection": [*DETECTION, *ALIASES], "classification": list(CLASSIFICATION)}
 # keys a data format needs, and keys it may have besides
 FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "shapes": ((), ("world",)),
-    "coco": (("root", "train", "test"), ("images",)),
-    "voc": (("root",), ("year", "train", "test")),
+    "shapes": ((), ("world", "draw", "difficulty")),
+    "coco": (("root", "train", "test"), ("images", "exif")),
+    "voc": (("root",), ("year", "train", "test", "exif")),
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
 }
@@ -50,7 +53,16 @@ class DataConfig(Strict):
     )
     world: str | None = Field(
         None,
-        description="format shapes: which generated world, e.g. shapes20, shapes80, shapes_cil",
+        description="format shapes: which generated world, e.g. clutter20, shapes20, shapes_cil",
+    )
+    draw: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SEED,
+        description="format shapes: another draw of the world, whose images differ in chance alone",
+    )
+    difficulty: Difficulty | None = Field(
+        None, description="format shapes: knobs of a cluttered world that differ from its own"
     )
     root: str | None = Field(
         None, description="folder of the data set, relative to data_root or to the experiment file"
@@ -72,8 +84,11 @@ class DataConfig(Strict):
     split_seed: int | None = Field(
         None, ge=0, description="format folder without test folder: seed of that split"
     )
-    image_rule: Literal["overlap", "disjoint", "non_cooccurrence"] = Field(
-        "overlap", description="which images a task may train on when they hold classes of others"
+    image_rule: Literal["overlap", "disjoint", "non_cooccurrence", "place"] = Field(
+        "overlap",
+        description="which images a task may train on when they hold classes of others; place: "
+        "those of place t for task t, whatever else they hold (a world with places, or COCO images "
+        'with "place": 1, 2, ...)',
     )
     fractions: tuple[float, ...] | None = Field(
         None,
@@ -85,6 +100,16 @@ class DataConfig(Strict):
     )
     on_bad_image: Literal["fail", "skip"] = Field(
         "fail", description="what to do with an image that cannot be read"
+    )
+    exif: Literal["apply", "ignore"] | None = Field(
+        None,
+        description="photographs with an EXIF orientation: boxes were drawn on the turned view "
+        "(apply) or on the stored pixels (ignore); null: sizes and boxes decide",
+    )
+    links: Literal["follow", "refuse"] = Field(
+        "follow",
+        description="symbolic links in the data set; refuse those that leave root where the data "
+        "is not trusted",
     )
     download: bool = Field(False, description="fetch a published data set when root lacks it")
 
@@ -244,16 +269,18 @@ class Experiment(Strict):
     @field_validator("tasks")
     @classmethod
     def _groups(cls, value: list[list[str]] | None) -> list[list[str]] | None:
-        if value is not None:
-            check_groups(value)
-        return value
+        if value is None:
+            return None
+        groups = [[check_class(name) for name in group] for group in value]
+        check_groups(groups)
+        return groups
 
     @field_validator("text")
     @classmethod
     def _text(cls, value: dict[str, str]) -> dict[str, str]:
         for name, words in value.items():
             check_text(words, f"the text of {name!r}")
-        return value
+        return {check_class(name): words for name, words in value.items()}
 
     @field_validator("seeds")
     @classmethod

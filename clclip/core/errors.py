@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from clclip.core.names import look_alike, spelt
+
 
 class InputError(ValueError):
     """Bad input of the user: reported as one line and exit status 2.
@@ -34,6 +36,13 @@ class WrongValue(ValueError):
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """Return " (did you mean ...?)" for the candidate closest to ``word``, or "" if none is."""
-    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    """Return " (did you mean ...?)" for the candidate closest to ``word``, or "" if none is.
+
+    Two texts that look the same are shown by their code points.
+    """
+    known = list(candidates)
+    alike = [name for name in known if name != word and look_alike(name, word)]
+    if alike:
+        return f" (did you mean {spelt(alike[0])}? It only looks like {spelt(word)})"
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -11,9 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from clclip.core.errors import InputError, WrongValue, nearest
+from clclip.core.names import JOINERS, canonical_name, name_fault
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_SEED = 2**31 - 1
+_QUOTED = 'a text, in quotes where YAML reads it as something else, e.g. "0", "yes", "null"'
+_YAML_WORDS = {"True": "true (or yes, on)", "False": "false (or no, off)", "None": "null (or ~)"}
+_PRINTED = dict.fromkeys(map(ord, JOINERS))  # no signs of their own, yet a part of words
 
 
 class Strict(BaseModel):
@@ -82,12 +86,22 @@ def check_groups(groups: list[list[str]]) -> None:
             first[name] = number
 
 
+def check_class(name: str) -> str:
+    """Return the canonical spelling of a class name; WrongValue if it cannot be one."""
+    problem = name_fault(name)
+    if problem == "blank":
+        raise WrongValue(f"class name {name!r} is blank", "1 to 200 characters")
+    if problem:
+        raise WrongValue(f"class name {name!r} {problem}", "printable text in one line")
+    return canonical_name(name)
+
+
 def check_text(words: str, what: str) -> None:
     """Raise WrongValue, which calls it ``what``, unless ``words`` can stand in a sentence."""
     if not words.strip() or words != words.strip() or len(words) > 200:
         expected = "1 to 200 characters, no space before or after"
         raise WrongValue(f"{what} is blank, padded or too long", expected)
-    if not words.isprintable():
+    if not words.translate(_PRINTED).isprintable():
         raise WrongValue(f"{what} holds control characters", "printable text in one line")
 
 
@@ -139,6 +153,8 @@ def input_error(model: type[BaseModel], error: ValidationError, where: str) -> I
         expected = getattr(wrong, "expected", "a value as `clclip schema` tells it")
         return InputError(what, place, expected)
     got = repr(problem["input"])
+    if problem["type"] == "string_type":  # YAML's 0, yes, null and 2024-01-01 are no text
+        return InputError(f"got {_YAML_WORDS.get(got, got)[:80]}", place, _QUOTED)
     return InputError(f"got {got[:80]}", place, problem["msg"].removeprefix("Input should be "))
 
 

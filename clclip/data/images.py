@@ -71,9 +71,8 @@ def load_rgb(path: Path, exif: bool = True) -> Image.Image:
         InputError: if the file is missing, not an image, truncated, or larger than ``MAX_PIXELS``.
     """
     with _opened(path) as image:
-        orientation = _orientation(image) if exif else 1
-        rgb = _to_rgb(image)
-        return rgb.transpose(_UPRIGHT[orientation]) if orientation != 1 else rgb
+        rgb, orientation = _stored(image)
+        return rgb.transpose(_UPRIGHT[orientation]) if exif and orientation != 1 else rgb
 
 
 def inspect(path: Path) -> ImageFacts:
@@ -85,9 +84,24 @@ def inspect(path: Path) -> ImageFacts:
     with _opened(path) as image:
         # An MPO file is one photo with a preview or a second view, not an animation.
         animated = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
-        orientation = _orientation(image)
-        rgb = _to_rgb(image)
+        rgb, orientation = _stored(image)
         return ImageFacts(*rgb.size, orientation, animated)
+
+
+def header(path: Path) -> ImageFacts:
+    """Return the facts that the first bytes of an image tell, its pixels not decoded.
+
+    Raises:
+        InputError: if the file is missing, too large or plainly not an image.
+    """
+    with _opened(path) as image:
+        # of a PNG, PIL would decode all pixels to look for EXIF behind them
+        bare = image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & image.info.keys()
+        orientation = 1 if bare else _orientation(image)
+        # of a TIFF, PIL gives the size that the image has once it is loaded, and turned
+        turned = image.format == "TIFF" and orientation >= 5
+        width, height = image.size[::-1] if turned else image.size
+        return ImageFacts(width, height, orientation, False)
 
 
 @contextlib.contextmanager
@@ -130,6 +144,16 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # a damaged EXIF block does not damage the pixels
         return 1
     return value if value in _UPRIGHT else 1
+
+
+def _stored(image: Image.Image) -> tuple[Image.Image, int]:
+    """Return the stored pixels as RGB, and the EXIF orientation."""
+    orientation = _orientation(image)
+    rgb = _to_rgb(image)
+    if orientation != 1 and _orientation(image) == 1:  # PIL turns a TIFF while it loads it
+        back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+        rgb = rgb.transpose(back.get(orientation, _UPRIGHT[orientation]))
+    return rgb, orientation
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,23 @@ def read_split(path: Path, kind: str) -> dict[str, Any]:
             where = f"{path}: annotations[{n}]"
             raise InputError(f"category_id {box['category_id']}", where, _EXPECTED)
     return data
+
+
+def instances(data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of instances of each class in a split, without crowds and ignored boxes.
+
+    Classification: the number of images.
+    """
+    if "annotations" not in data:
+        found = Counter(image["label"] for image in data["images"])
+        return {name: found[name] for name in classes}
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    found = Counter(
+        names[box["category_id"]]
+        for box in data["annotations"]
+        if not box["iscrowd"] and not box.get("ignore")
+    )
+    return {name: found[name] for name in classes}
 
 
 def _all(entries: Any, fits: Callable[[Any], bool], where: str) -> None:

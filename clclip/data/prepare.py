@@ -14,12 +14,22 @@ from typing import Any
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.data.checks.boxes import clean_boxes
+from clclip.data.checks.exif import Photo, choose_views, photos
 from clclip.data.checks.findings import Findings
-from clclip.data.checks.verify import choose_view, verify_images
-from clclip.data.readers import cifar, coco, folder, voc
+from clclip.data.checks.notes import note_detection, note_missing
+from clclip.data.checks.verify import verify_images
+from clclip.data.index import instances
+from clclip.data.readers import cifar, folder, voc
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import common_root
-from clclip.data.version import check_root, data_version, declared_classes, merged_classes
+from clclip.data.readers.links import trusted_home
+from clclip.data.version import (
+    check_root,
+    data_version,
+    declared_classes,
+    merged_classes,
+    read_annotated,
+)
 
 __all__ = ["data_version", "declared_classes", "prepare"]
 
@@ -27,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 SPEC_TYPES = {"test_fraction": float, "split_seed": int, "download": bool, "year": (int, str)}
+SPEC_TYPES |= {"draw": int, "difficulty": dict}
 """Keys of a data spec that are no text."""
 
 
@@ -35,11 +46,12 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
 
     Args:
         spec: {"format": shapes | coco | voc | folder | cifar100, "root": absolute folder, ...}, and
-            "on_bad_image" (fail | skip), "on_bad_box" (fail | clip | skip). Per format:
+            "on_bad_image" (fail | skip), "on_bad_box" (fail | clip | skip), "links" (follow |
+            refuse), "exif" (apply | ignore). Per format:
             coco: "train", "test" (files), "images" (folder);
             voc: "year", "train", "test" (names of image lists), "download";
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
-            cifar100: "download"; shapes: "world".
+            cifar100: "download"; shapes: "world", "draw", "difficulty".
         out: folder of the index; nothing in it changes unless all checks pass.
 
     Raises:
@@ -52,9 +64,9 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     if "format" not in spec:
         raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import generate
+        from clclip.data.shapes.worlds import changes, generate
 
-        return generate(spec["world"], out)
+        return generate(spec["world"], out, **changes(spec))
     if spec.get("download"):
         _download(spec)
     check_root(spec)
@@ -72,30 +84,30 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
 def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
     """Index COCO or VOC."""
     findings = Findings()
-    splits = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]](spec)
+    splits = read_annotated(spec)
     classes = merged_classes(splits)
     root, prefixes = common_root({split: found.folder for split, found in splits.items()})
-    _note_shared_images(splits, prefixes, findings)
+    note_detection(Path(spec["root"]), splits, prefixes, findings)
+    checked = {s: _checked_images(found, s, spec, findings) for s, found in splits.items()}
+    images, turned = _in_their_views(splits, checked, spec, findings)
     written: dict[str, dict[str, Any]] = {}
     for split, annotated in splits.items():
-        images = _verified_images(annotated, split, spec, findings)
-        sizes = {image["id"]: (image["width"], image["height"]) for image in images}
-        boxes = clean_boxes(annotated, sizes, split, spec.get("on_bad_box") or "fail", findings)
-        for image in images:
-            image["file_name"] = prefixes[split] + image["file_name"]
-        written[split] = {
-            "images": images,
-            "annotations": boxes,
-            "categories": _all_categories(split, splits),
-        }
-        if not images:
+        kept = images[split]
+        if not kept:
             raise InputError(f"no {split} image", annotated.source, "at least one image")
+        sizes = {image["id"]: (image["width"], image["height"]) for image in kept}
+        on_bad = spec.get("on_bad_box") or "fail"
+        boxes = clean_boxes(annotated, sizes, split, on_bad, findings, turned[split])
+        for image in kept:
+            image["file_name"] = prefixes[split] + image["file_name"]
+        categories = _all_categories(split, splits)
+        written[split] = {"images": kept, "annotations": boxes, "categories": categories}
     counts = {
         **{split: len(data["images"]) for split, data in written.items()},
         "boxes": {split: len(data["annotations"]) for split, data in written.items()},
-        "classes": {split: _class_counts(data, classes) for split, data in written.items()},
+        "classes": {split: instances(data, classes) for split, data in written.items()},
     }
-    _note_missing(counts["classes"], "instances", findings)
+    note_missing(counts["classes"], "instances", findings)
     _write(spec, out, "detection", root, classes, written, counts, findings, prefixes)
 
 
@@ -111,96 +123,74 @@ def _all_categories(split: str, splits: dict[str, Annotated]) -> list[dict[str, 
     return list(found.values())
 
 
-def _verified_images(
+def _checked_images(
     annotated: Annotated, split: str, spec: dict[str, Any], findings: Findings
-) -> list[dict[str, Any]]:
-    """Return {"id", "file_name", "width", "height", "exif"} of the good images of a split."""
-    on_bad = spec.get("on_bad_image") or "fail"
-    boxes: dict[int, list[list[float]]] = {}
-    for annotation in annotated.annotations:
-        boxes.setdefault(annotation["image_id"], []).append(annotation["bbox"])
-    checked = verify_images(
-        annotated.folder, annotated.images, split, on_bad, annotated.where_image, findings
-    )
-    images = []
-    for n, (image, facts) in enumerate(zip(annotated.images, checked, strict=True)):
-        if facts is None:
-            continue
-        name, recorded = image["file_name"], (image["width"], image["height"])
-        try:
-            exif, warning = choose_view(facts, recorded, boxes.get(image["id"], ()))
-        except InputError as error:
-            if on_bad != "skip":
-                raise InputError(
-                    f"image {name!r}: {error.what}", annotated.where_image(n), error.expected
-                ) from None
-            findings.skip("image", split, name, image["id"], error.what)
-            continue
-        if warning:
-            findings.note(warning, repr(name))
-        width, height = facts.size(exif)
-        entry = {
-            "id": image["id"],
-            "file_name": name,
-            "width": width,
-            "height": height,
-            "exif": exif,
-        }
-        images.append(entry)
-    return images
+) -> dict[int, Photo]:
+    """Return the good images of a split by their place in the annotations."""
+    on_bad, where = spec.get("on_bad_image") or "fail", annotated.where_image
+    home = trusted_home(spec, annotated.folder)
+    facts = verify_images(annotated.folder, annotated.images, split, on_bad, where, findings, home)
+    return photos(annotated, {n: found for n, found in enumerate(facts) if found})
 
 
-def _note_shared_images(
-    splits: dict[str, Annotated], prefixes: dict[str, str], findings: Findings
-) -> None:
-    """Warn of an image in both splits, or twice in one."""
-    seen: dict[str, str] = {}
+def _in_their_views(
+    splits: dict[str, Annotated],
+    checked: dict[str, dict[int, Photo]],
+    spec: dict[str, Any],
+    findings: Findings,
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[int, tuple[int, int]]]]:
+    """Choose the view of every image.
+
+    Returns:
+        Per split {"id", "file_name", "width", "height", "exif"} of the images, with "place" where
+        they have one, and the sizes by id of the views not taken.
+    """
+    every = [photo for found in checked.values() for photo in found.values()]
+    views = iter(choose_views(every, spec.get("exif"), findings))
+    images: dict[str, list[dict[str, Any]]] = {}
+    turned: dict[str, dict[int, tuple[int, int]]] = {}
     for split, annotated in splits.items():
-        for image in annotated.images:
-            name = prefixes[split] + image["file_name"]
-            if name in seen:
-                both = "in train and in test" if seen[name] != split else f"listed twice in {split}"
-                findings.note(f"image {both}", repr(name))
-            seen[name] = split
-
-
-def _class_counts(data: dict[str, Any], classes: list[str]) -> dict[str, int]:
-    """Return the number of instances per class; crowds and ignored boxes do not count."""
-    names = {category["id"]: category["name"] for category in data["categories"]}
-    found = Counter(
-        names[box["category_id"]]
-        for box in data["annotations"]
-        if not box["iscrowd"] and not box.get("ignore")
-    )
-    return {name: found[name] for name in classes}
-
-
-def _note_missing(counts: dict[str, dict[str, int]], what: str, findings: Findings) -> None:
-    """Warn of classes that are declared and never shown."""
-    for split, found in counts.items():
-        for name, count in found.items():
-            if count == 0:
-                findings.note(f"class without {split} {what}", repr(name))
+        images[split], turned[split] = [], {}
+        for n, photo in checked[split].items():
+            number, exif = annotated.images[n]["id"], next(views)
+            if isinstance(exif, InputError):
+                if (spec.get("on_bad_image") or "fail") != "skip":
+                    what = f"image {photo.name!r}: {exif.what}"
+                    raise InputError(what, exif.where, exif.expected)
+                findings.skip("image", split, photo.name, number, exif.what)
+                continue
+            width, height = photo.facts.size(exif)
+            entry = {"id": number, "file_name": photo.name, "width": width, "height": height}
+            place = {
+                key: annotated.images[n][key] for key in ("place",) if key in annotated.images[n]
+            }
+            images[split].append(entry | {"exif": exif} | place)
+            if photo.facts.orientation != 1:
+                turned[split][number] = photo.facts.size(not exif)
+    return images, turned
 
 
 def _prepare_folder(spec: dict[str, Any], out: Path) -> None:
     """Index labelled folders."""
     findings = Findings()
     root = Path(spec["root"]).absolute()
-    classes, splits = folder.read_splits(spec, findings)
+    found = folder.read_splits(spec, findings)
+    found.note(root, findings)
+    home, on_bad = trusted_home(spec, root), spec.get("on_bad_image") or "fail"
     written = {}
-    for split, images in splits.items():
-        on_bad = spec.get("on_bad_image") or "fail"
+    for split, images in found.images.items():
         where = f"the {split} images"
-        facts = verify_images(root, images, split, on_bad, lambda _, where=where: where, findings)
+        facts = verify_images(
+            root, images, split, on_bad, lambda _, where=where: where, findings, home
+        )
         kept = [image for image, good in zip(images, facts, strict=True) if good]
-        written[split] = {"classes": classes, "images": kept}
-    counts = _label_counts(written, classes)
-    small = [name for name in classes if counts["classes"]["train"][name] < 2]
-    if small:  # only by skipping: the reader refuses classes that have fewer
+        written[split] = {"classes": found.classes, "images": kept}
+    counts = _label_counts(written, found.classes)
+    small = [name for name in found.classes if counts["classes"]["train"][name] < 2]
+    if small:  # only by skipping: the reader leaves out classes that have fewer
         what = f"fewer than two good training images in class {small[0]!r}"
         raise InputError(what, root, "two or more, for a spread")
-    _write(spec, out, "classification", root, classes, written, counts, findings)
+    _write(spec, out, "classification", root, found.classes, written, counts, findings)
 
 
 def _prepare_cifar(spec: dict[str, Any], out: Path) -> None:
@@ -209,7 +199,7 @@ def _prepare_cifar(spec: dict[str, Any], out: Path) -> None:
     entries = cifar.write_images(classes, splits, out / "images")
     written = {split: {"classes": classes, "images": images} for split, images in entries.items()}
     counts, findings = _label_counts(written, classes), Findings()
-    _note_missing(counts["classes"], "images", findings)
+    note_missing(counts["classes"], "images", findings)
     _write(spec, out, "classification", Path("images"), classes, written, counts, findings)
 
 
@@ -242,6 +232,7 @@ def _write(
     version = data_version(spec)
     for split, data in splits.items():
         write_json(out / f"{split}.json", data)
+    linked = {"linked_images": findings.links} if findings.links else {}
     skipped = {f"skipped_{kind}": findings.skipped_count(k) for kind, k in _SKIPPED}
     index = {
         "id": spec.get("id") or out.name,
@@ -252,7 +243,7 @@ def _write(
         "folders": folders or dict.fromkeys(splits, ""),
         "splits": {split: f"{split}.json" for split in splits},
         "classes": classes,
-        "counts": {**counts, "clipped_boxes": findings.clipped, **skipped},
+        "counts": {**counts, "clipped_boxes": findings.clipped, **skipped, **linked},
         "skipped": findings.skipped,
         "warnings": findings.warnings(),
     }

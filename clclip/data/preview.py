@@ -1,31 +1,45 @@
 """The splits as ``clclip prepare`` writes them, told before it runs: annotations, not images.
 
 ``clclip describe`` counts on them by the very functions that split. Boxes are cleaned against the
-recorded sizes, which ``prepare`` holds against the images; an image is opened only where the size
-that decides about a bad box is not sure: not recorded, or perhaps with width and height exchanged.
+recorded sizes, which ``prepare`` holds against the images. Of images only the first bytes are read:
+where the size that decides about a bad box is not sure, and for an EXIF orientation, in a sample
+first, and in all of them once one of the sample has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from os.path import isfile, join
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.data.checks.boxes import clean_boxes, fault
+from clclip.data.checks.exif import choose_views, photos
 from clclip.data.checks.findings import Findings
-from clclip.data.checks.verify import choose_view
-from clclip.data.images import inspect
-from clclip.data.index import read_index, read_split
+from clclip.data.checks.notes import note_detection, note_missing
+from clclip.data.images import ImageFacts, header
+from clclip.data.index import instances, read_index, read_split
 from clclip.data.readers import folder
 from clclip.data.readers.annotated import Annotated
-from clclip.data.version import is_downloaded, read_annotated
+from clclip.data.readers.folders import common_root
+from clclip.data.readers.links import broken_link, check_inside, trusted_home
+from clclip.data.version import is_downloaded, merged_classes, read_annotated
 
 _ANY = (10**9, 10**9)  # where no size is recorded: only what is wrong in any image is
 
+_SAMPLE = 2000  # images whose first bytes are read for an EXIF orientation
+
+Size = tuple[int, int]
+
 
 def preview(
-    spec: dict[str, Any], where: object, resources: Path = Path("resources")
+    spec: dict[str, Any],
+    where: object,
+    resources: Path = Path("resources"),
+    findings: Findings | None = None,
 ) -> dict[str, dict[str, Any]] | None:
     """Return {"train": split, "test": split} as ``clclip.data.index.read_split`` would.
 
@@ -33,6 +47,8 @@ def preview(
         spec: a data spec with its id.
         where: the experiment's file, for messages.
         resources: folder of prepared data; what lies there is taken instead of the annotations.
+        findings: receives the warnings: those of ``prepare`` where it ran, else what annotations
+            and the first bytes of images tell.
 
     Returns:
         The splits; None if they cannot be told: data that is missing, to be downloaded, generated,
@@ -42,74 +58,176 @@ def preview(
         InputError: for what ``prepare`` would refuse in the annotations, for a missing image, and
             for a split without an image.
     """
+    findings = findings or Findings()
     home = resources / "data" / spec["id"]
     if (home / "index.json").is_file():
-        kind = read_index(home)["kind"]
-        return {split: read_split(home / f"{split}.json", kind) for split in ("train", "test")}
+        index = read_index(home)
+        for line in index.get("warnings", ()):
+            findings.tell(str(line))
+        return {s: read_split(home / f"{s}.json", index["kind"]) for s in ("train", "test")}
     if spec["id"].endswith("-missing") or not is_downloaded(spec):
         return None
     if spec["format"] == "folder":
-        classes, found = folder.read_splits(spec)
-        return {split: {"classes": classes, "images": images} for split, images in found.items()}
+        return _labelled(spec, where, findings)
     if spec["format"] not in ("coco", "voc"):
         return None
-    return {
-        split: _detection(annotated, split, spec, where)
-        for split, annotated in read_annotated(spec).items()
-    }
+    return _detection(spec, where, findings)
+
+
+def _labelled(spec: dict[str, Any], where: object, findings: Findings) -> dict[str, dict[str, Any]]:
+    """Return both splits of labelled folders."""
+    root = Path(spec["root"])
+    found = folder.read_splits(spec, findings)
+    splits = {}
+    for split, images in found.images.items():
+        kept = _present(images, root, split, spec, where)
+        splits[split] = {"classes": found.classes, "images": kept}
+    found.note(root, findings)
+    return splits
 
 
 def _detection(
-    annotated: Annotated, split: str, spec: dict[str, Any], where: object
-) -> dict[str, Any]:
-    """Return one split of COCO or VOC."""
-    home = str(annotated.folder)
-    present = [i for i in annotated.images if isfile(join(home, i["file_name"]))]
-    absent = len(annotated.images) - len(present)
-    if absent and (spec.get("on_bad_image") or "fail") == "fail":
-        known = {image["id"] for image in present}
-        first = next(i["file_name"] for i in annotated.images if i["id"] not in known)
-        what = f"{absent} of {len(annotated.images)} {split} images are missing, e.g. {first!r}"
+    spec: dict[str, Any], where: object, findings: Findings
+) -> dict[str, dict[str, Any]]:
+    """Return both splits of COCO or VOC."""
+    splits = read_annotated(spec)
+    classes = merged_classes(splits)
+    _, prefixes = common_root({split: found.folder for split, found in splits.items()})
+    note_detection(Path(spec["root"]), splits, prefixes, findings)
+    present: dict[str, list[dict[str, Any]]] = {}
+    for split, annotated in splits.items():
+        present[split] = _present(annotated.images, annotated.folder, split, spec, where)
+        if not present[split]:
+            raise InputError(f"no {split} image", annotated.source, "at least one image")
+    sizes = _sizes(splits, present, spec, findings)
+    on_bad_box, made = spec.get("on_bad_box") or "fail", {}
+    for split, annotated in splits.items():
+        known, turned = sizes[split].known, sizes[split].turned
+        made[split] = {
+            "images": [image for image in present[split] if image["id"] in known],
+            "annotations": clean_boxes(annotated, known, split, on_bad_box, findings, turned),
+            "categories": annotated.categories,
+        }
+    counts = {split: instances(data, classes) for split, data in made.items()}
+    note_missing(counts, "instances", findings)
+    return made
+
+
+def _present(
+    images: list[dict[str, Any]], home: Path, split: str, spec: dict[str, Any], where: object
+) -> list[dict[str, Any]]:
+    """Return the images whose files are there.
+
+    Raises:
+        InputError: if one is not, or a link leaves the data set, unless bad images are skipped.
+    """
+    trusted, skip = trusted_home(spec, home), (spec.get("on_bad_image") or "fail") == "skip"
+    there, absent = [], []
+    for image in images:
+        path = join(home, image["file_name"])
+        try:
+            check_inside(Path(path), image["file_name"], trusted)
+        except InputError:
+            if not skip:
+                raise
+            continue
+        (there if isfile(path) else absent).append(image)
+    if absent and not skip:
+        first = absent[0]["file_name"]
+        broken = broken_link(home / first)
+        what = f"{len(absent)} of {len(images)} {split} images are missing, e.g. {first!r}"
+        what += f" ({broken})" if broken else ""
         expected = "all images, or data.on_bad_image: skip"
-        raise InputError(what, f"{where}: {annotated.folder}", expected)
-    if not present:
-        raise InputError(f"no {split} image", annotated.source, "at least one image")
-    sizes = _sizes(annotated, present, spec)
-    on_bad_box = spec.get("on_bad_box") or "fail"
-    return {
-        "images": [image for image in present if image["id"] in sizes],
-        "annotations": clean_boxes(annotated, sizes, split, on_bad_box, Findings()),
-        "categories": annotated.categories,
-    }
+        raise InputError(what, f"{where}: {home}", expected)
+    return there
+
+
+@dataclass
+class _Sizes:
+    """By image id, the size its boxes are held against, and that of the view not taken."""
+
+    known: dict[int, Size]
+    turned: dict[int, Size]
 
 
 def _sizes(
-    annotated: Annotated, images: list[dict[str, Any]], spec: dict[str, Any]
-) -> dict[int, tuple[int, int]]:
-    """Return {image id: the size its boxes are held against}."""
-    recorded = {image["id"]: (image["width"], image["height"]) for image in images}
-    sizes = {number: _ANY if None in size else size for number, size in recorded.items()}
-    boxes: dict[int, list[list[float]]] = {}
-    for annotation in annotated.annotations:
-        boxes.setdefault(annotation["image_id"], []).append(annotation["bbox"])
-    for image in images:
-        number, size = image["id"], sizes[image["id"]]
-        wrong = [box for box in boxes.get(number, ()) if fault(box, *size)]
-        square = size is not _ANY and size[0] == size[1]
-        if not wrong or square or (size is not _ANY and _any_fault(wrong, size[::-1])):
-            continue  # all is well, or wrong in either view
-        try:
-            facts = inspect(annotated.folder / image["file_name"])
-            exif, _ = choose_view(facts, recorded[number], boxes[number])
-        except InputError:
-            if (spec.get("on_bad_image") or "fail") == "fail":
-                raise
-            del sizes[number]
-            continue
-        sizes[number] = facts.size(exif)
+    splits: Mapping[str, Annotated],
+    present: Mapping[str, list[dict[str, Any]]],
+    spec: dict[str, Any],
+    findings: Findings,
+) -> dict[str, _Sizes]:
+    """Return the sizes of both splits' images, by the rules of ``prepare``.
+
+    Raises:
+        InputError: where ``prepare`` would raise it.
+    """
+    facts = {s: _facts(annotated, present[s]) for s, annotated in splits.items()}
+    looked = {s: photos(annotated, facts[s]) for s, annotated in splits.items()}
+    every = [photo for found in looked.values() for photo in found.values()]
+    views = iter(choose_views(every, spec.get("exif"), findings))
+    sizes = {}
+    for split, annotated in splits.items():
+        here = {image["id"] for image in present[split]}
+        recorded = {i["id"]: (i["width"], i["height"]) for i in annotated.images if i["id"] in here}
+        known = {number: _ANY if None in size else size for number, size in recorded.items()}
+        sizes[split] = _Sizes(known, {})
+        for n, photo in looked[split].items():
+            number, exif = annotated.images[n]["id"], next(views)
+            if isinstance(exif, InputError):
+                if (spec.get("on_bad_image") or "fail") == "fail":
+                    raise InputError(
+                        f"image {photo.name!r}: {exif.what}", exif.where, exif.expected
+                    )
+                del known[number]
+                continue
+            known[number] = photo.facts.size(exif)
+            if photo.facts.orientation != 1:
+                sizes[split].turned[number] = photo.facts.size(not exif)
     return sizes
 
 
-def _any_fault(boxes: list[list[float]], size: tuple[int, int]) -> bool:
-    """Return whether a box is wrong in an image of (width, height)."""
-    return any(fault(box, *size) for box in boxes)
+def _facts(annotated: Annotated, present: list[dict[str, Any]]) -> dict[int, ImageFacts]:
+    """Return the facts of the images that must be looked at, by their place in the split.
+
+    Those of doubtful size; and if one of a sample is turned by EXIF, all.
+    """
+    here = {image["id"] for image in present}
+    places = [n for n, image in enumerate(annotated.images) if image["id"] in here]
+    facts = _headers(annotated, _doubtful(annotated, places))
+    sample = _headers(annotated, places[:: max(1, len(places) // _SAMPLE)])
+    if any(found.orientation != 1 for found in (facts | sample).values()):
+        return facts | sample | _headers(annotated, set(places) - set(facts) - set(sample))
+    return facts
+
+
+def _headers(annotated: Annotated, places: Iterable[int]) -> dict[int, ImageFacts]:
+    """Return what the first bytes of images tell; broken ones are left to ``prepare``."""
+
+    def look(n: int) -> tuple[int, ImageFacts | None]:
+        try:
+            return n, header(annotated.folder / annotated.images[n]["file_name"])
+        except (InputError, OSError, ValueError):
+            return n, None
+
+    with ThreadPoolExecutor(4) as pool:
+        return {n: found for n, found in pool.map(look, places) if found}
+
+
+def _doubtful(annotated: Annotated, places: Iterable[int]) -> list[int]:
+    """Return the images with a box that is wrong only if the recorded size is not the right one."""
+    boxes: dict[int, list[list[float]]] = {}
+    for n, annotation in enumerate(annotated.annotations):
+        if n not in annotated.bad_boxes:
+            boxes.setdefault(annotation["image_id"], []).append(annotation["bbox"])
+    found = []
+    for n in places:
+        image = annotated.images[n]
+        recorded = (image["width"], image["height"])
+        unknown = None in recorded
+        size = _ANY if unknown else recorded
+        wrong = [box for box in boxes.get(image["id"], ()) if fault(box, *size)]
+        if not wrong or (not unknown and size[0] == size[1]):
+            continue  # all is well, or wrong in either view
+        if unknown or not any(fault(box, *size[::-1]) for box in wrong):
+            found.append(n)
+    return found

@@ -14,6 +14,8 @@ Image rules (``data.image_rule``):
   With ``data.fractions`` (one per task up to this one) images are dealt out by a hash of their id
   instead, whatever they show (the partition of CL-DETR, 7/8 and 1/8 for 70+10, with another
   shuffle). Both depend on tasks 1..t only: a task added later moves no image of an earlier one.
+- ``place``: task t trains on the images of place t alone (an image's "place" is a whole number from
+  1: where it was taken); ``joint`` trains on all. Test images are of all places.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from clclip.data.index import read_index, read_split
 
 logger = logging.getLogger(__name__)
 
-IMAGE_RULES = ("overlap", "disjoint", "non_cooccurrence")
+IMAGE_RULES = ("overlap", "disjoint", "non_cooccurrence", "place")
 
 
 def split_task(task_file: Path, resources: Path) -> None:
@@ -121,9 +123,27 @@ def _image_filter(
         return lambda _: True
     if rule == "disjoint" and fractions:
         return _dealt(fractions, task)
+    if rule == "place":
+        return _taken_at(data["images"], task)
     boxes = data["annotations"] if rule == "non_cooccurrence" else objects
     taken = {box["image_id"] for box in boxes if box["category_id"] in before}
     return lambda image_id: image_id not in taken
+
+
+def _taken_at(images: list[dict[str, Any]], task: dict[str, Any]) -> Callable[[int], bool]:
+    """Return whether an image is of the task's place; for ``joint`` every image is.
+
+    Raises:
+        InputError: if no image carries a place.
+    """
+    places = {image["id"]: image.get("place") for image in images}
+    if not any(places.values()):
+        what = "image_rule place, but no image has a place"
+        where = f"data {task['data']['id']!r}"
+        raise InputError(what, where, 'images with "place": 1, 2, ..., or another image_rule')
+    if task["method"] == "joint":
+        return lambda _: True
+    return lambda image_id: places[image_id] == task["task"]
 
 
 def _dealt(fractions: list[float], task: dict[str, Any]) -> Callable[[int], bool]:
@@ -197,7 +217,8 @@ def _check_images(split: dict[str, Any], task: dict[str, Any], shown: int, where
     rule = _image_rule(task)
     if task["kind"] == "detection" and shown and rule != "overlap":
         what = f"{what}: image_rule {rule} leaves none of {shown} images"
-        raise InputError(what, where, "data.image_rule: overlap, or another class order")
+        other = "images of as many places as tasks" if rule == "place" else "another class order"
+        raise InputError(what, where, f"data.image_rule: overlap, or {other}")
     raise InputError(what, where, "classes with training images, or this task merged with another")
 
 

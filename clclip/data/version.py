@@ -18,10 +18,14 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
+from clclip.data.checks.boxes import refuse_bad_boxes
+from clclip.data.checks.findings import Findings
+from clclip.data.checks.scale import check_scale
 from clclip.data.memo import once
 from clclip.data.readers import cifar, coco, folder, voc
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import image_home
+from clclip.data.readers.links import check_inside, trusted_home
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +33,24 @@ _LAYOUT = 1  # of what `prepare` writes: raise it when old indexes must be made 
 _LENGTH = 8
 
 # The keys of a spec that change the index; not the id, nor the place where the data lies.
-_SETTINGS = "format train test images year class_names test_fraction split_seed world".split()
+_SETTINGS = (
+    "format train test images year class_names test_fraction split_seed world draw difficulty exif "
+    "links"
+).split()
+
+# Raise it when readers come to tell other facts: cached ones are then read anew. No id changes.
+_READERS = 2
 
 # An edit within one tick of a coarse file clock would go unnoticed: younger files are not cached.
 _YOUNG_SECONDS = 2.0
 
 
 def plan_facts(spec: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
-    """Return {"digest": of the annotations, "classes": [...] , "images": {split: [file names]}}.
+    """Return what planning needs of a data set.
+
+    {"digest": of the annotations, "classes": [...], "images": {split: [file names]}, "renamed":
+    whether classes are named otherwise than written, "unfit": {class that no task can use: [what,
+    where, expected]}}.
 
     Args:
         spec: a data spec.
@@ -73,10 +87,30 @@ def read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
     """Return both splits of a data spec of format coco or voc; not to be changed.
 
     Raises:
-        InputError: if the annotations are missing or malformed.
+        InputError: if the annotations are missing or malformed, a box is none and not to be left
+            out, or all boxes of a split are fractions.
     """
-    read = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]]
-    return once(f"annotated {_name(spec)}", lambda: read(spec))
+    return once(f"annotated {_name(spec)}", lambda: _read_annotated(spec))
+
+
+def _read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
+    """Read both splits and check the boxes as far as no image is needed."""
+    for path in _annotation_files(spec):
+        check_inside(path, path.name, trusted_home(spec, path.parent))
+    splits = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]](spec)
+    for split, annotated in splits.items():
+        refuse_bad_boxes(annotated, spec.get("on_bad_box") or "fail")
+        check_scale(annotated, split, Findings())
+    return splits
+
+
+def read_labelled(spec: dict[str, Any]) -> folder.Labelled:
+    """Return a data spec of format folder as read; not to be changed.
+
+    Raises:
+        InputError: as ``folder.read_splits``.
+    """
+    return once(f"labelled {_name(spec)}", lambda: folder.read_splits(spec))
 
 
 def is_downloaded(spec: dict[str, Any]) -> bool:
@@ -103,16 +137,19 @@ def data_version(spec: dict[str, Any], cache: Path | None = None) -> str:
         ``prepare``.)
     """
     if spec["format"] == "shapes":
-        from clclip.data.shapes.worlds import world_spec
+        from clclip.data.shapes.worlds import changes, world_spec
 
-        return _digest([_settings(spec), world_spec(spec["world"])["version"]])[:_LENGTH]
+        version = world_spec(spec["world"], **changes(spec))["version"]
+        return _digest([_settings(spec), version])[:_LENGTH]
     if spec.get("download") or _is_python_cifar(spec):
         return _digest([_settings(spec), "published archive"])[:_LENGTH]
     facts = plan_facts(spec, cache)
     sizes = [
         [split, _sizes(spec, split, names)] for split, names in sorted(facts["images"].items())
     ]
-    return _digest([_settings(spec), facts["digest"], sizes])[:_LENGTH]
+    # what was indexed by names as they are written is not what is read now
+    names = [["names", facts["classes"]]] if facts["renamed"] else []
+    return _digest([_settings(spec), facts["digest"], sizes, *names])[:_LENGTH]
 
 
 def declared_classes(spec: dict[str, Any], cache: Path | None = None) -> list[str] | None:
@@ -130,6 +167,15 @@ def declared_classes(spec: dict[str, Any], cache: Path | None = None) -> list[st
     if spec.get("download"):
         return list(voc.VOC_CLASSES) if spec["format"] == "voc" else None
     return list(plan_facts(spec, cache)["classes"])
+
+
+def unfit_classes(spec: dict[str, Any], cache: Path | None = None) -> dict[str, list[str]]:
+    """Return {class: [what, where, expected]} of folders that no task can use.
+
+    Raises:
+        InputError: if the data cannot be read.
+    """
+    return plan_facts(spec, cache)["unfit"] if spec["format"] == "folder" else {}
 
 
 def _is_python_cifar(spec: dict[str, Any]) -> bool:
@@ -180,19 +226,26 @@ def _annotation_files(spec: dict[str, Any]) -> list[Path]:
 
 def _read_facts(spec: dict[str, Any], files: list[Path]) -> dict[str, Any]:
     """Read the annotations."""
+    renamed = False
+    unfit: dict[str, list[str]] = {}
     if spec["format"] == "folder":
-        classes, entries = folder.read_splits(spec)
-        images = {split: [e["file_name"] for e in found] for split, found in entries.items()}
+        found = read_labelled(spec)
+        classes, renamed = found.classes, found.renamed
+        images = {s: [e["file_name"] for e in entries] for s, entries in found.images.items()}
+        unfit = {name: [e.what, e.where, e.expected] for name, e in found.unfit.items()}
     elif spec["format"] == "cifar100":
         classes, images = cifar.read_splits(spec)[0], {}
     else:
         splits = read_annotated(spec)
         classes = merged_classes(splits)
-        images = {s: [e["file_name"] for e in found.images] for s, found in splits.items()}
+        images = {s: [e["file_name"] for e in a.images] for s, a in splits.items()}
+        renamed = any(annotated.renamed for annotated in splits.values())
     return {
         "digest": _digest_files(files, Path(spec["root"])),
         "classes": classes,
         "images": images,
+        "renamed": renamed,
+        "unfit": unfit,
     }
 
 
@@ -258,7 +311,7 @@ def _key(files: list[Path]) -> tuple[str, bool]:
             ) from None
         stats.append([str(path), stat.st_mtime_ns, stat.st_size])
     young = any(time.time() - entry[1] / 1e9 < _YOUNG_SECONDS for entry in stats)
-    return _digest(stats), young
+    return _digest([_READERS, stats]), young
 
 
 def _read_cache(path: Path, key: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faste
 COLUMNS = (
     "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
     "P", "C", "A", "std_P", "std_C", "std_A", "forgetting", "average",
-    "image_rule", "fractions", "images",
+    "image_rule", "fractions", "images", "classes", "scored_classes",
 )  # fmt: skip
 
 TASK_KEYS = ("kind", "method", "seed", "task", "groups")
@@ -213,6 +213,13 @@ def _mean_task(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _scored(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of classes, and of those that have test instances and so count in means."""
+    names = {name for group in summary["groups"] for name in group}
+    empty = names & set(summary.get("empty_classes", []))
+    return {"classes": len(names), "scored_classes": len(names) - len(empty)}
+
+
 def write_summary_csv(summaries: Sequence[Path], out: Path) -> None:
     """Write one row per experiment; an empty cell is a number that does not exist."""
     text = io.StringIO()
@@ -226,6 +233,7 @@ def write_summary_csv(summaries: Sequence[Path], out: Path) -> None:
             "tasks": len(summary["tasks"]),
             "seeds": " ".join(map(str, summary["seeds"])),
             "fractions": " ".join(map(str, summary.get("fractions", []))),
+            **_scored(summary),
         }
         writer.writerow({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
     write_text(out, text.getvalue())

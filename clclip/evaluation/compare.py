@@ -248,6 +248,9 @@ def as_text(found: Comparison) -> str:
         *table,
         f"* the interval leaves 0 out; bootstrap over {found.images} test images",
     ]
+    if empty := [name for name, row in found.classes.items() if row.difference is None]:
+        count = f"{len(empty)} of {len(found.classes)} classes"
+        lines.append(f"{count} not scored, without test instances: {', '.join(empty)}")
     if found.seed_std is not None:
         lines.append(
             f"over seeds, the difference of A has a standard deviation of {found.seed_std:.1f}"

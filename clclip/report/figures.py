@@ -95,10 +95,11 @@ def _curves(setting: Setting):
 def _classes(setting: Setting):
     """Return class x task scores, one panel per experiment."""
     import numpy as np
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.figure import Figure
 
     heat = heatmap(setting)
+    norm = TwoSlopeNorm(heat.scale.middle, heat.scale.low, heat.scale.high)
     count = len(heat.lines)
     widths = [len(tasks) for _, tasks in heat.columns]
     width = 2.2 + sum(max(0.5 * n, 1.5) for n in widths)
@@ -112,7 +113,7 @@ def _classes(setting: Setting):
                 for line in heat.lines
             ]
         )
-        image = axis.imshow(values, vmin=0, vmax=100, cmap=shades, aspect="auto")
+        image = axis.imshow(values, norm=norm, cmap=shades, aspect="auto")
         axis.set_title(experiment.label, fontsize=8)
         axis.set_xticks(range(len(tasks)), ["final"] if experiment.joint else tasks)
         axis.set_xlabel("after task")

@@ -16,7 +16,7 @@ from clclip.core.files import read_json, write_text
 from clclip.evaluation.aggregate import write_summary_csv
 from clclip.report import charts
 from clclip.report.figures import write_figures
-from clclip.report.sections import gallery, table, timing
+from clclip.report.sections import conditions, gallery, table, timing
 from clclip.report.sections.answers import answers as show_answers
 from clclip.report.sections.calibration import key as trust_key
 from clclip.report.sections.calibration import trust
@@ -98,6 +98,7 @@ def render(
         title=style["title"],
         css=Markup(colours(style["palette"]) + (HERE / "page.css").read_text(encoding="utf-8")),
         js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        comparisons=[(c, conditions.drawn(c)) for c in conditions.side_by_side(settings)],
         sections=[section(setting, resources, count) for setting in settings],
         stages=stages,
         total=sum(stage.seconds for stage in stages),
@@ -151,9 +152,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         "cards": cards(setting),
         "rows": lines,
         "best": best,
-        "empty": sorted(
-            {n for e in setting.experiments for n in e.summary.get("empty_classes", [])}
-        ),
+        "empty": table.unscored(setting),
         "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
         if several
         else [],
@@ -182,7 +181,9 @@ def cards(setting: Setting) -> list[dict[str, str]]:
     others = setting.contestants[1:]
     rival = setting.baseline if setting.baseline in others else next(iter(others), None)
     unit = setting.part_name("A")
-    shown = [_card(f"{best.label}, all classes", best.summary["final"]["A"], unit, rival, _final_a)]
+    over = table.scored_classes(best, setting.groups)
+    over = "all classes" if over.startswith("all") else over
+    shown = [_card(f"{best.label}, {over}", best.summary["final"]["A"], unit, rival, _final_a)]
     kept = retention(best)
     if kept is not None:
         shown.append(_card("Kept of the earlier classes", kept, "%", rival, retention))
@@ -217,9 +218,8 @@ def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any)
 
 def spoken(panel: gallery.Panel) -> str:
     """Return a panel in words, for those who hear the page."""
-    shown = [
-        box for box in panel.boxes if box.state != "object" and box.score >= gallery.SHOWN_SCORE
-    ]
+    found = [box for box in panel.boxes if box.state in ("right", "wrong")]
+    shown = [box for box in found if box.score >= gallery.SHOWN_SCORE]
     right = [box.name for box in shown if box.state == "right"]
     wrong = [box.name for box in shown if box.state == "wrong"]
     missed = [

@@ -17,8 +17,8 @@ Value = TypeVar("Value")
 DEFAULT_WORLD = {"detection": "shapes20", "classification": "shapes_cil"}
 VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
 LOCATION_KEYS = (
-    "images train test year class_names test_fraction split_seed on_bad_box on_bad_image".split()
-)
+    "images train test year class_names test_fraction split_seed on_bad_box on_bad_image exif"
+).split()
 
 
 def data_spec(
@@ -42,16 +42,24 @@ def data_spec(
     """
     data = experiment.data
     if data.format == "shapes":
-        from clclip.data.shapes.worlds import world_spec
+        from clclip.data.shapes.worlds import changes, world_spec
 
         world = data.world or DEFAULT_WORLD[experiment.kind]
-        known = _told_of(where, lambda: world_spec(world))
+        knobs = data.difficulty and data.difficulty.model_dump(mode="json", exclude_unset=True)
+        changed = changes({"draw": data.draw, "difficulty": knobs})
+        known = _told_of(where, lambda: world_spec(world, **changed))
         if known["kind"] != experiment.kind:
             what = f"world {world!r} is for {known['kind']}"
             raise InputError(what, f"{where}: data.world", f"a world for {experiment.kind}")
-        return {"id": known["data_id"], "format": "shapes", "world": world}
+        if data.image_rule == "place" and not known["places"]:
+            what = f"image_rule place, but world {world!r} has no places"
+            expected = "world: clutter20_places, or difficulty: {places: 2}"
+            raise InputError(what, f"{where}: data.image_rule", expected)
+        return {"id": known["data_id"], "format": "shapes", "world": world, **changed}
     spec: dict[str, Any] = {"format": data.format}
     spec |= {key: getattr(data, key) for key in LOCATION_KEYS if getattr(data, key) is not None}
+    if data.links != "follow":
+        spec["links"] = data.links
     if data.download:
         spec["download"] = True
     if data.format == "voc":
@@ -69,6 +77,22 @@ def data_spec(
     return {"id": f"{stem}-{version}", **spec}
 
 
+def check_places(spec: Mapping[str, Any], tasks: int, where: object) -> None:
+    """Refuse ``image_rule: place`` where a generated world has fewer places than tasks.
+
+    Raises:
+        InputError: if a task would get no image.
+    """
+    if spec["format"] != "shapes":
+        return  # the split counts the places of people's own data
+    from clclip.data.shapes.worlds import changes, world_spec
+
+    places = world_spec(spec["world"], **changes(spec))["places"]
+    if places < tasks:
+        what = f"image_rule place with {tasks} tasks, but {places} place{'s' * (places > 1)}"
+        raise InputError(what, f"{where}: data", f"difficulty: {{places: {tasks}}}, at most 4")
+
+
 def declared_classes(
     spec: Mapping[str, Any], where: object, cache: Path | None = None
 ) -> list[str] | None:
@@ -80,6 +104,17 @@ def declared_classes(
     from clclip.data.version import declared_classes as declared
 
     return _told_of(where, lambda: declared(dict(spec), cache))
+
+
+def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[str, list[str]]:
+    """Return {class: [what, where, expected]} of those that the data has and no task can use.
+
+    Raises:
+        InputError: if the data cannot be read.
+    """
+    from clclip.data.version import unfit_classes as unfit
+
+    return unfit(dict(spec), cache)
 
 
 def _told_of(where: object, work: Callable[[], Value]) -> Value:

@@ -14,6 +14,8 @@ from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
 from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
+from clclip.data.checks.findings import Findings
+from clclip.data.index import instances
 from clclip.data.memo import remembered
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
@@ -37,24 +39,27 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
 
     Returns:
         {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
-        "fractions", "evaluation": {"ap", "images", "metric"}, "data", "clip", "features",
-        "estimate", "spec": the data set as ``clclip prepare --spec`` takes it}; a task's "images"
-        is the number that ``clclip split`` will leave it, None where the data is not there.
+        "fractions", "evaluation": {"ap", "images", "metric"}, "data", "warnings": what is odd
+        about the data, "unscored": classes of the tasks without test instances (None where that
+        cannot be told), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
+        --spec`` takes it}; a task's "images" is the number that ``clclip split`` will leave it,
+        None where the data is not there.
 
     Raises:
         InputError: if the experiment or the data that is there is wrong.
     """
-    source = find_experiment(entry)
-    experiment, folder = read_experiment(source)
+    experiment, folder = read_experiment(source := find_experiment(entry))
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
     with remembered():
         planned = add_experiment(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
-        splits = preview(data, source)
+        findings = Findings()
+        splits = preview(data, source, findings=findings)
         counts = _image_counts(data, splits)
         tasks = _tasks(planned, splits, source)
+        unscored = _unscored(tasks, splits)
     return {
         "name": planned.name,
         "file": str(source.file),
@@ -67,6 +72,8 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         "fractions": experiment.data.fractions and list(experiment.data.fractions),
         "evaluation": _evaluation(experiment),
         "data": _data(data, counts),
+        "warnings": findings.warnings(),
+        "unscored": unscored,
         "clip": _clip(clip),
         "features": _features(planned),
         "estimate": _estimate(plan, planned, counts, tasks),
@@ -117,14 +124,24 @@ def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], wh
     return len(found)
 
 
+def _unscored(
+    tasks: list[dict[str, Any]], splits: dict[str, dict[str, Any]] | None
+) -> list[str] | None:
+    """Return the classes of the tasks that no test instance shows, None without the data."""
+    if splits is None:
+        return None
+    classes = [name for task in tasks for name in task["classes"]]
+    return [name for name, count in instances(splits["test"], classes).items() if not count]
+
+
 def _image_counts(
     data: dict[str, Any], splits: dict[str, dict[str, Any]] | None
 ) -> dict[str, int] | None:
     """Return the number of images per split, or None if the data is not there."""
     if data["format"] == "shapes":
-        from clclip.data.shapes.worlds import world_spec
+        from clclip.data.shapes.worlds import changes, world_spec
 
-        return dict(world_spec(data["world"])["counts"])
+        return dict(world_spec(data["world"], **changes(data))["counts"])
     return splits and {split: len(found["images"]) for split, found in splits.items()}
 
 
@@ -198,6 +215,28 @@ def _estimate(
     return {"minutes": round(seconds / 60, 1), "disk_mb": round(disk)}
 
 
+def _unscored_lines(described: dict[str, Any]) -> list[str]:
+    """Return what will not be scored for lack of test instances, for a terminal."""
+    empty = described["unscored"] or []
+    tasks = described["tasks"]
+    count = sum(len(task["classes"]) for task in tasks)
+    if not empty:
+        return []
+    if len(empty) == count:
+        return ["anything, because the test split shows no class of the tasks"]
+    lines = [f"{len(empty)} of {count} classes, without test instances: {_some(empty)}"]
+    blank = [str(t["task"]) for t in tasks if set(t["classes"]) <= set(empty)]
+    if blank:
+        lines.append(f"task {' and '.join(blank)}, none of whose classes has test instances")
+    return lines
+
+
+def _some(names: list[str], limit: int = 12) -> str:
+    """Return the first names of a list, and how many there are."""
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
 def text(described: dict[str, Any]) -> str:
     """Return a description as text for a terminal."""
     d, data, clip = described, described["data"], described["clip"]
@@ -207,9 +246,8 @@ def text(described: dict[str, Any]) -> str:
     ]
     for row in d["tasks"]:
         names = row["classes"]
-        shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
         images = "" if row["images"] is None else f", {row['images']} training images"
-        lines.append(f"  task {row['task']}: {len(names)} classes{images}: {shown}")
+        lines.append(f"  task {row['task']}: {len(names)} classes{images}: {_some(names)}")
     if d["kind"] == "detection":
         rule = d["image_rule"]
         if d["fractions"]:
@@ -222,6 +260,8 @@ def text(described: dict[str, Any]) -> str:
     images = data["images"]
     count = f"{images['train']} training, {images['test']} test images" if images else "not counted"
     lines.append(f"  data {data['id']} ({data['format']}): {state}, {data['where']}; {count}")
+    lines += [f"  not scored: {line}" for line in _unscored_lines(d)]
+    lines += [f"  about the data: {line}" for line in d["warnings"]]
     state = "there" if clip["there"] else "to be fetched"
     lines.append(f"  CLIP {clip['id']}: {state}, {clip['where']}")
     if features := d["features"]:

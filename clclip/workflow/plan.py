@@ -24,7 +24,12 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
-from clclip.workflow.data_spec import data_spec, declared_classes
+from clclip.workflow.data_spec import (
+    check_places,
+    data_spec,
+    declared_classes,
+    unfit_classes,
+)
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
@@ -159,6 +164,7 @@ def add_experiment(
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
+    unfit = {} if missing else unfit_classes(spec, cache)
     clip = experiment.clip.model_dump(mode="json")
     if clip["file"] is not None:
         clip["file"] = os.path.abspath(base / expanded(clip["file"]))
@@ -167,7 +173,7 @@ def add_experiment(
     plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     for seed in seeds:
-        groups, text = _groups(experiment, seed, declared, where)
+        groups, text = _groups(experiment, seed, declared, unfit, where)
         count = 1 if experiment.method == "joint" else len(groups)
         for number in sorted(experiment.per_task):
             if not 1 <= number <= count:
@@ -179,19 +185,29 @@ def add_experiment(
             raise InputError(
                 f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
             )
+        if experiment.data.image_rule == "place":
+            check_places(spec, count, where)
         for number in range(1, count + 1):
             upto = groups if experiment.method == "joint" else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
-    planned = ExperimentPlan(
-        str(experiment.name), experiment, spec.get("world") or spec["id"], tuple(seeds), tasks
-    )
+    planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
     plan.experiments[planned.name] = planned
     return planned
 
 
+def _dataset(spec: Mapping[str, Any]) -> str:
+    """Return the name that results show for the data: a shipped world's own, else the id."""
+    changed = spec.get("draw") or spec.get("difficulty")
+    return spec["id"] if changed else spec.get("world") or spec["id"]
+
+
 def _groups(
-    experiment: Experiment, seed: int, declared: Sequence[str] | None, where: object
+    experiment: Experiment,
+    seed: int,
+    declared: Sequence[str] | None,
+    unfit: Mapping[str, Sequence[str]],
+    where: object,
 ) -> tuple[list[list[str]], dict[str, str]]:
     """Return the class groups and the text names, checked against the classes that the data has."""
     if (name := experiment.stream_name) is not None:
@@ -209,6 +225,8 @@ def _groups(
         raise InputError(error.what, f"{where}: tasks", error.expected) from None
     classes = [name for group in groups for name in group]
     for name in classes:
+        if name in unfit:
+            raise InputError(*unfit[name])
         if declared is not None and name not in declared:
             some = ", ".join(declared[:5]) + (", ..." if len(declared) > 5 else "")
             what = f"class {name!r} is not in the data{nearest(name, declared)}"

@@ -109,8 +109,8 @@ CONFIGS = {
     "rate word": (keys(training={"lr": "fast"}), ["'fast'", "training: lr", "number"]),
     "training is a list": (keys(training=[1]), ["[1]", "training", "dictionary"]),
     "tasks as text": (keys(tasks="ace"), ["'ace'", "tasks", "list"]),
-    "class is a number": (keys(tasks=[[1]]), ["got 1", "tasks.0.0", "string"]),
-    "class is yes": (text("- ace", "- yes"), ["True", "tasks.0.0", "string"]),
+    "class is a number": (keys(tasks=[[1]]), ["got 1", "tasks.0.0", "in quotes"]),
+    "class is yes": (text("- ace", "- yes"), ["got true (or yes", "tasks.0.0", "in quotes"]),
     "no tasks": (keys(tasks=[]), ["no task given"]),
     "empty task": (keys(tasks=[["ace"], []]), ["task 2 has no classes"]),
     "overlapping classes": (
@@ -162,7 +162,7 @@ CONFIGS = {
     ),
     "class with an invisible letter": (keys(tasks=[["ace\u200b"]]), [r"'ace\u200b'", "control"]),
     "class is a date": (keys(tasks=[[date(2024, 1, 1)]]), ["date(2024, 1, 1)", "tasks.0.0"]),
-    "class is nothing": (keys(tasks=[["ace", None]]), ["got None", "tasks.0.1", "string"]),
+    "class is nothing": (keys(tasks=[["ace", None]]), ["got null", "tasks.0.1", "in quotes"]),
     "home of nobody": (
         keys(clip={"model": "ViT-B-16", "tag": "openai", "file": "~nobody-here/w.pt"}),
         ["no such weights file", "~nobody-here/w.pt", "clip.file"],
@@ -281,17 +281,17 @@ ANNOTATIONS = {
     "box far away": (a_box([600, 2, 20, 5]), ["outside", "64 x 48"]),
     "box of three": (a_box([1, 2, 3]), ["[1, 2, 3]", "four numbers"]),
     "box of text": (a_box(["1", 2, 3, 4]), ["'1'", "four numbers"]),
-    "box of true": (a_box([True, 1, 2, 3]), ["box [True", "four numbers"]),
+    "box of true": (a_box([True, 1, 2, 3]), ["box [true", "four numbers"]),
     "box beyond floats": (a_box([1e308, 1, 1e308, 3]), ["outside", "64 x 48"]),
     "segmentation only": (
         train(
             lambda d: [a.update(segmentation=[a.pop("bbox")]) for a in d["annotations"]] and None
         ),
-        ["box None", "annotations[0].bbox", "four numbers"],
+        ["no box", "annotations[0].bbox", "four numbers"],
     ),
-    "id as float": (at("images", 0, "id", value=1.0), ["id 1.0", "images[0].id", "an integer"]),
+    "id as float": (at("images", 0, "id", value=1.5), ["id 1.5", "images[0].id", "an integer"]),
     "id as text": (at("images", 0, "id", value="1"), ["id '1'", "images[0].id", "an integer"]),
-    "id as true": (at("images", 0, "id", value=True), ["id True", "an integer"]),
+    "id as true": (at("images", 0, "id", value=True), ["id true", "an integer"]),
     "id NaN": (at("images", 0, "id", value=math.nan), ["id nan", "an integer"]),
     "id beyond 2**53": (at("images", 0, "id", value=2**60), ["images[0].id", "an integer"]),
     "category as text": (at("annotations", 0, "category_id", value="1"), ["category_id '1'"]),

@@ -110,7 +110,16 @@ IMAGES = {
     "bomb": (replaced(bomb), prepare_call, ["too large", "60000", "at most 89478485 pixels"]),
     "a folder": (replaced(Path.mkdir), prepare_call, ["is not a file", "train2.png"]),
     "a pipe": (replaced(os.mkfifo), prepare_call, ["is not a file", "train2.png"]),
-    "link out of the root": (replaced(link_out), prepare_call, ["leaves the image folder"]),
+    "link out of the root": (
+        replaced(link_out),
+        lambda w: prepare_call(w, links="refuse"),
+        ["leaves the data set's folder", "data.links: follow"],
+    ),
+    "link to nothing": (
+        replaced(lambda p: p.symlink_to("gone.png")),
+        prepare_call,
+        ["that leads nowhere", "train2.png"],
+    ),
     "link to itself": (replaced(lambda p: p.symlink_to(p)), prepare_call, ["train2.png"]),
     "other size": (replaced(lambda p: picture(p, (50, 50))), prepare_call, ["50 x 50", "64 x 48"]),
     "odd name": (replaced(renamed), prepare_call, ["10 x 10", r"\n.png"]),
@@ -153,7 +162,7 @@ IMAGES = {
     ),
     "class folder empty": (
         lambda w: [p.unlink() for p in (w / "birds/train/owl").iterdir()],
-        folder_call,
+        ["describe", "birds.yaml"],
         ["empty class folder 'owl'", "at least one image"],
     ),
 }

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +73,11 @@ WRONG = {
     ),
     "blank class": ({"tasks": [[" "]]}, "blank"),
     "control character": ({"tasks": [["red\ncircle"]]}, "control characters"),
-    "class is a number": ({"tasks": [[3]]}, "valid string"),
+    "class is a number": ({"tasks": [[3]]}, "got 3.*in quotes"),
+    "class that YAML reads as true": ({"tasks": [[True]]}, "got true .or yes, on.*in quotes"),
+    "class that YAML reads as nothing": ({"tasks": [["cat"], [None]]}, "got null.*in quotes"),
+    "class that YAML reads as a date": ({"tasks": [[date(2024, 1, 2)]]}, "date.*in quotes"),
+    "text that YAML reads as a number": ({"text": {"dog": 3}}, "text.dog, .*in quotes"),
     "tasks and protocol": ({"protocol": "shapes_10_10"}, "either tasks or stream"),
     "neither": (
         {"tasks": None},

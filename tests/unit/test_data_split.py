@@ -93,6 +93,37 @@ def test_training_images_of_each_rule(rule, task1, task2, task3):
         assert "leaves none of 1 images" in message and "data.image_rule: overlap" in message
 
 
+def placed(places):
+    """Return the data of FILES, its images with the places of {image id: place}."""
+    data = coco(FILES)
+    for image in data["images"]:
+        if image["id"] in places:
+            image["place"] = places[image["id"]]
+    return data
+
+
+def test_a_task_gets_the_images_of_its_place_and_joint_gets_all():
+    """Image 7 shows classes of tasks 2 and 3; 2 shows one of task 2 but was taken at place 1."""
+    data = placed({1: 1, 2: 1, 3: 2, 4: 2, 5: 1, 7: 3, 9: 2})
+    rule = {"image_rule": "place"}
+    found = [
+        ids(detection_train(data, make_task(groups, **rule), "x"))
+        for groups in ([["a"]], [["a"], ["b"]], [["a"], ["b"], ["c"]])
+    ]
+    assert found == [[1, 2], [3, 4], [7]]
+    joint = make_task([["a"], ["b"], ["c"]], method="joint", **rule)
+    assert ids(detection_train(data, joint, "x")) == [1, 2, 3, 4, 5, 7]
+    assert ids(detection_test(data, make_task([["a"], ["b"]], **rule))) == list(range(1, 10))
+
+
+def test_places_that_are_missing_are_told():
+    task = make_task([["a"], ["b"]], image_rule="place")
+    with pytest.raises(InputError, match=r"no image has a place, in data 'mine'.*\"place\": 1"):
+        detection_train(coco(FILES), task, "x")
+    with pytest.raises(InputError, match=r"place leaves none of 5 images.*as many places as tasks"):
+        detection_train(placed({1: 1, 2: 1}), task, "x")
+
+
 def test_labels_are_of_current_classes_without_difficult_with_crowds():
     train = detection_train(coco(FILES), make_task([["a"], ["b"]]), "x")
     found = [(a["image_id"], a["category_id"], a["iscrowd"]) for a in train["annotations"]]
@@ -203,6 +234,7 @@ REFUSED = {
         ["no training image for task 1 ('d')", "merged with another"],
     ),
     "other kind": (make_task([["a"]], kind="classification"), {}, ["detection data for kind"]),
+    "no places": (make_task([["a"]], image_rule="place"), {}, ["no image has a place"]),
     "unknown rule": (make_task([["a"]], image_rule="ovrlap"), {}, ["image rule 'ovrlap'"]),
 }
 

@@ -191,7 +191,7 @@ def test_bad_voc(tmp_path, name):
     assert "\n" not in message and not (tmp_path / "out").exists()
 
 
-def test_two_years_need_a_choice_and_two_suffixes_are_refused(tmp_path):
+def test_two_years_need_a_choice_and_two_suffixes_of_a_listed_image_are_refused(tmp_path):
     for year in (2007, 2012):
         make_voc(tmp_path / f"VOC{year}", FILES, LISTS)
     spec = {"format": "voc", "root": str(tmp_path)}

@@ -259,3 +259,45 @@ def test_the_spec_is_one_that_prepare_takes(write, tmp_path, monkeypatch, capsys
     )
     index = json.loads((tmp_path / "resources/data" / spec["id"] / "index.json").read_text())
     assert index["id"] == spec["id"] and index["kind"] == "detection"
+
+
+UNSCORED = {
+    "a class": (
+        [("ace", ""), ("queen", "")],
+        ["jack"],
+        "1 of 3 classes, without test instances: j",
+    ),
+    "a class with crowds only": (
+        [("ace", ""), ("queen", ""), ("jack", "iscrowd")],
+        ["jack"],
+        "1 of",
+    ),
+    "a task": (
+        [("ace", "")],
+        ["jack", "queen"],
+        "task 2 and 3, none of whose classes has test ins",
+    ),
+    "a whole split": ([], NAMES, "anything, because the test split shows no class of the tasks"),
+    "nothing": ([(name, "") for name in NAMES], [], None),
+}
+
+
+@pytest.mark.parametrize("name", UNSCORED)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_what_will_not_be_scored_is_told(name, prepared, tmp_path, monkeypatch, capsys):
+    shown, unscored, line = UNSCORED[name]
+    monkeypatch.chdir(tmp_path)
+    file = write_experiment(tmp_path, write_coco(tmp_path / "cards"))
+    test = json.loads((tmp_path / "cards/test.json").read_text())
+    test["annotations"] = [
+        {"id": n, "image_id": 1, "bbox": [9 * n, 1, 8, 9], "iscrowd": int(bool(flag))}
+        | {"category_id": NAMES.index(label) + 1}
+        for n, (label, flag) in enumerate(shown)
+    ]
+    (tmp_path / "cards/test.json").write_text(json.dumps(test))
+    if prepared:
+        split_by_hand(file, capsys)
+    assert described(file, capsys)["unscored"] == unscored
+    assert main(["describe", file]) == 0
+    said = capsys.readouterr().out
+    assert ("not scored" not in said) if line is None else (f"  not scored: {line}" in said)

@@ -125,7 +125,8 @@ def test_contract_of_the_files(tmp_path, kind):
     row = next(csv.DictReader((tmp_path / "summary.csv").open()))
     expected = "experiment kind method dataset protocol metric tasks seeds P C A std_P std_C std_A"
     images = ["image_rule", "fractions", "images"]
-    assert list(row) == [*expected.split(), "forgetting", "average", *images]
+    scored = ["classes", "scored_classes"]
+    assert list(row) == [*expected.split(), "forgetting", "average", *images, *scored]
     assert [row[key] for key in images] == ["overlap", "", "full"]
 
 

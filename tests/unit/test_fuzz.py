@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from clclip.config.load import read_experiment
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
+from clclip.data.readers.class_names import written_names
 from clclip.data.readers.coco import read_coco
-from clclip.data.readers.folder import class_names
 from clclip.data.readers.voc import read_splits as read_voc
 from clclip.data.split import split_task
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
@@ -202,7 +202,7 @@ def test_class_name_files(home, content):
     for name in ("names.txt", "names.json", "names.yaml"):
         (home / name).write_bytes(content.encode("utf-8", "surrogatepass"))
         spec = {"root": str(home), "class_names": name}
-        answered(lambda spec=spec: class_names(spec, ["n1", "n2"]))
+        answered(lambda spec=spec: written_names(spec, ["n1", "n2"], ["n1", "n2"]))
 
 
 TASK = {

@@ -124,6 +124,61 @@ def test_wrong_fractions(tmp_path, changes, message):
         plan(tmp_path, data={"format": "shapes", "image_rule": "disjoint"} | changes)
 
 
+def test_another_draw_and_other_knobs_of_a_world_are_other_data(tmp_path):
+    clutter = {"format": "shapes", "world": "clutter20"}
+    made = {}
+    for changes in ({}, {"draw": 2}, {"difficulty": {"theme": 0}}, {"difficulty": {"theme": 70}}):
+        planned, run = plan(tmp_path, data=clutter | changes)
+        [(name, spec)] = run.data.items()
+        made[name] = spec
+        assert planned.tasks[0, 1].payload["data"]["id"] == name
+        assert planned.dataset == ("clutter20" if not changes else name)
+    assert (
+        len(made) == 3 and "clutter20-v1" in made
+    )  # a knob set to the world's own changes nothing
+    assert made["clutter20-v1"]["world"] == "clutter20"
+    assert [s["difficulty"] for s in made.values() if "theme" in s.get("difficulty", {})] == [
+        {"theme": 70},
+        {"theme": 0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"world": "shapes20", "difficulty": {"theme": 1}},
+            "'shapes20' has no difficulty.*clutter20",
+        ),
+        ({"draw": 0}, "greater than or equal to 1"),
+        ({"difficulty": {"theme": 101}}, "less than or equal to 100"),
+        ({"difficulty": {"theme": True}}, "a number, not true or false"),
+        ({"difficulty": {"size": [30, 20]}}, r"the range \[30, 20\]"),
+        ({"difficulty": {"size": [0, 20]}}, "of 1 to 100"),
+        ({"difficulty": {"themes": 3}}, "themes"),
+        ({"image_rule": "place"}, "world 'clutter20' has no places.*clutter20_places"),
+        ({"world": "clutter20_places", "image_rule": "place"}, "place with 3 tasks, but 2 places"),
+        (
+            {"format": "coco", "root": "x", "train": "a", "test": "b", "draw": 1},
+            "'draw' has no mean",
+        ),
+    ],
+)
+def test_knobs_that_cannot_be(tmp_path, changes, message):
+    with pytest.raises((ValueError, InputError), match=message):
+        plan(tmp_path, data={"format": "shapes", "world": "clutter20"} | changes)
+
+
+def test_a_place_per_task_and_joint_on_all(tmp_path):
+    data = {"format": "shapes", "world": "clutter20_places", "image_rule": "place"}
+    groups = {"tasks": [CLASSES[:2], CLASSES[2:]]}
+    planned, _ = plan(tmp_path, data=data, **groups)
+    assert planned.tasks[0, 2].payload["data"]["image_rule"] == "place"
+    more = data | {"difficulty": {"places": 3}}
+    assert plan(tmp_path, data=more)[0].length == 3
+    assert plan(tmp_path, data=data, method="joint")[0].length == 1
+
+
 def test_jitter_has_no_feature_store(tmp_path):
     planned, run = plan(tmp_path, training={"augment": "lsj"})
     assert not run.features and planned.tasks[0, 1].features is None

@@ -20,7 +20,7 @@ from clclip.report import page
 from clclip.report.sections import table, timing
 from clclip.report.sections.calibration import trust
 from clclip.report.sections.causes import why
-from clclip.report.sections.heatmap import heatmap
+from clclip.report.sections.heatmap import heatmap, scale_of
 from clclip.report.settings import load, retention
 
 
@@ -201,6 +201,28 @@ def test_heat_map_holds_every_score(made):
     assert cells[0].new and not cells[1].new
     assert not heat.lines[-1].cells[0][0][0].seen
     assert heat.lines[-1].cells[0][1] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([], (0, 50, 100)),
+        ([22, 41, 55, 63, 79], (20, 55, 80)),
+        ([2, 74, 76, 78, 79, 81], (0, 75, 90)),
+        ([0, 100, 100, 100], (0, 90, 100)),
+        ([100, 100], (80, 90, 100)),
+        ([0, 0], (0, 10, 20)),
+        ([44, 47], (30, 45, 60)),
+    ],
+)
+def test_the_colour_scale_is_spent_on_the_scores_that_occur(values, scale):
+    found = scale_of(values)
+    assert (found.low, found.middle, found.high) == scale
+    if values:
+        shades = [found.shade(value) for value in sorted(values)]
+        assert all(0 <= shade <= 100 for shade, _ in shades)
+    assert found.shade(found.middle) == (0, "high")
+    assert found.shade(found.low) == (100, "low") and found.shade(found.high) == (100, "high")
 
 
 def test_causes_sum_to_the_loss(made):

@@ -28,7 +28,7 @@ def test_gallery_shows_right_wrong_and_missed(made):
         assert [panel.seed for panel in picture.rows[1][0]] == [0, 1]
         for panel in [panel for row in picture.rows for cell in row for panel in cell]:
             states = {box.state for box in panel.boxes}
-            assert states <= {"right", "wrong", "object"}
+            assert states <= {"right", "wrong", "object", "truth"}
             objects = [box for box in panel.boxes if box.state == "object"]
             # Objects of classes that are not seen yet are no misses.
             seen = {n for group in GROUPS[: panel.task] for n in group}

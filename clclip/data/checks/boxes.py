@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from clclip.core.errors import InputError
+from clclip.data.checks.exif import BOX_TOLERANCE
 from clclip.data.checks.findings import Findings
-from clclip.data.checks.verify import BOX_TOLERANCE
 from clclip.data.readers.annotated import Annotated
 
 # Overhang below this is rounding in the file (x + width = 640.0000001); it is cut without being
 # counted.
 _ROUNDING = 0.02
+
+_CHOICE = "(or data.on_bad_box: clip | skip)"
 
 
 def clip_box(box: list[float], width: int, height: int) -> tuple[list[float] | None, float]:
@@ -34,7 +37,7 @@ def clip_box(box: list[float], width: int, height: int) -> tuple[list[float] | N
 
 def fault(box: list[float], width: int, height: int) -> str | None:
     """Say what is wrong with a box beyond ``BOX_TOLERANCE`` pixels of overhang, or None."""
-    if not all(math.isfinite(value) for value in box):
+    if not all(map(math.isfinite, box)):
         return "is not finite"
     if box[2] <= 0 or box[3] <= 0:
         return "has no positive width and height"
@@ -46,12 +49,24 @@ def fault(box: list[float], width: int, height: int) -> str | None:
     return None
 
 
+def refuse_bad_boxes(annotated: Annotated, on_bad_box: str) -> None:
+    """Refuse an annotation that is no four numbers, unless bad boxes are left out.
+
+    Raises:
+        InputError: for the first one, with ``on_bad_box`` "fail".
+    """
+    if annotated.bad_boxes and on_bad_box == "fail":
+        error = annotated.bad_boxes[min(annotated.bad_boxes)]
+        raise InputError(error.what, error.where, f"{error.expected} {_CHOICE}")
+
+
 def clean_boxes(
     annotated: Annotated,
-    sizes: dict[int, tuple[int, int]],
+    sizes: Mapping[int, tuple[int, int]],
     split: str,
     on_bad_box: str,
     findings: Findings,
+    turned: Mapping[int, tuple[int, int]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the annotations with boxes inside their images.
 
@@ -62,10 +77,12 @@ def clean_boxes(
         on_bad_box: "fail"; "clip" cuts boxes that stick out and leaves out what no cut can save;
             "skip".
         findings: receives counts and skipped boxes.
+        turned: image id -> size of the view not taken, of images with an EXIF orientation.
 
     Raises:
         InputError: for the first bad box, with ``on_bad_box`` "fail".
     """
+    refuse_bad_boxes(annotated, on_bad_box)
     names = {image["id"]: image["file_name"] for image in annotated.images}
     shift = _id_shift(annotated, split, findings)
     kept = []
@@ -73,18 +90,17 @@ def clean_boxes(
         number = annotation["image_id"]
         if number not in sizes:
             continue
+        if error := annotated.bad_boxes.get(n):
+            findings.skip("box", split, names[number], annotation["id"], _told(error))
+            continue
         box, size = annotation["bbox"], sizes[number]
-        reason = fault(box, *size)
+        reason = _reason(box, size, (turned or {}).get(number))
         if reason and on_bad_box == "fail":
-            what = f"box {box} {reason}"
-            expected = "a box inside its image (or data.on_bad_box: clip | skip)"
-            raise InputError(what, annotated.where_box(n), expected)
-        savable = not reason or (
-            on_bad_box == "clip" and all(map(math.isfinite, box)) and min(box[2:]) > 0
-        )
+            raise InputError(reason, annotated.where_box(n), f"a box inside its image {_CHOICE}")
+        savable = not reason or (on_bad_box == "clip" and _has_area(box))
         clipped, overhang = clip_box(box, *size) if savable else (None, 0.0)
         if clipped is None:
-            findings.skip("box", split, names[number], annotation["id"], f"box {box} {reason}")
+            findings.skip("box", split, names[number], annotation["id"], reason)
             continue
         area = annotation["area"]
         if overhang > _ROUNDING:
@@ -92,6 +108,25 @@ def clean_boxes(
             area = min(area, clipped[2] * clipped[3])
         kept.append({**annotation, "id": annotation["id"] + shift, "bbox": clipped, "area": area})
     return kept
+
+
+def _has_area(box: list[float]) -> bool:
+    """Return whether a box has finite corners and a positive width and height."""
+    return all(map(math.isfinite, box)) and min(box[2:]) > 0
+
+
+def _reason(box: list[float], size: tuple[int, int], turned: tuple[int, int] | None) -> str:
+    """Return what is wrong with a box, "" if nothing; EXIF may explain one that fits ``turned``."""
+    wrong = fault(box, *size)
+    if wrong and turned and not fault(box, *turned):
+        view = f"{turned[0]} x {turned[1]}"
+        wrong += f", but inside its other view by EXIF orientation, {view} (see data.exif)"
+    return f"box {box} {wrong}" if wrong else ""
+
+
+def _told(error: InputError) -> str:
+    """Return a box that is no four numbers, for the list of skipped ones."""
+    return f"{error.what}, not {error.expected}"
 
 
 def _id_shift(annotated: Annotated, split: str, findings: Findings) -> int:

@@ -18,10 +18,13 @@ class Findings:
         skipped: {"kind": "image" | "box", "split", "file_name", "id", "reason"} of everything left
             out on request.
         clipped: number of boxes cut at the border of their image.
+        links: number of images reached through symbolic links.
     """
 
     skipped: list[dict[str, Any]] = field(default_factory=list)
     clipped: int = 0
+    links: int = 0
+    _lines: list[str] = field(default_factory=list)
     _notes: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, str] = field(default_factory=dict)
 
@@ -29,6 +32,11 @@ class Findings:
         """Count one case of a warning; the first example is kept."""
         self._notes[kind] += 1
         self._examples.setdefault(kind, example)
+
+    def tell(self, line: str) -> None:
+        """Add a warning that is said once, in its own words."""
+        if line not in self._lines:
+            self._lines.append(line)
 
     def skip(self, kind: str, split: str, file_name: str, number: int, reason: str) -> None:
         """List something that was left out."""
@@ -47,12 +55,15 @@ class Findings:
 
     def warnings(self) -> list[str]:
         """Return one line per kind of warning, with its count and first example."""
-        lines = [
+        lines = [*self._lines]
+        lines += [
             f"{kind}: {self._examples[kind]}"
             if count == 1
             else f"{kind} ({count} times, first: {self._examples[kind]})"
             for kind, count in self._notes.items()
         ]
+        if self.links:
+            lines.append(f"{self.links} images reached through symbolic links")
         if self.clipped:
             lines.append(f"{self.clipped} boxes clipped at the border of their image")
         for kind in ("image", "box"):

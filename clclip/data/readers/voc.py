@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import os
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError, nearest
+from clclip.core.names import spelt
 from clclip.data.images import IMAGE_SUFFIXES
-from clclip.data.readers.annotated import Annotated, check_class_name, check_file_name
+from clclip.data.readers.annotated import Annotated, check_file_name, relative_name
+from clclip.data.readers.voc_xml import read_text, read_xml
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
-
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 # Official names are all digits, "000005" or "2008_000002": the digits are the image id.
 _OFFICIAL_STEM = re.compile(r"\d{6}|\d{4}_\d{6}")
@@ -90,19 +89,22 @@ def list_files(spec: dict[str, Any], split: str) -> list[Path]:
 def read_stems(spec: dict[str, Any], split: str) -> list[str]:
     """Return the image names of a split, in the order of its list.
 
-    They have no suffix; one that a list of the user's own gives is dropped.
+    They have no suffix; one that a list of the user's own gives is dropped, and so is an absolute
+    path to the image folder.
     """
-    annotations = devkit_folder(spec) / "Annotations"
+    devkit = devkit_folder(spec)
+    annotations, images = devkit / "Annotations", devkit / "JPEGImages"
     files = list_files(spec, split)
     per_class = files[0].stem != split_name(spec, split)
     stems: dict[str, str] = {}
     for path in files:
-        for n, line in enumerate(_read_text(path).splitlines(), 1):
+        for n, line in enumerate(read_text(path).splitlines(), 1):
             stem = line.strip()
             if per_class:  # drop the flag (1, 0 = difficult only, -1 = absent): XML says the same
                 stem = re.sub(r"\s+-?[01]$", "", stem)
             if not stem:
                 continue
+            stem = relative_name(stem, images)
             if _is_image(stem) and not (annotations / f"{stem}.xml").is_file():
                 stem = stem.removesuffix(Path(stem).suffix)
             where = f"{path}: line {n}"
@@ -148,15 +150,34 @@ def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
     folder = devkit_folder(spec)
     stems = {split: read_stems(spec, split) for split in ("train", "test")}
     every = sorted({stem for names in stems.values() for stem in names})
-    objects = {stem: _read_xml(folder / "Annotations" / f"{stem}.xml") for stem in every}
-    names = {box["name"] for _, boxes in objects.values() for box in boxes}
+    objects = {stem: read_xml(folder / "Annotations" / f"{stem}.xml") for stem in every}
+    names = _one_spelling(folder, objects)
     classes = VOC_CLASSES if names <= set(VOC_CLASSES) else sorted(names)
     official = all(_OFFICIAL_STEM.fullmatch(stem) for stem in every)
     ids = {stem: int(stem.replace("_", "")) if official else n for n, stem in enumerate(every, 1)}
     files = _image_files(folder / "JPEGImages", every)
     return {
-        split: _build(folder, names, files, ids, objects, classes) for split, names in stems.items()
+        split: _build(folder, listed, files, ids, objects, classes)
+        for split, listed in stems.items()
     }
+
+
+def _one_spelling(folder: Path, objects: dict[str, Any]) -> set[str]:
+    """Return the class names of all objects; each must be written in one way.
+
+    Raises:
+        InputError: if two names that are written differently fold to one class.
+    """
+    written: dict[str, tuple[str, str]] = {}
+    for stem, (_, boxes) in objects.items():
+        for n, box in enumerate(boxes):
+            first, place = written.setdefault(box["name"], (box["written"], stem))
+            if first != box["written"]:
+                here = spelt(box["written"])
+                what = f"class {box['name']!r} written {here} here and {spelt(first)}"
+                where = f"{folder / 'Annotations' / stem}.xml: object[{n}].name"
+                raise InputError(f"{what} in {place}.xml", where, "one spelling")
+    return set(written)
 
 
 def _build(
@@ -169,22 +190,28 @@ def _build(
 ) -> Annotated:
     """Put one split together."""
     category = {name: k for k, name in enumerate(classes, 1)}
-    images, annotations, where_box = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    where_box: list[tuple[Path, int]] = []
+    bad_boxes: dict[int, InputError] = {}
+    renamed = False
     for stem in stems:
         xml = folder / "Annotations" / f"{stem}.xml"
         (width, height), boxes = objects[stem]
         name = files.get(stem, f"{stem}.jpg")
         images.append({"id": ids[stem], "file_name": name, "width": width, "height": height})
         for n, box in enumerate(boxes):
-            x, y, w, h = box["bbox"]
             flags = {"ignore": 1, "difficult": 1} if box["difficult"] else {}
+            renamed |= box["name"] != box["written"]
+            if box["problem"]:
+                bad_boxes[len(annotations)] = box["problem"]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": ids[stem],
                     "category_id": category[box["name"]],
-                    "bbox": [x, y, w, h],
-                    "area": w * h,
+                    "bbox": list(box["bbox"]),
+                    "area": box["bbox"][2] * box["bbox"][3],
                     "iscrowd": 0,
                     **flags,
                 }
@@ -198,6 +225,9 @@ def _build(
         categories=[{"id": k, "name": name} for name, k in category.items()],
         where_image=lambda n: f"{folder / 'Annotations' / stems[n]}.xml",
         where_box=lambda n: f"{where_box[n][0]}: object[{where_box[n][1]}].bndbox",
+        bad_boxes=bad_boxes,
+        renamed=renamed,
+        corners=True,
     )
 
 
@@ -207,19 +237,20 @@ def _image_files(folder: Path, stems: Iterable[str]) -> dict[str, str]:
     A file that is no image by its suffix stands back behind one that is.
 
     Raises:
-        InputError: if the folder is missing or one name has two suffixes.
+        InputError: if the folder is missing or one name of ``stems`` has two suffixes.
     """
     if not folder.is_dir():
         raise InputError("no image folder", folder, "the folder JPEGImages of a VOC data set")
     files: dict[str, str] = {}
-    for below in sorted({os.path.dirname(stem) for stem in stems} | {""}):
+    listed = set(stems)
+    for below in sorted({os.path.dirname(stem) for stem in listed} | {""}):
         home = folder / below
         names = os.listdir(home) if home.is_dir() else []
         for name in sorted(names, key=lambda name: (not _is_image(name), name)):
             stem = os.path.join(below, Path(name).stem)
             if stem not in files:
                 files[stem] = os.path.join(below, name)
-            elif _is_image(name):
+            elif _is_image(name) and stem in listed:
                 what = f"two images {files[stem]!r} and {name!r}"
                 raise InputError(what, home, "one image per name")
     return files
@@ -228,82 +259,3 @@ def _image_files(folder: Path, stems: Iterable[str]) -> dict[str, str]:
 def _is_image(name: str) -> bool:
     """Return whether a file is an image by its suffix."""
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _read_xml(path: Path) -> tuple[tuple[int | None, int | None], list[dict[str, Any]]]:
-    """Read one annotation file.
-
-    Returns:
-        (width, height), None where they are left out or 0; and {"name", "bbox" [x, y, w, h],
-        "difficult"} per object.
-
-    Raises:
-        InputError: on anything that is not a VOC annotation.
-    """
-    text = _read_bytes(path)
-    markup = text.replace(b"\0", b"")  # of UTF-16 and UTF-32 too
-    if b"<!DOCTYPE" in markup or b"<!ENTITY" in markup:  # entities could expand without end
-        raise InputError("a DOCTYPE or ENTITY", path, "plain VOC XML")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"not XML ({error})", path, "a complete VOC annotation file") from None
-    if root.tag != "annotation":
-        raise InputError(f"root element <{root.tag}>", path, "<annotation>")
-    size = tuple(
-        _length(root.findtext(f"size/{key}"), f"{path}: size.{key}") for key in ("width", "height")
-    )
-    return size, [
-        _read_object(node, f"{path}: object[{n}]") for n, node in enumerate(root.findall("object"))
-    ]
-
-
-def _read_object(node: ElementTree.Element, where: str) -> dict[str, Any]:
-    """Return the class, the box and the difficult flag of one <object>."""
-    name = check_class_name((node.findtext("name") or "").strip(), f"{where}.name")
-    difficult = (node.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        raise InputError(f"difficult {difficult!r}", f"{where}.difficult", "0 or 1")
-    corners = [_number(node.findtext(f"bndbox/{key}"), f"{where}.bndbox.{key}") for key in _CORNERS]
-    left, top, right, bottom = corners
-    # Exchanged corners stay a negative size: a bad box, whatever the inclusive maximum adds.
-    width, height = right - left + (right >= left), bottom - top + (bottom >= top)
-    box = [left - 1, top - 1, width, height]
-    return {"name": name, "bbox": box, "difficult": difficult == "1"}
-
-
-def _number(text: str | None, where: str) -> float:
-    """Return a coordinate; NaN and infinity pass, they are bad boxes, not bad files."""
-    try:
-        return float(text or "")
-    except ValueError:
-        found = "nothing" if text is None else repr(text.strip())
-        raise InputError(found, where, "a number of pixels") from None
-
-
-def _length(text: str | None, where: str) -> int | None:
-    """Return a recorded width or height, None where it is left out or 0."""
-    if text is None or text.strip() in ("", "0"):
-        return None
-    number = _number(text, where)
-    if not 1 <= number < 1e9 or number != int(number):
-        raise InputError(f"{text.strip()!r}", where, "a positive whole number of pixels")
-    return int(number)
-
-
-def _read_text(path: Path) -> str:
-    """Read a text file in UTF-8."""
-    try:
-        return _read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 ({error.reason})", path, "UTF-8 text") from None
-
-
-def _read_bytes(path: Path) -> bytes:
-    """Read a file."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError("no such file", path, "one XML per listed image") from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", path, "a readable file") from None

@@ -205,9 +205,8 @@ def background(width: int, height: int, draws: Draws) -> np.ndarray:
     y, x = np.arange(height) * cells * cell // height, np.arange(width) * cells * cell // width
     yi, xi = y // cell, x // cell
     yf, xf = (y % cell)[:, None, None], (x % cell)[None, :, None]
-    top = grid[yi][:, xi] * (cell - xf) + grid[yi][:, xi + 1] * xf
-    bottom = grid[yi + 1][:, xi] * (cell - xf) + grid[yi + 1][:, xi + 1] * xf
-    smooth = (top * (cell - yf) + bottom * yf) // (cell * cell)
+    rows = grid[yi] * (cell - yf) + grid[yi + 1] * yf  # (height, cells + 1, 3)
+    smooth = (rows[:, xi] * (cell - xf) + rows[:, xi + 1] * xf) // (cell * cell)
     noise = draws.integers(-8, 8, (height, width, 1)) + draws.integers(-3, 3, (height, width, 3))
     return np.clip(smooth + noise, 0, 255)
 

@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLY_2 = np.uint64(0x94D049BB133111EB)
+_MASK = 2**64 - 1
 
 
 class Draws:
@@ -43,7 +44,11 @@ class Draws:
 
     def integer(self, low: int, high: int) -> int:
         """Return one integer in [low, high], both ends included."""
-        return int(self.integers(low, high, (1,))[0])
+        self._used += 1  # one word of ``_words``, without the cost of arrays
+        z = (self._used * int(_GOLDEN) + int(self._seed)) & _MASK
+        z = (z ^ (z >> 30)) * int(_MULTIPLY_1) & _MASK
+        z = (z ^ (z >> 27)) * int(_MULTIPLY_2) & _MASK
+        return (z ^ (z >> 31)) % (high - low + 1) + low
 
     def choice(self, items: Sequence[Item]) -> Item:
         """Return one of ``items``, uniformly."""

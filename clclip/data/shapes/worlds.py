@@ -7,8 +7,11 @@ are ten, 80 are twenty.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from PIL import Image
 
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import write_json
+from clclip.data.shapes.clutter import cluttered_scene, place_of
+from clclip.data.shapes.difficulty import Difficulty
 from clclip.data.shapes.objects import (
     background,
     class_names,
@@ -42,46 +47,104 @@ class World:
     """How many classes and images a world has; classification counts are per class.
 
     ``version`` is raised whenever a drawn byte of the world changes: ids and caches follow it.
+    ``difficulty`` is that of a cluttered world; None: the easy scenes of ``scene``. ``draw`` counts
+    worlds that differ in chance alone; the shipped ones are draw 0.
     """
 
+    name: str
     kind: str
     classes: int
     train: int
     test: int
     side: int
     version: str = "1"
+    difficulty: Difficulty | None = None
+    draw: int = 0
+
+    @property
+    def data_id(self) -> str:
+        """Id of the world's data: worlds with other bytes have another."""
+        shipped = WORLDS[self.name]
+        if (self.draw, self.difficulty) == (shipped.draw, shipped.difficulty):
+            return f"{self.name}-v{self.version}"
+        knobs = self.difficulty and self.difficulty.model_dump(mode="json")
+        text = json.dumps([self.draw, knobs], sort_keys=True)
+        return f"{self.name}-v{self.version}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def draws(self, *key: str | int) -> Draws:
+        """Return the draws of one image."""
+        drawn = (f"draw {self.draw}",) if self.draw else ()
+        return Draws(self.name, self.version, *drawn, *key)
 
 
-WORLDS: dict[str, World] = {
-    "shapes20": World("detection", 20, 500, 300, SCENE_SIDE),
-    "shapes20_half": World("detection", 20, 250, 300, SCENE_SIDE),
-    "shapes20_tiny": World("detection", 20, 60, 40, SCENE_SIDE),
-    "shapes80": World("detection", 80, 1600, 600, SCENE_SIDE),
-    "shapes_cil": World("classification", 40, 30, 20, 64, version="2"),
-    "shapes_cil_tiny": World("classification", 40, 6, 4, 64, version="2"),
-}
+_CLUTTER, _PLACES = Difficulty(), Difficulty(places=2)
+_SHIPPED = (
+    World("shapes20", "detection", 20, 500, 300, SCENE_SIDE),
+    World("shapes20_half", "detection", 20, 250, 300, SCENE_SIDE),
+    World("shapes20_tiny", "detection", 20, 60, 40, SCENE_SIDE),
+    World("shapes80", "detection", 80, 1600, 600, SCENE_SIDE),
+    World("clutter20", "detection", 20, 500, 300, SCENE_SIDE, difficulty=_CLUTTER),
+    World("clutter20_dev", "detection", 20, 500, 300, SCENE_SIDE, difficulty=_CLUTTER),
+    World("clutter20_tiny", "detection", 20, 60, 40, SCENE_SIDE, difficulty=_CLUTTER),
+    World("clutter20_places", "detection", 20, 1000, 300, SCENE_SIDE, difficulty=_PLACES),
+    World("clutter80", "detection", 80, 1600, 600, SCENE_SIDE, difficulty=_CLUTTER),
+    World("shapes_cil", "classification", 40, 30, 20, 64, version="2"),
+    World("shapes_cil_tiny", "classification", 40, 6, 4, 64, version="2"),
+)
+WORLDS: dict[str, World] = {world.name: world for world in _SHIPPED}
 
 
-def world_spec(world: str) -> dict[str, Any]:
-    """Describe a world without drawing it.
+def find_world(name: str, draw: int = 0, difficulty: Mapping[str, Any] | None = None) -> World:
+    """Return a shipped world, or another draw of it, or one with other knobs.
 
-    Returns:
-        {"data_id", "version", "kind", "classes": [...], "counts": {split: images}}.
+    Args:
+        name: one of ``WORLDS``.
+        draw: 0 is the shipped one; each other number gives other images of the same kind.
+        difficulty: the knobs that differ from the shipped world's.
 
     Raises:
-        InputError: if there is no such world.
+        InputError: if there is no such world, or it has no knobs.
     """
-    found = WORLDS.get(world)
+    found = WORLDS.get(name)
     if found is None:
-        expected = f"one of {', '.join(WORLDS)}{nearest(world, WORLDS)}"
-        raise InputError(f"unknown world {world!r}", "data", expected)
+        expected = f"one of {', '.join(WORLDS)}{nearest(name, WORLDS)}"
+        raise InputError(f"unknown world {name!r}", "data", expected)
+    if not difficulty:
+        return replace(found, draw=draw)
+    if found.difficulty is None:
+        cluttered = [world.name for world in _SHIPPED if world.difficulty]
+        what = f"world {name!r} has no difficulty to set"
+        raise InputError(what, "data.difficulty", f"one of {', '.join(cluttered)}")
+    knobs = Difficulty.model_validate({**found.difficulty.model_dump(), **difficulty})
+    return replace(found, draw=draw, difficulty=knobs)
+
+
+def changes(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a data spec changes about its world: ``draw`` and ``difficulty``, if anything."""
+    return {key: spec[key] for key in ("draw", "difficulty") if spec.get(key)}
+
+
+def world_spec(
+    world: str, draw: int = 0, difficulty: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Describe a world without drawing it; arguments as of ``find_world``.
+
+    Returns:
+        {"data_id", "version", "kind", "classes": [...], "counts": {split: images}, "places"}; the
+        places are numbered from 1 to this.
+
+    Raises:
+        InputError: as of ``find_world``.
+    """
+    found = find_world(world, draw, difficulty)
     each = found.classes if found.kind == "classification" else 1
     return {
-        "data_id": f"{world}-v{found.version}",
+        "data_id": found.data_id,
         "version": found.version,
         "kind": found.kind,
         "classes": class_names(found.classes),
         "counts": {"train": found.train * each, "test": found.test * each},
+        "places": found.difficulty.places if found.difficulty else 0,
     }
 
 
@@ -123,17 +186,25 @@ def _free_box(shape: tuple[int, ...], taken: list[list[int]], draws: Draws) -> l
     return None
 
 
-def generate(world: str, out: Path) -> None:
+def generate(
+    world: str, out: Path, draw: int = 0, difficulty: Mapping[str, Any] | None = None
+) -> None:
     """Draw a world: ``images/*.png``, ``train.json``, ``test.json`` and, last, ``index.json``.
 
+    Args:
+        world: name, as of ``find_world``.
+        out: the folder.
+        draw: as of ``find_world``.
+        difficulty: as of ``find_world``.
+
     Raises:
-        InputError: if there is no such world.
+        InputError: as of ``find_world``.
     """
-    spec = world_spec(world)
+    spec, found = world_spec(world, draw, difficulty), find_world(world, draw, difficulty)
     (out / "images").mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
         build = _detection if spec["kind"] == "detection" else _classification
-        write_json(out / f"{split}.json", build(world, split, out))
+        write_json(out / f"{split}.json", build(found, spec, split, out))
         logger.info("%s: %d %s images drawn", world, spec["counts"][split], split)
     index = {
         "id": spec["data_id"],
@@ -150,20 +221,33 @@ def generate(world: str, out: Path) -> None:
     write_json(out / "index.json", index, indent=1)
 
 
-def _detection(world: str, split: str, out: Path) -> dict[str, Any]:
+def draw_scene(
+    world: World, split: str, number: int
+) -> tuple[np.ndarray, list[tuple[str, list[int]]], int | None]:
+    """Draw scene ``number`` (from 1) of a split of a detection world.
+
+    Returns:
+        What ``scene`` returns, and the number of the scene's place or None.
+    """
+    classes, draws = class_names(world.classes), world.draws(split, number)
+    if world.difficulty is None:
+        return (*scene(classes, draws), None)
+    place = place_of(number, world.difficulty)
+    return (*cluttered_scene(classes, world.difficulty, world.side, place, draws), place)
+
+
+def _detection(world: World, spec: dict[str, Any], split: str, out: Path) -> dict[str, Any]:
     """Draw the scenes of a split and return it in COCO format, category ids from 1."""
-    spec = world_spec(world)
     ids = {name: k + 1 for k, name in enumerate(spec["classes"])}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, spec["counts"][split] + 1):
-        pixels, objects = scene(spec["classes"], Draws(world, spec["version"], split, number))
+        pixels, objects, place = draw_scene(world, split, number)
         image_id = number if split == "train" else 100_000 + number
         file_name = f"{split}_{number:05d}.png"
         _save(pixels, out / "images" / file_name)
-        images.append(
-            {"id": image_id, "file_name": file_name, "width": SCENE_SIDE, "height": SCENE_SIDE}
-        )
+        image = {"id": image_id, "file_name": file_name, "width": SCENE_SIDE, "height": SCENE_SIDE}
+        images.append(image if place is None else {**image, "place": place})
         for name, box in objects:
             annotations.append(
                 {
@@ -179,16 +263,15 @@ def _detection(world: str, split: str, out: Path) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _classification(world: str, split: str, out: Path) -> dict[str, Any]:
+def _classification(world: World, spec: dict[str, Any], split: str, out: Path) -> dict[str, Any]:
     """Draw the labelled images of a split, class by class."""
-    spec, side = world_spec(world), WORLDS[world].side
     each = spec["counts"][split] // len(spec["classes"])
     images: list[dict[str, Any]] = []
     for name in spec["classes"]:
         for number in range(1, each + 1):
-            draws = Draws(world, spec["version"], split, name, number)
+            draws = world.draws(split, name, number)
             file_name = f"{split}_{name.replace(' ', '_')}_{number:03d}.png"
-            _save(rendition(name, side, draw_style(draws), draws), out / "images" / file_name)
+            _save(rendition(name, world.side, draw_style(draws), draws), out / "images" / file_name)
             image_id = len(images) + (1 if split == "train" else 100_001)
             images.append({"id": image_id, "file_name": file_name, "label": name})
     return {"classes": spec["classes"], "images": images}

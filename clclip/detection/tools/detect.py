@@ -20,6 +20,7 @@ import clclip
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_json
+from clclip.core.names import canonical_name
 from clclip.core.task import clip_dir, find_task, read_task, resources_of, seen_classes
 from clclip.data.images import image_files, load_rgb
 from clclip.detection.inputs.online import OnlineFeatures
@@ -119,10 +120,11 @@ def detect(
 def chosen_classes(given: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the classes meant by texts that are each a name, or names separated by commas.
 
-    A text that is a name as a whole is that class, so that a name may hold a comma.
+    A text that is a name as a whole is that class, so that a name may hold a comma. Names are
+    compared in their canonical spelling.
 
     Args:
-        given: the texts; spaces around a name do not count.
+        given: the texts.
         names: the classes of the run.
 
     Raises:
@@ -130,8 +132,8 @@ def chosen_classes(given: Sequence[str], names: Sequence[str]) -> list[str]:
     """
     chosen: list[str] = []
     for text in given:
-        parts = [text] if text.strip() in names else text.split(",")
-        chosen += [part.strip() for part in parts]
+        parts = [text] if canonical_name(text) in names else text.split(",")
+        chosen += [canonical_name(part) for part in parts]
     expected = f"classes of the run: {', '.join(names)}"
     for name in chosen or [""]:
         if not name:

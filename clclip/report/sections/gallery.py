@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from clclip.data.index import image_root
 from clclip.evaluation.causes import Run, open_run, why_wrong
 from clclip.evaluation.matching import Pairing
 from clclip.evaluation.predictions import class_ids, read_detections
+from clclip.report.sections.labels import Label, placed
 from clclip.report.settings import Experiment, Setting
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 LONGEST_SIDE = 420
 LEAST_SCORE, MOST_BOXES, SHOWN_SCORE = 0.05, 25, 0.5
 MOST_TASKS = 4
+LABEL_SIZE = 1 / 28  # font size of a box's label, in widths of the image
 KINDS = {
     "new class": "wrong class",
     "old class": "wrong class",
@@ -39,7 +41,8 @@ class Box:
     """A box in pixels of the original image.
 
     ``state`` is right, wrong, object (which counts as missed below the shown score) or truth;
-    ``kind`` says of a wrong box what is wrong about it (``KINDS``).
+    ``kind`` says of a wrong box what is wrong about it (``KINDS``); ``at`` is where its label
+    starts, None where there is no room for one.
     """
 
     x: float
@@ -50,11 +53,21 @@ class Box:
     score: float | None
     state: str
     kind: str = ""
+    at: tuple[float, float] | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands beside the box."""
+        found = self.state in ("right", "wrong")
+        return f"{self.name} {self.score:.2f}" if found else self.name
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What one method did with one image after one task; ``seed`` None is its first."""
+    """What one method did with one image after one task, and what is there (``truth``).
+
+    ``seed`` None is the method's first.
+    """
 
     experiment: Experiment
     task: int
@@ -76,7 +89,6 @@ class Picture:
     height: int
     classes: list[str]
     rows: list[list[list[Panel]]]
-    truth: list[Box]
 
 
 @dataclass
@@ -129,8 +141,7 @@ def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
                 width,
                 height,
                 sorted({names[a["category_id"]] for a in own}),
-                _panels(setting, views, image["id"], names),
-                [Box(*a["bbox"], names[a["category_id"]], None, "truth") for a in own],
+                _panels(setting, views, image["id"], names, (width, height), own),
             )
         )
     return result
@@ -140,15 +151,23 @@ Views = Mapping[tuple[str, int, int | None], View]
 
 
 def _panels(
-    setting: Setting, views: Views, image: Any, names: Mapping[Any, str]
+    setting: Setting,
+    views: Views,
+    image: Any,
+    names: Mapping[Any, str],
+    size: tuple[int, int],
+    annotations: Sequence[Mapping[str, Any]],
 ) -> list[list[list[Panel]]]:
     """Return an image's panels; the upper bound's only task stands beside the others' last."""
+    truth = [Box(*a["bbox"], names[a["category_id"]], None, "truth") for a in annotations]
     most = max(len(steps(experiment)) for experiment in setting.experiments)
     columns: list[list[list[Panel]]] = []
     for e in setting.experiments:
         own = [
             [
-                Panel(e, t, s, boxes_of(views[e.name, t, s], image, names))
+                Panel(
+                    e, t, s, labelled([*boxes_of(views[e.name, t, s], image, names), *truth], size)
+                )
                 for s in setting.shown_seeds
             ]
             for t in steps(e)
@@ -197,6 +216,28 @@ def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
             name = names[item["category_id"]]
             boxes.append(Box(*item["bbox"], name, hits.get(index, 0.0), "object"))
     return boxes
+
+
+def labelled(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
+    """Return the boxes with places for their labels, so that none lies over another.
+
+    First come detections that are shown at once, the surest first, then objects that they miss,
+    weaker detections, and last what is shown on demand.
+
+    Args:
+        boxes: of one image, all states.
+        size: width and height of the image.
+    """
+
+    def rank(box: Box) -> float:
+        if box.state in ("right", "wrong"):
+            return 1 - (box.score or 0.0)
+        missed = box.state == "object" and (box.score or 0.0) < SHOWN_SCORE
+        return 1 - SHOWN_SCORE if missed else 2 + (box.state == "truth")
+
+    labels = [Label(box.label, (box.x, box.y, box.w, box.h), rank(box)) for box in boxes]
+    places = placed(labels, size, LABEL_SIZE * size[0])
+    return [replace(box, at=place) for box, place in zip(boxes, places, strict=True)]
 
 
 def choose(

@@ -115,8 +115,17 @@ def text_table(settings: Sequence[Setting]) -> str:
         metric = setting.first.get("metric") or "score"
         title = f"{setting.title}: {metric} in percent after the last task"
         said = textwrap.wrap(headline(setting), TEXT_WIDTH)
+        if empty := unscored(setting):
+            names = f"Without test instances, and so left out of every mean: {', '.join(empty)}."
+            said += textwrap.wrap(names, TEXT_WIDTH)
         blocks.append("\n".join([title, rule, table[0], rule, *table[1:], rule, *said]))
     return "\n\n".join(blocks) + "\n"
+
+
+def unscored(setting: Setting) -> list[str]:
+    """Return the classes without test instances, sorted."""
+    found = (experiment.summary.get("empty_classes", []) for experiment in setting.experiments)
+    return sorted(set().union(*found))
 
 
 def headline(setting: Setting) -> str:
@@ -129,7 +138,8 @@ def headline(setting: Setting) -> str:
         return f"{best.label} could not be scored: no class has test instances."
     rest = setting.contestants[1:]
     rival = setting.baseline if setting.baseline in rest else next(iter(rest), None)
-    classes = sum(len(group) for group in setting.groups)
+    over = scored_classes(best, setting.groups)
+    over += "" if over.startswith("all") else " (the others have no test instances)"
     score = f"{final:.1f} {'mAP@A' if setting.detection else '% accuracy'}"
     gaps = []
     gap = difference(best, rival)
@@ -140,11 +150,24 @@ def headline(setting: Setting) -> str:
         gaps.append(f"{abs(short):.1f} {'below' if short >= 0 else 'above'} joint training")
     tail = (", " + " and ".join(gaps) if gaps else "") + "."
     if retention(best) is None:
-        return f"{best.label} ends with {score} over all {classes} classes{tail}"
-    first = f"{best.label} keeps {_kept(best)} on the earlier classes"
+        return f"{best.label} ends with {score} over {over}{tail}"
+    earlier = scored_classes(best, setting.groups[:-1], "earlier classes")
+    first = f"{best.label} keeps {_kept(best)} on {earlier}"
     if rival and retention(rival) is not None:
         first += f"; {rival.label} keeps {_kept(rival)}"
-    return f"{first}. After the last task it scores {score} over all {classes} classes{tail}"
+    return f"{first}. After the last task it scores {score} over {over}{tail}"
+
+
+def scored_classes(
+    experiment: Experiment, groups: Sequence[Sequence[str]], noun: str = "classes"
+) -> str:
+    """Return how many classes of ``groups`` a mean is over: those with test instances."""
+    empty = set(experiment.summary.get("empty_classes", []))
+    names = [name for group in groups for name in group]
+    scored = sum(name not in empty for name in names)
+    if scored == len(names):
+        return f"all {scored} {noun}" if noun == "classes" else f"the {noun}"
+    return f"{scored} of {len(names)} {noun}"
 
 
 def _kept(experiment: Experiment) -> str:

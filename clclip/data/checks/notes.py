@@ -1,0 +1,90 @@
+"""What is odd about a data set and yet no error: told by ``describe`` and by ``prepare`` alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from clclip.core.names import outline_key, spelt
+from clclip.data.checks.findings import Findings
+from clclip.data.checks.scale import check_scale
+from clclip.data.readers.annotated import Annotated
+from clclip.data.readers.links import count_links, real_paths
+
+
+def note_detection(
+    root: Path, splits: Mapping[str, Annotated], prefixes: Mapping[str, str], findings: Findings
+) -> None:
+    """Note what the annotations of both splits tell.
+
+    Args:
+        root: folder of the data set.
+        splits: as they were read.
+        prefixes: each split's image folder below the common one ("" or "x/").
+        findings: receives the notes.
+
+    Raises:
+        InputError: if all boxes of a split are fractions.
+    """
+    for split, annotated in splits.items():
+        for kind, example in annotated.notes:
+            findings.note(kind, example)
+        check_scale(annotated, split, findings)
+    names = {
+        split: [image["file_name"] for image in annotated.images]
+        for split, annotated in splits.items()
+    }
+    files = {split: (a.folder, names[split]) for split, a in splits.items()}
+    note_files(root, files, prefixes, findings)
+    every = (category["name"] for annotated in splits.values() for category in annotated.categories)
+    note_classes(every, findings)
+
+
+def note_files(
+    root: Path,
+    files: Mapping[str, tuple[Path, Sequence[str]]],
+    prefixes: Mapping[str, str],
+    findings: Findings,
+) -> None:
+    """Note images that are in both splits, or twice in one, and count those behind links.
+
+    Args:
+        root: folder of the data set; links on the way from it count.
+        files: by split, the folder and the names of its images in it.
+        prefixes: by split, what messages put before a name.
+        findings: receives the notes.
+    """
+    seen: dict[str, str] = {}
+    for split, (folder, names) in files.items():
+        findings.links += count_links(root, folder, names)
+        for name, path in zip(names, real_paths(folder, names), strict=True):
+            if path in seen:
+                both = "in train and in test" if seen[path] != split else f"listed twice in {split}"
+                findings.note(f"image {both}", repr(prefixes[split] + name))
+            seen[path] = split
+
+
+def note_classes(classes: Iterable[str], findings: Findings) -> None:
+    """Note classes whose names differ in case only, or not to the eye."""
+    first: dict[str, str] = {}
+    for name in dict.fromkeys(classes):
+        other = first.setdefault(outline_key(name), name)
+        if other != name:
+            same = f"{other!r} and {name!r}"
+            if other.casefold() != name.casefold():
+                same = f"{spelt(other)} and {spelt(name)}"
+            findings.note("classes whose names differ in case or look alike", same)
+
+
+def note_missing(counts: Mapping[str, Mapping[str, int]], what: str, findings: Findings) -> None:
+    """Note classes that are declared and never shown.
+
+    Args:
+        counts: {split: {class: number}}.
+        what: what was counted, "instances" or "images".
+        findings: receives the notes.
+    """
+    for split, found in counts.items():
+        for name, count in found.items():
+            if count == 0:
+                findings.note(f"class without {split} {what}", repr(name))
