@@ -204,7 +204,7 @@ def aggregate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the report; by hand, print the table too (the workflow prints it at its end)."""
-    from clclip.config.experiment import ReportStyle
+    from clclip.config.run import ReportStyle
     from clclip.report.page import report as run
 
     style = parse(ReportStyle, from_json(options.style, "--style", dict), "--style")

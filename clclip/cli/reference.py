@@ -27,13 +27,12 @@ from clclip.config.experiment import (
     DataConfig,
     EvaluationConfig,
     Experiment,
-    ReportStyle,
-    RunConfig,
     TaskOverride,
     TrainingConfig,
 )
 from clclip.config.listing import stream_rows, variant_rows
 from clclip.config.names import PATTERN
+from clclip.config.run import ReportStyle, RunConfig
 from clclip.config.streams import StreamFile
 from clclip.config.variants import Variant
 from clclip.core.machine import Speed

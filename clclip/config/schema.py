@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from clclip.config.experiment import Experiment, RunConfig, TrainingConfig
+from clclip.config.experiment import Experiment, TrainingConfig
+from clclip.config.run import RunConfig
 from clclip.config.streams import StreamFile
 
 

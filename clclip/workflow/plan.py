@@ -15,9 +15,10 @@ from typing import Any
 
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
-from clclip.config.experiment import Experiment, RunConfig
+from clclip.config.experiment import Experiment
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import resolve_switches, resolve_training
+from clclip.config.run import RunConfig
 from clclip.config.streams import stream
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.config.experiment import Experiment, RunConfig, TrainingConfig
+from clclip.config.experiment import Experiment, TrainingConfig
 from clclip.config.load import find_experiment, read_experiment, read_yaml
+from clclip.config.run import RunConfig
 from clclip.core.errors import InputError
 from clclip.core.models import open_clip_models, parse
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run

@@ -145,7 +145,8 @@ def test_describe_runs_as_typed(typed_in, monkeypatch, capsys):
             typed = words[:2] == ["clclip", "describe"] and len(words) > 2
             if typed and (is_name(words[2]) or (typed_in / words[2]).exists()):
                 assert main(words[1:]) == 0, words
-                assert "task 1: " in capsys.readouterr().out
+                said = "kind: " if "--yaml" in words else "task 1: "
+                assert said in capsys.readouterr().out
                 ran += 1
     assert ran >= 8
 
