@@ -16,8 +16,8 @@ from torch.nn import functional
 from clclip.clip.canvas import to_tensor
 from clclip.clip.cost_volume import cost_volume
 from clclip.clip.fetch import fetch_clip
-from clclip.clip.ids import clip_id
 from clclip.clip.load import LoadedClip, load_clip
+from clclip.clip.own.settle import clip_id
 from clclip.clip.prompts import BACKGROUND_PROMPTS
 from clclip.clip.text import text_embeddings
 from clclip.clip.tower import FrozenTower, TowerFeatures

@@ -79,7 +79,7 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
 
 def add_fetch_clip(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``fetch-clip``."""
-    parser.add_argument("--clip", required=True, help="the CLIP as JSON: model, tag, file")
+    parser.add_argument("--clip", required=True, help="the CLIP as JSON: the keys of `clip:`")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
 

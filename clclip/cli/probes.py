@@ -52,7 +52,7 @@ def _measure(measure: Callable[..., str], options: argparse.Namespace) -> None:
 def _probe(run: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
     """Run a probe, on the embedded CLIP and world unless told otherwise, and print its result."""
     from clclip.clip.fetch import fetch_clip
-    from clclip.clip.ids import clip_id
+    from clclip.clip.own.settle import clip_id
     from clclip.data.shapes.worlds import generate, world_spec
 
     clip, data = options.clip, options.data

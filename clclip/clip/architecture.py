@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from clclip.clip.ids import EMBEDDED
+from clclip.clip.own import model_config
 from clclip.core.models import open_clip_config
 
 EMBEDDED_BLOCKS = 4
-TIMM_BLOCKS = {
-    **{"tiny": 12, "small": 12, "medium": 12, "base": 12, "large": 24, "so400m": 27},
-    **{"giant": 40, "gigantic": 50, "enormous": 64},
-}
-NO_TOKENS = ("convnext", "swin", "fastvit", "vit_relpos")  # families of timm, see clip/trunk.py
 
 
 def blocks(clip: Mapping[str, Any]) -> int:
@@ -24,19 +22,15 @@ def blocks(clip: Mapping[str, Any]) -> int:
     if clip["model"].startswith("embedded"):
         return EMBEDDED_BLOCKS
     vision = _vision(clip)
-    name = str(vision.get("timm_model_name", ""))
-    for word, count in TIMM_BLOCKS.items():
-        if word in name:
-            return count
+    if name := vision.get("timm_model_name"):
+        return _timm_number(str(name), "depth") or 12
     layers = vision.get("layers", 12)
     return layers if isinstance(layers, int) else 12
 
 
 def has_patch_tokens(model: str) -> bool:
     """Return whether features can be taken from a tower: False for what is surely no ViT."""
-    vision = _vision({"model": model})
-    timm = str(vision.get("timm_model_name") or "")
-    return not isinstance(vision.get("layers"), list) and not timm.startswith(NO_TOKENS)
+    return model_config.has_patch_tokens(_vision({"model": model}))
 
 
 def patch(clip: Mapping[str, Any]) -> int | None:
@@ -44,15 +38,14 @@ def patch(clip: Mapping[str, Any]) -> int | None:
     vision = _vision(clip)
     if timm := vision.get("timm_model_name"):
         named = re.search(r"_patch(\d+)(?=_|$)", str(timm))
-        return int(named[1]) if named else None
-    size = vision.get("patch_size")
-    return size if isinstance(size, int) else None
+        return int(named[1]) if named else _timm_number(str(timm), "patch_size")
+    return _side(vision.get("patch_size", 16)) if vision else None
 
 
 def native_size(clip: Mapping[str, Any]) -> int | None:
     """Return the side of the images that the tower was trained on, None where it is not told."""
-    size = _vision(clip).get("image_size")
-    return size if isinstance(size, int) else None
+    vision = _vision(clip)
+    return _side(vision.get("image_size", 224)) if vision else None
 
 
 def dense_mode(clip: Mapping[str, Any]) -> str:
@@ -68,7 +61,7 @@ def dense_mode(clip: Mapping[str, Any]) -> str:
         return "attnpool"
     if vision.get("timm_model_name"):
         return "maskclip"
-    return "catseg"
+    return "tokens" if vision.get("pool_type") == "avg" else "catseg"
 
 
 def taps(clip: Mapping[str, Any], count: int) -> list[int]:
@@ -86,8 +79,35 @@ def taps(clip: Mapping[str, Any], count: int) -> list[int]:
     return [depth * (k + 1) // count - 1 for k in range(count)]
 
 
+def _side(size: Any) -> int | None:
+    """Return the side of a square given as a number or as two equal ones, None otherwise."""
+    sides = set(size) if isinstance(size, list) and size else {size}
+    side = sides.pop()
+    return side if not sides and type(side) is int else None
+
+
+@cache
+def _timm_number(name: str, key: str) -> int | None:
+    """Return a number that timm's source gives to the model ``name``, None where it tells none."""
+    spec = importlib.util.find_spec("timm")
+    for folder in list(spec.submodule_search_locations or []) if spec else []:
+        for path in sorted((Path(folder) / "models").glob("*.py")):
+            _, found, rest = path.read_text(encoding="utf-8").partition(f"\ndef {_stem(name)}(")
+            if found:
+                told = re.search(rf"\b{key}=(\d+)\b", re.split(r"\n(?=@|def )", rest)[0])
+                return int(told[1]) if told else None
+    return None
+
+
+def _stem(name: str) -> str:
+    """Return the name of a timm model without the tag of its weights."""
+    return name.split(".")[0]
+
+
 def _vision(clip: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``vision_cfg`` of the architecture's file; empty if there is none."""
+    if text := clip.get("config_text"):
+        return model_config.vision_of(text)
     model = clip["model"]
     own = model in EMBEDDED
     path = Path(__file__).parent / "embedded" / f"{model}.json" if own else open_clip_config(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,13 @@ from torch import Tensor, nn
 
 from clclip.clip.embedded import model as embedded
 from clclip.clip.ids import EMBEDDED
+from clclip.clip.own.folder import TEXT_CONFIG
+from clclip.clip.own.model_config import NAME
+from clclip.clip.trunk import trunk_of
 from clclip.core.artifacts import read_stage_file
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError
+from clclip.core.files import read_json
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -69,21 +73,46 @@ def build(model_name: str, tag: str | None) -> nn.Module:
     register_embedded()
     config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
     pixels = {key: config[key] for key in ("mean", "std", "interpolation") if config.get(key)}
+    options = {
+        "force_quick_gelu": bool(config.get("quick_gelu")),
+        "force_preprocess_cfg": pixels,
+    }
+    return _made(model_name, "clip.model", options)
+
+
+def build_own(folder: Path, where: object) -> nn.Module:
+    """Build a CLIP with random weights from a folder's model config, as ``build`` does by name.
+
+    Args:
+        folder: what ``write_folder`` wrote.
+        where: what the config is, for messages.
+
+    Raises:
+        InputError: if open_clip cannot build it, or its tower has no patch tokens.
+    """
+    options: dict[str, Any] = {}
+    if (folder / TEXT_CONFIG).is_file():  # of a text tower that the config names on a hub
+        text = read_json(folder / NAME)["model_cfg"]["text_cfg"]
+        if text.get("hf_model_name"):
+            local = {"hf_model_name": str(folder.resolve()), "hf_model_pretrained": False}
+            options["text_cfg"] = text | local
+    model = _made(f"local-dir:{folder}", where, options)
+    trunk_of(model.visual, where)
+    return model
+
+
+def _made(name: str, where: object, options: Mapping[str, Any]) -> nn.Module:
+    """Let open_clip make a model without weights."""
     try:
         with quiet():
             model = open_clip.create_model(
-                model_name,
-                load_weights=False,
-                pretrained_text=False,
-                force_quick_gelu=bool(config.get("quick_gelu")),
-                force_preprocess_cfg=pixels,
+                name, load_weights=False, pretrained_text=False, **options
             )
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        shown = "the model" if name.startswith("local-dir:") else name
         expected = "a model that open_clip builds offline, or a network"
-        raise InputError(
-            f"{model_name} cannot be built ({reason})", "clip.model", expected
-        ) from error
+        raise InputError(f"{shown} cannot be built ({reason})", where, expected) from error
     return model.eval().requires_grad_(False)
 
 
@@ -116,8 +145,6 @@ def card_of(
     model: nn.Module, name: str, tag: str | None, clip_id: str, source: str
 ) -> dict[str, Any]:
     """Return clip.json: what later stages need to know without loading the weights."""
-    from clclip.clip.trunk import trunk_of
-
     pixels = open_clip.get_model_preprocess_cfg(model)
     size = pixels["size"]
     with torch.no_grad():
@@ -151,7 +178,11 @@ def _embed_dim(model: nn.Module) -> int:
 
 
 class _LazyTokenizer:
-    """A tokenizer that is made on first use: some live on a hub, and most stages need none."""
+    """A tokenizer that is made on first use: some live on a hub, and most stages need none.
+
+    Args:
+        model_name: what open_clip knows the model by, a folder of one's own as ``local-dir:``.
+    """
 
     def __init__(self, model_name: str) -> None:
         self.model_name = model_name
@@ -192,11 +223,18 @@ def load_clip(folder: Path) -> LoadedClip:
         raise InputError(
             "weights changed since they were fetched", path, "the bytes that fetch-clip wrote"
         )
-    model = build(card["model"], card["tag"])
+    name = card["model"]
+    if "config_sha256" in card:
+        if not (folder / NAME).is_file() or file_sha256(folder / NAME) != card["config_sha256"]:
+            expected = "the bytes that fetch-clip wrote"
+            raise InputError("missing or changed since it was fetched", folder / NAME, expected)
+        model, name = build_own(folder, folder / NAME), f"local-dir:{folder}"
+    else:
+        model = build(name, card["tag"])
     _load_exact(model, path)
     return LoadedClip(
         model=model,
-        tokenizer=_LazyTokenizer(card["model"]),
+        tokenizer=_LazyTokenizer(name),
         image_size=card["image_size"],
         mean=tuple(card["mean"]),
         std=tuple(card["std"]),

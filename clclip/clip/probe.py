@@ -116,7 +116,7 @@ def _measured(
     guesses: dict[str, list[Tensor]] = {mode: [] for mode in kept}
     for first in range(0, len(entries), _BATCH):
         part = entries[first : first + _BATCH]
-        size = clip.image_size
+        size = clip.image_size // clip.patch * clip.patch
         canvases = torch.stack(
             [
                 letterbox(

@@ -156,10 +156,9 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
     shown = {key: values[key] for key in keys if key in values}
     read = resolve_switches(experiment.kind, experiment.method, experiment.switches, source.label)
     shown["switches"] = {k: v for k, v in values.get("switches", {}).items() if k in read}
-    for section, key in (("data", "root"), ("clip", "file")):
-        own = shown.get(section, {})
-        if isinstance(own.get(key), str) and start != Path.cwd():
-            shown[section] = {**own, key: os.path.abspath(start / expanded(own[key]))}
+    data = shown.get("data", {})
+    if isinstance(data.get("root"), str) and start != Path.cwd():
+        shown["data"] = {**data, "root": os.path.abspath(start / expanded(data["root"]))}
     shown = {key: value for key, value in shown.items() if value not in ({}, None)}
     lines = [f"# {experiment.name}{_parts(entry) if source.shipped else f' ({source.file})'}"]
     if alias := ALIASES.get(str(values["method"])):

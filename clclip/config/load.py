@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from clclip.clip.own.hub import PREFIX
+from clclip.clip.own.sources import LOCAL
 from clclip.config.aliases import ALIASES
 from clclip.config.experiment import Experiment
 from clclip.config.names import is_name, read_name, shipped_names, values_of
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
 from clclip.core.errors import InputError
+from clclip.core.files import expanded
 from clclip.core.models import parse
 
 __all__ = ["find_experiment", "merged", "read_experiment", "read_yaml", "shipped_names"]
+LISTED = "listed:"  # begins an experiment of a run's list in the config of a job
 STREAM_KEYS = ("tasks", "protocol", "stream")  # one of them says what the tasks are
 
 
@@ -66,6 +73,9 @@ def find_experiment(
     folders = tuple(folders) or (Path.cwd(),)
     if isinstance(entry, Mapping):
         return _listed(dict(entry), folders, where)
+    if entry.startswith(LISTED):
+        told = yaml.safe_load(urllib.parse.unquote(entry.removeprefix(LISTED)))
+        return _listed(told["values"], tuple(map(Path, told["folders"])), where)
     if entry.endswith((".yaml", ".yml")) or os.sep in entry:
         tried = [folder / entry for folder in folders]
         for path in tried:
@@ -94,6 +104,23 @@ def _listed(values: dict[str, Any], folders: tuple[Path, ...], where: object) ->
         what = f"an experiment without a name ({', '.join(map(str, values)) or 'no keys'})"
         raise InputError(what, where, "{name: NAME, base: ..., what differs: ...}")
     return Source(f"{where}: {name}", values, name, folders, None)
+
+
+def listed_for_jobs(values: Mapping[str, Any], folders: Iterable[Path]) -> str:
+    """Return an experiment of a run's list, and where its paths start from, as one word.
+
+    Snakemake hands the config on to jobs as text, of which it reads what lies inside a list as
+    words: numbers and null would be none any more.
+    """
+    told = {"values": _plain(values), "folders": [os.path.abspath(folder) for folder in folders]}
+    return LISTED + urllib.parse.quote(yaml.safe_dump(told, default_flow_style=True), safe="")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with plain mappings and lists in it, which any writer of YAML knows."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def read_experiment(source: Source | Path | str) -> tuple[Experiment, Path]:
@@ -129,6 +156,8 @@ def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any
     known = str(source.file.resolve()) if source.file and not source.shipped else source.label
     if known in above:
         raise InputError("base files that name each other", source, "a chain that ends")
+    if isinstance(values.get("clip"), dict) and source.folders:
+        values = {**values, "clip": _placed(values["clip"], own)}
     base = values.get("base")
     if base is None:
         return values, _start(values, own)
@@ -140,6 +169,8 @@ def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any
         below = {key: value for key, value in below.items() if key not in STREAM_KEYS}
     if isinstance(values.get("data"), dict) and "format" in values["data"]:
         below.pop("data", None)  # keys of another format would have no meaning
+    if isinstance(values.get("clip"), dict) and _names_another(values["clip"], below.get("clip")):
+        below.pop("clip")
     return merged(below, values), _start(values, own) if "data" in values else folder
 
 
@@ -149,3 +180,27 @@ def _start(values: Mapping[str, Any], folders: tuple[Path, ...]) -> Path:
     root = data.get("root") if isinstance(data, dict) else None
     there = (folder for folder in folders if isinstance(root, str) and (folder / root).exists())
     return next(there, folders[0])
+
+
+def _placed(clip: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
+    """Return a section ``clip`` whose paths start at the folder of the file that writes them."""
+
+    def absolute(path: str) -> str:
+        tried = [os.path.abspath(folder / expanded(path)) for folder in folders]
+        return next(filter(os.path.exists, tried), tried[0])
+
+    places = {k: absolute(clip[k]) for k in ("file", "config") if isinstance(clip.get(k), str)}
+    model = clip.get("model")
+    if isinstance(model, str) and model.startswith(LOCAL) and model != LOCAL:
+        places["model"] = LOCAL + absolute(model.removeprefix(LOCAL))
+    return {**clip, **places}
+
+
+def _names_another(clip: dict[str, Any], below: Any) -> bool:
+    """Tell whether a base's section ``clip`` is of another sort: its keys then mean nothing."""
+    sorts = [
+        "config" in c or str(c.get("model")).startswith((PREFIX, LOCAL))
+        for c in (clip, below)
+        if isinstance(c, dict)
+    ]
+    return len(sorts) == 2 and ("model" in clip or "config" in clip) and any(sorts)

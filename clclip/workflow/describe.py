@@ -167,6 +167,10 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
     found = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
     if clip.get("file"):
         return found | {"there": True, "where": clip["file"]}
+    if revision := clip.get("revision"):
+        there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
+        where = f"resources/clip/{clip['id']}, else the hub's cache or a download of {revision}"
+        return found | {"there": there, "where": where}
     if clip["model"].startswith("embedded"):
         return found | {"there": True, "where": "shipped with the package"}
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))

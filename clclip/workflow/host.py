@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.config.load import listed_for_jobs
 from clclip.core.files import expanded
 from clclip.core.machine import WANDB_VARIABLE
 from clclip.core.models import as_list
@@ -75,19 +76,10 @@ def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[
 
 
 def _entry_for_jobs(entry: Any, folders: Sequence[Path]) -> Any:
-    """Return an entry of ``experiments`` with its relative paths made absolute."""
+    """Return an entry of ``experiments`` as a job on another host reads it."""
     if is_path(entry):
         return _absolute(entry, folders, Path.is_file)
-    if not isinstance(entry, Mapping):
-        return entry
-    result = dict(entry)
-    if is_path(entry.get("base")):
-        result["base"] = _absolute(entry["base"], folders, Path.is_file)
-    for section, key, there in (("data", "root", Path.is_dir), ("clip", "file", Path.is_file)):
-        own = entry.get(section)
-        if isinstance(own, Mapping) and isinstance(own.get(key), str):
-            result[section] = {**own, key: _absolute(own[key], folders, there)}
-    return result
+    return listed_for_jobs(entry, folders) if isinstance(entry, Mapping) else entry
 
 
 def is_path(entry: object) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
+from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import resolve_switches, resolve_training
@@ -99,14 +100,19 @@ class RunPlan:
 
 
 def plan_run(
-    config: Mapping[str, Any], folders: Sequence[Path] = (), cache: Path | None = None
+    config: Mapping[str, Any],
+    folders: Sequence[Path] = (),
+    cache: Path | None = None,
+    job: bool = False,
 ) -> RunPlan:
     """Plan a run.
 
     Args:
         config: the merged ``config/config.yaml``.
         folders: where relative experiment files and ``data_root`` are looked for, in order.
-        cache: folder for facts of large annotation files, so that they are read once.
+        cache: folder for facts of large annotation files, so that they are read once, and of the
+            CLIPs that come from files or from a hub.
+        job: whether a job of a planned run asks: what its plan wrote there of CLIPs then stands.
 
     Raises:
         InputError: if anything in the configuration or the data's declaration is wrong.
@@ -125,7 +131,7 @@ def plan_run(
             raise InputError(what, "experiments", "each name once")
         sources[name] = source
         seeds = run.seeds if run.seeds is not None else experiment.seeds
-        add_experiment(plan, experiment, seeds, root or folder, source, cache)
+        add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
 
 
@@ -148,6 +154,7 @@ def add_experiment(
     where: object,
     cache: Path | None = None,
     present: bool = True,
+    job: bool = False,
 ) -> ExperimentPlan:
     """Add an experiment to the plan.
 
@@ -159,19 +166,14 @@ def add_experiment(
         where: its file, for messages.
         cache: folder for facts of large annotation files.
         present: whether the data must be there; ``describe`` plans without.
+        job: as in ``plan_run``.
     """
-    from clclip.clip.ids import clip_id
-
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
-    clip = experiment.clip.model_dump(mode="json")
-    if clip["file"] is not None:
-        clip["file"] = os.path.abspath(base / expanded(clip["file"]))
-    clip = {key: value for key, value in clip.items() if value is not None}
-    known_clip = clip["id"] = clip_id(clip)
-    plan.data[spec["id"]], plan.clips[known_clip] = spec, clip
+    clip = settle_clip(experiment.clip.given(), cache, job)
+    plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, unfit, where)
@@ -270,7 +272,8 @@ def _payload(
             "image_rule": experiment.data.image_rule,
             **_fractions(experiment, len(groups)),
         },
-        "clip": {k: v for k, v in clip.items() if k != "file"},
+        # content and not places: a moved file changes no task
+        "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
@@ -285,7 +288,8 @@ def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) 
         return
     below = size // side * side
     near = f"{below} or {below + side}" if below else str(side)
-    expected = f"a multiple of the patch of {clip['model']}, {side}, e.g. {near}"
+    name = clip["id"] if "config_text" in clip else clip["model"]
+    expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
     raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
 
 

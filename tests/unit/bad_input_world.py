@@ -81,9 +81,8 @@ def plan_of(work: Path) -> RunPlan:
     return plan_run({"experiments": ["cards.yaml", "birds.yaml"]}, [work])
 
 
-def run_all(work: Path) -> None:
-    """Run every stage as the workflow would; the working directory must be ``work``."""
-    plan = plan_of(work)
+def calls_of(plan: RunPlan) -> list[list[str]]:
+    """Return the command lines of every stage of a plan, in order, as the workflow has them."""
     calls: list[list[str]] = []
     for name, spec in plan.data.items():
         calls.append(["prepare", "--spec", canonical(spec), "--out", f"resources/data/{name}"])
@@ -108,6 +107,12 @@ def run_all(work: Path) -> None:
         calls[-1] += ["--out", seed]
         whole = f"results/{experiment.name}/summary.json"
         calls.append(["aggregate", "--summaries", seed, "--out", whole])
+    return calls
+
+
+def run_all(work: Path) -> None:
+    """Run every stage as the workflow would; the working directory must be ``work``."""
+    calls = calls_of(plan_of(work))
     for call in calls:
         assert main(call) == 0, call
     shutil.rmtree(work / "resources/tasks")  # or stages take finished work from there

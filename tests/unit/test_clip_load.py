@@ -10,7 +10,8 @@ import torch
 from clip_making import TINY_TEXT
 from safetensors.torch import load_file, save_file
 
-from clclip.clip import fetch, load
+from clclip.clip import fetch, ids, load
+from clclip.clip.own import settle, sources
 from clclip.clip.text import embed_text, read_text
 from clclip.clip.tower import FrozenTower
 from clclip.core.errors import InputError
@@ -33,14 +34,14 @@ def small_architecture(monkeypatch):
 
 
 def test_embedded_weights_load_and_are_small(tmp_path):
-    clip = fetch.clip_id(None)
-    assert clip == fetch.clip_id({"model": "embedded"}) and clip.startswith("embedded-")
-    assert (fetch.WEIGHTS / "embedded.safetensors").stat().st_size < 4 * 2**20
+    clip = settle.clip_id(None)
+    assert clip == settle.clip_id({"model": "embedded"}) and clip.startswith("embedded-")
+    assert (ids.WEIGHTS / "embedded.safetensors").stat().st_size < 4 * 2**20
     fetch.fetch_clip(None, tmp_path / clip)
     loaded = load.load_clip(tmp_path / clip)
     assert loaded.name == clip and loaded.image_size == 128 and loaded.patch == 8
     assert loaded.embed_dim == 128 and not any(p.requires_grad for p in loaded.model.parameters())
-    shipped = load_file(fetch.WEIGHTS / "embedded.safetensors")
+    shipped = load_file(ids.WEIGHTS / "embedded.safetensors")
     for key, value in loaded.model.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, shipped[key].float()), key
     embed_text(tmp_path / clip, ["red circle", "dining_table"], tmp_path / "text.safetensors")
@@ -51,7 +52,8 @@ def test_embedded_weights_load_and_are_small(tmp_path):
 
 def test_ids_are_torch_free():
     code = (
-        "import sys, clclip.clip.fetch as f, clclip.clip.text as t, clclip.clip.features as s;"
+        "import sys, clclip.clip.fetch, clclip.clip.own.settle as f, clclip.clip.ids as t;"
+        "import clclip.clip.features, clclip.clip.ids as s;"
         "f.clip_id(None); t.text_id('a', ['b']); s.feature_id('d', 'c', 8, 'tokens', [1], True);"
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
@@ -69,18 +71,18 @@ def test_local_file_keeps_the_tags_activation_and_pixels(small_architecture, tmp
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "w.safetensors")
     images = torch.randn(1, 3, 32, 32)
     expected = model.eval().encode_image(images)
-    ids = set()
+    found = set()
     for file in ("w.pt", "w.safetensors"):
         clip = {"model": small_architecture, "tag": "openai", "file": str(tmp_path / file)}
-        out = tmp_path / fetch.clip_id(clip)
-        ids.add(out.name)
+        out = tmp_path / settle.clip_id(clip)
+        found.add(out.name)
         fetch.fetch_clip(clip, out)
         loaded = load.load_clip(out)
         assert loaded.mean == (0.1, 0.2, 0.3) and loaded.std == (0.4, 0.5, 0.6)
         torch.testing.assert_close(loaded.model.encode_image(images), expected)
         tower = FrozenTower(loaded, "clipself", [1])
         torch.testing.assert_close(tower.image_embedding(images), expected)
-    assert len(ids) == 2 and all(i.startswith("vit-toy-openai-") for i in ids)
+    assert len(found) == 2 and all(i.startswith("vit-toy-openai-") for i in found)
     plain = {"model": small_architecture, "tag": None, "file": str(tmp_path / "w.safetensors")}
     fetch.fetch_clip(plain, tmp_path / "plain")
     with torch.no_grad():  # without the tag: GELU, so another embedding
@@ -142,12 +144,12 @@ def test_unknown_names_are_answered_with_known_ones(small_architecture, tmp_path
     with pytest.raises(InputError, match=r"unknown tag 'opena'.*openai"):
         fetch.fetch_clip({"model": "ViT-B-16", "tag": "opena"}, tmp_path)
     with pytest.raises(InputError, match="without weights"):
-        fetch.clip_id({"model": "ViT-B-16"})
+        settle.clip_id({"model": "ViT-B-16"})
     with pytest.raises(InputError, match="no such weights file"):
-        fetch.clip_id({"model": "ViT-B-16", "file": str(tmp_path / "none.pt")})
+        settle.clip_id({"model": "ViT-B-16", "file": str(tmp_path / "none.pt")})
     with pytest.raises(InputError, match="could not be downloaded"):
         fetch.fetch_clip({"model": small_architecture, "tag": "openai"}, tmp_path / "out")
-    assert fetch.clip_id({"model": "ViT-B-16", "tag": "openai"}) == "vit-b-16-openai"
+    assert settle.clip_id({"model": "ViT-B-16", "tag": "openai"}) == "vit-b-16-openai"
 
 
 def test_fetched_weights_are_checked_again(tmp_path):
@@ -169,7 +171,7 @@ def test_fetched_weights_are_checked_again(tmp_path):
 
 
 def test_large_files_are_sampled_in_all_places(tmp_path):
-    big = bytearray(b"\0" * (fetch._SAMPLES * fetch._SAMPLE_BYTES * 2))
+    big = bytearray(b"\0" * (sources._SAMPLES * sources._SAMPLE_BYTES * 2))
     path = tmp_path / "w.safetensors"
     seen = set()
     for place in (None, 0, len(big) // 2, len(big) - 1):
@@ -177,7 +179,7 @@ def test_large_files_are_sampled_in_all_places(tmp_path):
         if place is not None:
             data[place] = 1
         path.write_bytes(data)
-        seen.add(fetch._file_digest(path))
+        seen.add(sources.file_digest(path))
     path.write_bytes(big + b"\0")
-    seen.add(fetch._file_digest(path))
+    seen.add(sources.file_digest(path))
     assert len(seen) >= 4

@@ -1,5 +1,6 @@
 """The declared environment: pins, files in the wheel, the conda list in step."""
 
+import runpy
 import tomllib
 from importlib import metadata
 
@@ -19,13 +20,33 @@ def test_direct_dependencies_are_pinned_to_what_is_installed(project):
         assert metadata.version(name) == version, requirement
 
 
-def test_conda_environment_is_in_step(project, root):
+def test_the_lists_of_pins_are_made_from_the_one_in_pyproject(root, tmp_path):
+    """``envs/pins.py`` makes them: a version changed in one place only is found."""
+    pins = runpy.run_path(str(root / "envs" / "pins.py"))
+    for path, text in pins["made"](root).items():
+        assert path.read_text() == text, f"run `uv run python envs/pins.py`: {path.name}"
+    source = (root / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(source.replace('"numpy==', '"numpy==9'))
+    changed = pins["made"](tmp_path)
+    listed = yaml.safe_load(changed[tmp_path / "envs" / "clclip.yaml"])["dependencies"][-1]["pip"]
+    assert [line for line in listed if line.startswith("numpy==9")]
+    assert len(set(listed)) == len(listed) > 100
+
+
+def test_the_conda_list_leaves_out_developers_tools_alone(project, root):
     listed = yaml.safe_load((root / "envs" / "clclip.yaml").read_text())["dependencies"][-1]["pip"]
-    constraints = project["tool"]["uv"]["constraint-dependencies"]
-    assert set(project["project"]["dependencies"]) <= set(listed)
-    assert set(listed) <= set(project["project"]["dependencies"]) | set(constraints)
-    lines = (root / "envs" / "constraints.txt").read_text().splitlines()[1:]
-    assert lines == constraints
+    tools = project["tool"]["clclip"]["developers-only"]
+    names = {line.split("==")[0].split(";")[0].strip() for line in listed}
+    assert {"torch", "snakemake", "pulp"} <= names and not names & set(tools)
+    direct = {line.split("==")[0] for line in project["project"]["dependencies"]}
+    assert direct <= names
+
+
+def test_there_is_one_version_number(root):
+    import clclip
+
+    cited = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert cited["version"] == clclip.__version__ == metadata.version("clclip")
 
 
 def test_data_files_lie_in_the_package(root):

@@ -1,5 +1,11 @@
 """What jobs on other hosts are told: paths that hold without the shell the command was typed in."""
 
+from pathlib import Path
+
+from snakemake.cli import parse_config
+from snakemake.common import dict_to_key_value_args
+
+from clclip.config.load import find_experiment, resolved
 from clclip.workflow import host
 
 
@@ -18,32 +24,18 @@ def test_relative_paths_of_the_config_are_absolute_for_jobs(tmp_path):
     assert host.config_for_jobs({"experiments": 3}, [work]) == {"experiments": [3]}
 
 
-def test_relative_paths_of_listed_experiments_are_absolute_for_jobs(tmp_path):
-    (tmp_path / "base.yaml").write_text("")
-    (tmp_path / "weights").write_text("")
-    (tmp_path / "pets").mkdir()
-    data, clip = {"format": "folder", "root": "pets"}, {"model": "ViT-B-16", "file": "weights"}
-    entry = {"name": "mine", "base": "base.yaml", "data": data, "clip": clip, "seeds": [1]}
-    named = {"name": "other", "base": "smoke_fvit"}
-    config = {"experiments": [entry, named]}
-    assert host.config_for_jobs(config, [tmp_path]) == {
-        "experiments": [
-            entry
-            | {"base": str(tmp_path / "base.yaml")}
-            | {"data": data | {"root": str(tmp_path / "pets")}}
-            | {"clip": clip | {"file": str(tmp_path / "weights")}},
-            named,
-        ]
-    }
-
-
-def test_listed_experiments_survive_the_command_line_of_a_job():
-    """Snakemake writes a job's config as arguments and reads them back."""
-    from snakemake.cli import parse_config
-    from snakemake.common import dict_to_key_value_args
-
-    training = {"epochs": 2, "lr": 1e-05, "grad_clip": None}
-    entry = {"name": "a", "base": "x y/b.yaml", "training": training, "switches": {"gate": "off"}}
-    entry |= {"text": {"red circle": "a 'round', red \"thing\""}, "per_task": {2: {"training": {}}}}
-    config = {"experiments": ["smoke_seca", entry], "seeds": [3]}
-    assert parse_config(dict_to_key_value_args(config, repr_obj=True)) == config
+def test_listed_experiments_reach_jobs_as_they_are(tmp_path):
+    """Snakemake writes a job's config as arguments, and reads numbers inside lists as words."""
+    (tmp_path / "base.yaml").write_text("base: smoke_seca\nper_task: {2: {training: {lr: 0.5}}}\n")
+    entry = {"name": "mine", "base": "base.yaml", "training": {"epochs": 2, "grad_clip": None}}
+    entry |= {"text": {"red circle": "a 'round', red \"thing\", 50 %"}, "data": {"root": "pets"}}
+    entry |= {"per_task": {2: {"training": {"weight_decay": 1e-05}}}, "seeds": [3]}
+    config = {"experiments": ["smoke_seca", entry]}
+    for_jobs = host.config_for_jobs(config, [tmp_path / "work", tmp_path])
+    arguments = dict_to_key_value_args(for_jobs, repr_obj=True)
+    name, word = parse_config(arguments)["experiments"]
+    assert name == "smoke_seca" and not host.is_path(word)
+    assert host.config_for_jobs({"experiments": [word]}, []) == {"experiments": [word]}
+    here = resolved(find_experiment(entry, [tmp_path / "work", tmp_path]))
+    assert resolved(find_experiment(word, [Path("/elsewhere")])) == here
+    assert here[0]["per_task"] == {2: {"training": {"lr": 0.5, "weight_decay": 1e-05}}}

@@ -159,9 +159,14 @@ def test_moved_data_hides_none_of_the_jobs_that_are_missing(root, tmp_path):
     here, there = tmp_path / "here", tmp_path / "it's over there"
     there.mkdir()
     make_cards(here / "cards")
-    shutil.copy(root / "clclip/clip/weights/embedded.safetensors", here / "clip.safetensors")
-    clip = {"model": "embedded", "file": "clip.safetensors"}  # it moves along
-    project.write("cards_3.yaml", {**EXPERIMENT, "clip": clip})
+    weights = root / "clclip/clip/embedded/weights/embedded.safetensors"
+    shutil.copy(weights, here / "clip.safetensors")
+
+    def write(place: Path) -> None:
+        clip = {"model": "embedded", "file": str(place / "clip.safetensors")}  # it moves along
+        project.write("cards_3.yaml", {**EXPERIMENT, "clip": clip})
+
+    write(here)
     options = ["--until", "split_task", "fetch_clip"]
     project.run(MINE, f"data_root={here}", options=options)
     (index,) = (project.work / "resources/data").glob("*/index.json")
@@ -169,6 +174,7 @@ def test_moved_data_hides_none_of_the_jobs_that_are_missing(root, tmp_path):
     os.utime(index, (time := 1_700_000_000, time))
     for name in ("cards", "clip.safetensors"):
         (here / name).rename(there / name)
+    write(there)
     rest = stages(1, 2, 3, first="train") | SUMMARIES | {"embed_text"}
     rest |= {"extract_features train", "extract_features test"}
     assert project.planned(MINE, f"data_root={there}") == rest

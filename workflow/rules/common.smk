@@ -26,6 +26,7 @@ try:
         config,
         host.invoking_folders(workflow.basedir),
         cache=Path("resources/data/.facts"),
+        job=not workflow.is_main_process,
     )
     if workflow.is_main_process:
         jobs_config = dict(workflow.config_settings.config) | host.config_for_jobs(

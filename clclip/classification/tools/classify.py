@@ -41,7 +41,7 @@ def classify(
     """
     images = image_files(images)
     if top < 1:
-        raise InputError(f"top {top}", "--top", "a number from 1")
+        raise InputError(f"top {top}", "--top-k", "a number from 1")
     task_file = find_task(run, task)
     if read_task(task_file)["kind"] != "classification":
         raise InputError("a detection run", run, "a classification run (use `clclip detect`)")

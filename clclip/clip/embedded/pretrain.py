@@ -179,7 +179,7 @@ def pretrain_clip(out: Path, seed: int = 0, steps: int = STEPS, name: str = "emb
         out: folder of the weights.
         seed: of initialisation, mosaics and captions; disjoint from every scene's seed.
         steps: optimizer steps; the result is a function of seed and steps.
-        name: architecture, one of ``fetch.EMBEDDED``.
+        name: architecture, one of ``ids.EMBEDDED``.
 
     Returns:
         The file written.

@@ -177,7 +177,9 @@ def _text(path: Path) -> np.ndarray:
     try:
         return load_file(path)["text"].astype(np.float32)
     except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(f"no text embeddings ({error})", path, "a file of `clclip text`") from None
+        raise InputError(
+            f"no text embeddings ({error})", path, "a file of `clclip embed-text`"
+        ) from None
 
 
 def picture(shades: np.ndarray) -> str:
