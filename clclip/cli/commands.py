@@ -7,12 +7,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from clclip.cli import probes
 from clclip.core.errors import InputError
-from clclip.core.files import write_text
+from clclip.core.files import check_writable, write_text
 from clclip.core.kind import STAGES
 from clclip.core.models import parse
 from clclip.workflow.cache import chosen, entries, evict
@@ -59,6 +58,7 @@ def fetch_clip(options: argparse.Namespace) -> None:
 
 def pretrain_clip(options: argparse.Namespace) -> None:
     """Make the embedded CLIP again."""
+    check_writable(options.out, folder=True)
     from clclip.clip.embedded.pretrain import pretrain_clip as run
 
     given = {} if options.steps is None else {"steps": options.steps}
@@ -143,9 +143,12 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Train a task: weights.safetensors and history.csv beside its task.json."""
+    from clclip.training.tracking import check_access
+
     for option in ("devices", "nodes"):
         if getattr(options, option) < 1:
             raise InputError(f"got {getattr(options, option)}", f"--{option}", "a number from 1")
+    check_access()
     _stored(options, "train", ["weights.safetensors", "history.csv"])
     _predict_ahead(options)
 
@@ -215,15 +218,12 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Compare two experiments' final scores on the same test images."""
-    from clclip.evaluation.compare import as_text
+    from clclip.evaluation.compare import as_text, find_result
     from clclip.evaluation.compare import compare as run
 
     if options.samples < 1:
         raise InputError(f"got {options.samples}", "--samples", "a number from 1")
-    sides = [
-        path if (path / "summary.json").exists() else Path("results") / path
-        for path in (options.a, options.b)
-    ]
+    sides = (find_result(path) for path in (options.a, options.b))
     found = run(*sides, samples=options.samples)
     print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())
 
@@ -237,6 +237,7 @@ def watch(options: argparse.Namespace) -> None:
 
 def detect(options: argparse.Namespace) -> None:
     """Detect objects in images."""
+    check_writable(options.out, folder=True)
     from clclip.detection.tools.detect import detect as run
 
     chosen = (options.task, options.classes, options.threshold, options.resources)
@@ -245,6 +246,7 @@ def detect(options: argparse.Namespace) -> None:
 
 def classify(options: argparse.Namespace) -> None:
     """Classify images."""
+    check_writable(options.out)
     from clclip.classification.tools.classify import classify as run
 
     chosen = (options.task, options.top_k, options.resources)
@@ -274,7 +276,8 @@ def describe(options: argparse.Namespace) -> None:
     from clclip.workflow.describe import describe as run
     from clclip.workflow.describe import text
 
-    described = run(options.experiment, options.data_root, options.seeds)
+    chosen = (options.data_root, options.seeds, options.check_images)
+    described = run(options.experiment, *chosen)
     print(json.dumps(described, indent=1) if options.json else text(described))
 
 

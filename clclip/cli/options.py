@@ -210,6 +210,8 @@ def add_describe(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--yaml", action="store_true", help="the one file that says all of it")
     parser.add_argument("--data-root", default=None, metavar="DIR")
     parser.add_argument("--seeds", default=None, help="e.g. 0,1,2")
+    text = "open every image, as `clclip prepare` does, and tell what is wrong or odd"
+    parser.add_argument("--check-images", action="store_true", help=text)
 
 
 def add_schema(parser: argparse.ArgumentParser) -> None:

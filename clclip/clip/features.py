@@ -24,7 +24,7 @@ import numpy as np
 from clclip.clip.ids import FEATURE_FORMAT
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
-from clclip.core.files import read_object, umask, write_json
+from clclip.core.files import make_folder, read_object, umask, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,7 +136,7 @@ def _layout(
 
 def _check_disk(folder: Path, layout: dict[str, tuple[int, ...]]) -> None:
     """Refuse to start what the disk cannot hold."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     needed = sum(2 * int(np.prod(shape)) for shape in layout.values())
     free = shutil.disk_usage(folder).free
     logger.info("%.2f GB of features, %.1f GB free", needed / 1e9, free / 1e9)

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
-from clclip.core.files import write_json
+from clclip.core.files import make_folder, read_json, write_json
 from clclip.data.checks.boxes import clean_boxes
 from clclip.data.checks.exif import Photo, choose_views, photos
 from clclip.data.checks.findings import Findings
@@ -79,6 +80,26 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     raise InputError(
         f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
     )
+
+
+def check_data(spec: dict[str, Any]) -> list[str]:
+    """Return what ``prepare`` would warn of, a line each; nothing stays on the disk.
+
+    Args:
+        spec: as ``prepare`` takes it, of data that is there.
+
+    Raises:
+        InputError: where ``prepare`` would raise it.
+    """
+    told = logging.getLogger("clclip.data")
+    before = told.level
+    told.setLevel(logging.ERROR)  # the caller says it
+    try:
+        with tempfile.TemporaryDirectory(prefix="clclip-") as made:
+            prepare(spec, Path(made))
+            return list(read_json(Path(made) / "index.json").get("warnings", []))
+    finally:
+        told.setLevel(before)
 
 
 def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
@@ -264,7 +285,7 @@ def _download(spec: dict[str, Any]) -> None:
         InputError: if the format has no download, or it fails.
     """
     root = Path(spec["root"])
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     if spec["format"] == "cifar100":
         return  # its reader downloads
     if spec["format"] != "voc":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from clclip.core.artifacts import read_stage_file
-from clclip.core.errors import InputError
+from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
@@ -28,6 +28,7 @@ from clclip.evaluation.predictions import class_ids, read_detections, read_proba
 from clclip.evaluation.score import parts
 
 LEVEL = 0.95
+RESULTS, SUMMARY = Path("results"), "summary.json"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,35 @@ class Comparison:
     parts: dict[str, Difference]
     classes: dict[str, Difference]
     seed_std: float | None
+
+
+def find_result(given: Path) -> Path:
+    """Return the folder of a finished experiment: as it was given, else of that name in results.
+
+    Raises:
+        InputError: if neither is one; it names what was given, and the nearest that there is.
+    """
+    here = given.parent if given.name == SUMMARY else given
+    for folder in (here, RESULTS / here):
+        if _is_finished(folder):
+            return folder
+    whole = next((folder for folder in given.parents if _is_finished(folder)), None)
+    if whole is not None:
+        raise InputError(f"{given} is a part of an experiment", "compare", f"the whole: {whole}")
+    folder = next((folder for folder in (here, RESULTS / here) if folder.is_dir()), None)
+    if folder is not None and folder.name != RESULTS.name:
+        what = f"{folder} has no {SUMMARY}: no experiment, or not run to its end"
+        raise InputError(what, "compare", "the folder of a finished experiment")
+    place = RESULTS if here.parent == Path() else here.parent
+    there = sorted(path.name for path in place.glob("*") if _is_finished(path))
+    what = f"no experiment {str(given)!r}{nearest(given.name, there)}"
+    known = f"one of {', '.join(there[:8])}" if there else "the folder of a finished experiment"
+    raise InputError(what, place, known)
+
+
+def _is_finished(folder: Path) -> bool:
+    """Tell whether it is results/EXPERIMENT with a summary; that of a seed has its tasks beside."""
+    return (folder / SUMMARY).is_file() and not (folder / "task1").is_dir()
 
 
 def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0) -> Comparison:

@@ -11,6 +11,7 @@ from typing import Any
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.evaluation.comparable import like, unusual
+from clclip.report.plotting import load_matplotlib
 
 METHOD_NAMES = {
     "clclip": "CL-CLIP",
@@ -189,7 +190,7 @@ def palette_colours(palette: str | None) -> Sequence[str]:
     """Return hex colours of methods."""
     if palette in (None, "okabe_ito"):
         return PALETTE
-    import matplotlib
+    matplotlib = load_matplotlib()
     from matplotlib.colors import to_hex
 
     if palette not in matplotlib.colormaps:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from clclip.config.load import find_experiment, read_experiment
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
+from clclip.core.homes import hub_home
 from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
 from clclip.data.index import instances
 from clclip.data.memo import remembered
+from clclip.data.prepare import check_data
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
 from clclip.data.version import is_downloaded
@@ -29,13 +30,20 @@ from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
 TRAIN_RATE, PREDICT_RATE, FEATURE_RATE = 40.0, 40.0, 60.0
 
 
-def describe(entry: str, data_root: str | None = None, seeds: str | None = None) -> dict[str, Any]:
+def describe(
+    entry: str,
+    data_root: str | None = None,
+    seeds: str | None = None,
+    check_images: bool = False,
+) -> dict[str, Any]:
     """Describe an experiment and check its data.
 
     Args:
         entry: name (STREAM_METHOD[_VARIANT...]) or experiment file.
         data_root: folder that relative data roots start from.
         seeds: replaces the file's, e.g. "0,1,2".
+        check_images: open every image, as ``clclip prepare`` does; else annotations are read, and
+            of images no more than what a doubt about them needs.
 
     Returns:
         {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
@@ -60,6 +68,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         counts = _image_counts(data, splits)
         tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
+        warnings = check_data(data) if check_images and splits else findings.warnings()
     return {
         "name": planned.name,
         "file": str(source.file),
@@ -72,7 +81,7 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
         "fractions": experiment.data.fractions and list(experiment.data.fractions),
         "evaluation": _evaluation(experiment),
         "data": _data(data, counts),
-        "warnings": findings.warnings(),
+        "warnings": warnings,
         "unscored": unscored,
         "clip": _clip(clip),
         "features": _features(planned),
@@ -173,7 +182,7 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
         return found | {"there": there, "where": where}
     if clip["model"].startswith("embedded"):
         return found | {"there": True, "where": "shipped with the package"}
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    home = hub_home() or "no folder: set HF_HOME"
     there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
     where = f"resources/clip/{clip['id']}, else open_clip's download into {home}"
     return found | {"there": there, "where": where}

@@ -12,7 +12,8 @@ from typing import Any
 
 from clclip.config.load import listed_for_jobs
 from clclip.core.files import expanded
-from clclip.core.machine import WANDB_VARIABLE
+from clclip.core.homes import name_account
+from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.models import as_list
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -30,7 +31,7 @@ def shell_prefix(conda: bool) -> str:
         conda: whether jobs run in an environment of their own, whose ``python`` the shell finds.
     """
     python = "python" if conda else shlex.quote(sys.executable)
-    text = f'clclip() {{ {python} -m clclip "$@"; }}; '
+    text = f"trap '' INT; clclip() {{ {python} -m clclip \"$@\"; }}; "
     return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
 
 
@@ -42,6 +43,7 @@ def prepare_environment(project: str) -> None:
     paths = [project, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    name_account()
 
 
 def announce_logger(wandb: str) -> None:
@@ -50,6 +52,7 @@ def announce_logger(wandb: str) -> None:
     By the environment, because it is no setting of a task: a change of it must rerun nothing.
     """
     os.environ[WANDB_VARIABLE] = wandb
+    os.environ[WANDB_CHECKED_VARIABLE] = "1"  # by the Snakefile, before the first job
 
 
 def invoking_folders(project: str) -> list[Path]:

@@ -34,6 +34,21 @@ EXPECTED = {
 }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[1mbad\x1b[0m file",
+        "\x1b[38;5;196mbad\x1b[m\n  file",
+        "\x1b]8;;http://x\x07bad\x1b]8;;\x1b\\ file",
+        "bad\x1bM file\x1b",
+    ],
+)
+def test_codes_of_a_terminal_do_not_reach_a_message(text):
+    error = InputError(text, text, text)
+    assert error.what.split() == ["bad", "file"]
+    assert str(error) == "bad file, in bad file, expected bad file"
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_what_would_be_right_is_told(name):
     changes, expected = EXPECTED[name]

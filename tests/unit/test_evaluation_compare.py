@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import report_world as world
@@ -11,7 +12,7 @@ import report_world as world
 from clclip.cli.main import main
 from clclip.core.errors import InputError
 from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed
-from clclip.evaluation.compare import as_text, compare
+from clclip.evaluation.compare import as_text, compare, find_result
 from clclip.evaluation.score import score
 
 NAMES = ["red disc", "blue disc", "green disc", "gold disc"]
@@ -134,7 +135,7 @@ def test_command(made, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["a"] == "zoo_clclip" and set(found["parts"]) == {"P", "C", "A"}
     assert main(["compare", "zoo_clclip", "zoo_nothing"]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "no experiment 'zoo_nothing'" in capsys.readouterr().err
     assert main(["compare", "zoo_clclip", "zoo_fvit", "--samples", "0"]) == 2
     assert "--samples" in capsys.readouterr().err
 
@@ -162,3 +163,51 @@ def test_what_cannot_be_compared_is_refused(made, tmp_path):
     (other / "seed0" / "task2" / "test.json").write_text(json.dumps(test))
     with pytest.raises(InputError, match="other test images"):
         compare(made / "zoo_clclip", other)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A folder with the summaries of two experiments, one of them with a seed's, and one begun."""
+    for name in ("zoo_fvit", "zoo_clclip", "zoo_clclip/seed0"):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text("{}")
+    (tmp_path / "results/zoo_clclip/seed0/task1").mkdir()
+    (tmp_path / "results/begun/seed0").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("zoo_fvit", "results/zoo_fvit"),
+        ("results/zoo_fvit", "results/zoo_fvit"),
+        ("./results/zoo_fvit/", "results/zoo_fvit"),
+        ("results/zoo_fvit/summary.json", "results/zoo_fvit"),
+    ],
+)
+def test_an_experiment_is_found_by_name_and_by_folder(finished, given, found):
+    assert find_result(Path(given)) == Path(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("results/none", ["no experiment 'results/none', in results,", "zoo_clclip, zoo_fvit"]),
+        ("none", ["no experiment 'none', in results,"]),
+        ("zoo_fvi", ["no experiment 'zoo_fvi' (did you mean 'zoo_fvit'?)"]),
+        ("results/zoo_clip", ["'results/zoo_clip' (did you mean 'zoo_clclip'?)"]),
+        ("/nowhere/zoo_fvit", ["'/nowhere/zoo_fvit', in /nowhere"]),
+        ("results/zoo_clclip/seed0", ["part of an experiment", "results/zoo_clclip"]),
+        ("results/zoo_clclip/seed0/task1", ["part of an experiment", "results/zoo_clclip"]),
+        ("results/begun", ["results/begun has no summary.json"]),
+        ("begun", ["results/begun has no summary.json"]),
+        ("results", ["no experiment 'results', in results,"]),
+    ],
+)
+def test_a_wrong_name_is_told_as_it_was_given(finished, given, parts):
+    with pytest.raises(InputError) as caught:
+        find_result(Path(given))
+    assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)
+    assert "results/results" not in str(caught.value)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from clclip.core.errors import InputError, nearest
-from clclip.core.files import write_json
+from clclip.core.files import make_folder, write_json
 from clclip.data.shapes.clutter import cluttered_scene, place_of
 from clclip.data.shapes.difficulty import Difficulty
 from clclip.data.shapes.objects import (
@@ -201,7 +201,7 @@ def generate(
         InputError: as of ``find_world``.
     """
     spec, found = world_spec(world, draw, difficulty), find_world(world, draw, difficulty)
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "images")
     for split in ("train", "test"):
         build = _detection if spec["kind"] == "detection" else _classification
         write_json(out / f"{split}.json", build(found, spec, split, out))
