@@ -221,8 +221,8 @@ def compare(options: argparse.Namespace) -> None:
     from clclip.evaluation.compare import as_text, find_result
     from clclip.evaluation.compare import compare as run
 
-    if options.samples < 1:
-        raise InputError(f"got {options.samples}", "--samples", "a number from 1")
+    if options.samples < 2:
+        raise InputError(f"got {options.samples}", "--samples", "a number from 2")
     sides = (find_result(path) for path in (options.a, options.b))
     found = run(*sides, samples=options.samples)
     print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())

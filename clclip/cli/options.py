@@ -50,7 +50,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="from 2 on: end at once if the log says that the last attempt met bad input; train in "
-        "micro-batches of half the size each time, with the same result",
+        "micro-batches of half the size each time (a step's gradient is the same up to rounding)",
     )
 
 
@@ -183,7 +183,13 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name.lower(), type=Path, metavar=name, help="results/EXPERIMENT, or only its name"
         )
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="halves of the test images that AP is scored on",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

@@ -122,7 +122,8 @@ def _present(
         InputError: if one is not, or a link leaves the data set, unless bad images are skipped.
     """
     trusted, skip = trusted_home(spec, home), (spec.get("on_bad_image") or "fail") == "skip"
-    there, absent = [], []
+    there: list[dict[str, Any]] = []
+    absent: list[dict[str, Any]] = []
     for image in images:
         path = join(home, image["file_name"])
         try:
