@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from clclip.classification.options import switch_model as classification_model
 from clclip.config.aliases import ALIASES
 from clclip.config.experiment import METHODS
 from clclip.config.streams import (
@@ -89,6 +90,10 @@ def values_of(name: Name) -> dict[str, Any]:
         values = merged(values, file.per_method.get(own, {}))
     for variant in name.variants:
         values = merged(values, variants_of(file)[variant].values(file.kind, method))
+    if file.kind == "classification" and "switches" in values:  # what the stream says to others
+        known = classification_model(method).model_fields
+        own = {key: value for key, value in values["switches"].items() if key in known}
+        values["switches"] = own
     return values
 
 
