@@ -239,7 +239,7 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
     folder = PACKAGE / {"closed_form": "classification/closed_form"}.get(kind, kind)
-    for path in [*sorted(folder.rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
+    for path in [*sorted(folder.rglob("*.py")), *sorted((PACKAGE / "workflow").glob("*.py"))]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)

@@ -32,6 +32,7 @@ from clclip.workflow.data_spec import (
     declared_classes,
     unfit_classes,
 )
+from clclip.workflow.image_store import image_store
 
 EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
@@ -315,7 +316,8 @@ def _with_stores(
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
     if is_closed_form(payload["kind"], payload["method"]):
-        store = _image_store(plan, payload, clip)
+        store, described = image_store(payload, clip)
+        plan.features[store] = described
         return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
@@ -342,22 +344,3 @@ def _with_stores(
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
-
-
-def _image_store(plan: RunPlan, payload: dict[str, Any], clip: dict[str, Any]) -> str:
-    """Add the store of whole images' features that a closed-form task reads; return its id."""
-    from clclip.clip.ids import feature_id
-
-    switches = payload["switches"]
-    described = {
-        "data": payload["data"]["id"],
-        "clip": clip["id"],
-        "size": payload["training"]["image_size"] or native_size(clip) or 0,
-        "dense": "image",
-        "taps": [],
-        "flip": switches["mirror"],
-    }
-    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
-    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
-    plan.features[store] = described
-    return store
