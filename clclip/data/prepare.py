@@ -145,7 +145,7 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
         "boxes": {split: len(data["annotations"]) for split, data in written.items()},
         "classes": shown,
     }
-    note_missing(shown, "instances", findings)
+    note_missing(shown, "instances", findings, spec["format"] != "voc")
     _write(spec, out, "detection", root, classes, written, counts, findings, prefixes)
 
 
