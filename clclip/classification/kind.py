@@ -10,6 +10,8 @@ CLASSIFICATION = Kind(
     methods=METHODS,
     formats=("shapes", "folder", "cifar100"),
     world="shapes_cil",
+    score="Accuracy {}",
+    tool=("classify", "classes.json"),
     stages={
         "split": "clclip.data.split",
         "train": "clclip.classification.stages",

@@ -96,6 +96,8 @@ class Kind:
         methods: its methods by name.
         formats: ``data.format`` that hold what it is trained on.
         world: the generated world of an experiment that names none.
+        score: what P, C and A are called, with a place for the letter.
+        tool: the command that uses a trained run on one's own images, and an ``--out`` for it.
         stages: stage -> module that does the work.
         predictions: files that ``predict`` writes, the predictions first.
         predicts_with_training: whether ``train`` predicts at once: starting torch a second time
@@ -107,6 +109,8 @@ class Kind:
     methods: Mapping[str, Method]
     formats: tuple[str, ...]
     world: str
+    score: str
+    tool: tuple[str, str]
     stages: Mapping[str, str]
     predictions: tuple[str, ...] = ("predictions.json",)
     predicts_with_training: bool = False

@@ -10,6 +10,8 @@ DETECTION = Kind(
     methods=METHODS,
     formats=("shapes", "coco", "voc"),
     world="shapes20",
+    score="mAP@{}",
+    tool=("detect", "boxes"),
     stages={
         "split": "clclip.data.split",
         "train": "clclip.detection.stages.train",

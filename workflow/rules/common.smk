@@ -147,3 +147,12 @@ def seed_summaries(wildcards):
 def features_of(wildcards):
     """Return the canonical description of a feature store."""
     return PLAN.features[wildcards.features]
+
+
+def names_of_methods():
+    """Return how the report calls and draws the methods: a change reruns the report."""
+    return {
+        f"{kind}/{name}": [method.label, method.role, method.colour]
+        for kind, found in KINDS.items()
+        for name, method in found.methods.items()
+    }
