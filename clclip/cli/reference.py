@@ -10,7 +10,6 @@ import argparse
 import ast
 import functools
 import json
-import re
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
+from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.classification.options import ClassificationSwitches
 from clclip.config.experiment import (
@@ -28,12 +29,14 @@ from clclip.config.experiment import (
     DataConfig,
     EvaluationConfig,
     Experiment,
-    ReportStyle,
-    RunConfig,
     TaskOverride,
     TrainingConfig,
 )
-from clclip.config.load import shipped_names
+from clclip.config.listing import stream_rows, variant_rows
+from clclip.config.names import PATTERN
+from clclip.config.run import ReportStyle, RunConfig
+from clclip.config.streams import StreamFile
+from clclip.config.variants import Variant
 from clclip.core.machine import Speed
 from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.options import DetectionSwitches
@@ -43,6 +46,7 @@ PACKAGE = Path(__file__).parents[1]
 SWITCHES: dict[str, type[BaseModel]] = {
     "detection": DetectionSwitches,
     "classification": ClassificationSwitches,
+    "closed_form": ClosedFormSwitches,
 }
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (
@@ -57,8 +61,8 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "experiment",
         "An experiment file",
         Experiment,
-        "The keys of `config/experiments/*.yaml` and of your own files. One of `tasks` and "
-        "`protocol` is needed.",
+        "The keys of your own files, and of an entry of `experiments:` that is more than a name. "
+        "One of `tasks` and `stream` is needed.",
     ),
     ("data", "`data:`", DataConfig, "In an experiment file."),
     (
@@ -78,6 +82,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ("per_task", "`per_task:`", TaskOverride, "By task number, e.g. `per_task: {2: {...}}`."),
     ("evaluation", "`evaluation:`", EvaluationConfig, "In an experiment file."),
     (
+        "stream",
+        "A file of streams",
+        StreamFile,
+        "The keys of `config/streams/*.yaml`. A new file gives a data set all methods of its kind.",
+    ),
+    ("variant", "A variant", Variant, "By name, in `config/variants.yaml` or a file of streams."),
+    (
         "detection",
         "`switches:` of detection",
         DetectionSwitches,
@@ -90,6 +101,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         ClassificationSwitches,
         "In an experiment file with `kind: classification`. What each does: [SECA](seca.md). "
         "Beside each stand the lines of code that read it.",
+    ),
+    (
+        "closed_form",
+        "`switches:` of the closed-form classifiers",
+        ClosedFormSwitches,
+        "With `method: ncm, ridge, ranpac, gda, gda_text` or `seca_cov`. What each does: "
+        "[Closed-form classifiers](closed-form.md).",
     ),
 )
 
@@ -110,7 +128,7 @@ def config_page() -> str:
         if anchor == "training":
             lines += ["", "Classification starts from other defaults: " + _pairs(_own_training())]
     lines += ["", "## Methods { #methods }", "", *_methods()]
-    lines += ["", "## Shipped experiments { #experiments }", "", *_experiments()]
+    lines += ["", "## Names of experiments { #experiments }", "", *_names()]
     return "\n".join(lines) + "\n"
 
 
@@ -196,27 +214,22 @@ def _methods() -> Iterator[str]:
         path = method.module.replace(".", "/") + ".py"
         yield f"| detection | `{name}` | `{path}` | {_pairs(method.switches)} |"
     for name, switches in CLASSIFICATION.items():
-        path = "clclip/classification/seca/learner.py"
+        own = "closed_form/learner.py" if name in CLOSED_FORM else "seca/learner.py"
+        path = f"clclip/classification/{own}"
         yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
 
 
-def _experiments() -> Iterator[str]:
-    """Yield the shipped experiments, those of one stream together."""
-    methods = "|".join(sorted({*DETECTION, *CLASSIFICATION}, key=len, reverse=True))
-    parted = re.compile(rf"(.+?)_((?:{methods})(?:_.+)?)")
-    streams: dict[str, list[str]] = {}
-    for name in shipped_names():
-        found = parted.fullmatch(name)
-        stream, method = found.groups() if found else (name, "")
-        streams.setdefault(stream, []).append(method)
+def _names() -> Iterator[str]:
+    """Yield the streams and the variants that names of experiments are made of."""
     yield (
-        "One file each in `config/experiments`, named `STREAM_METHOD`, or `STREAM_METHOD_VARIANT`."
+        f"An experiment is called `{PATTERN}`: every method of a stream's kind, and every variant "
+        "that fits, one behind the other. `clclip list` prints the same; `clclip describe NAME "
+        "--yaml` prints the file that a name stands for. A name that no stream, method or variant "
+        "explains is answered with the nearest that does."
     )
-    yield ""
-    yield "| stream | methods |"
-    yield "| --- | --- |"
-    for stream, own in streams.items():
-        yield f"| `{stream}` | {', '.join(f'`{method}`' for method in own)} |"
+    for title, rows in (("stream", stream_rows()), ("variant", variant_rows())):
+        yield from ("", f"| {title} | |", "| --- | --- |")
+        yield from (f"| `{name}` | {text} |" for name, text in rows)
 
 
 @functools.cache
@@ -227,7 +240,8 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
     found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
-    for path in [*sorted((PACKAGE / kind).rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
+    folder = PACKAGE / {"closed_form": "classification/closed_form"}.get(kind, kind)
+    for path in [*sorted(folder.rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)
