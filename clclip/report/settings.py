@@ -12,7 +12,6 @@ from clclip.config.kinds import KINDS
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.kind import Method
-from clclip.detection.kind import DETECTION
 from clclip.evaluation.comparable import like, unusual
 from clclip.report.plotting import load_matplotlib
 
@@ -108,7 +107,7 @@ class Setting:
     @property
     def detection(self) -> bool:
         """Whether the scores are AP of boxes (else accuracy)."""
-        return self.first["kind"] == DETECTION.name
+        return KINDS[self.first["kind"]].boxes
 
     @property
     def shown_seeds(self) -> list[int | None]:
