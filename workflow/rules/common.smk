@@ -3,6 +3,7 @@ from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
 
+from clclip.config.kinds import KINDS
 from clclip.workflow import host, interrupt
 from clclip.workflow.folder_lock import claim_folder, runs_nothing
 from clclip.data.relocate import relocate
