@@ -20,7 +20,8 @@ from pygments.lexers import get_lexer_for_filename
 from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 
-from clclip.cli.reference import SWITCHES, commands_page, config_page
+from clclip.cli.reference import commands_page, config_page, switch_keys
+from clclip.config.kinds import KINDS
 from clclip.config.load import shipped_names
 
 ROOT = Path(__file__).parent.parent
@@ -109,7 +110,7 @@ def _target(text: str, page) -> str | None:
     """Return the address that a piece of code type stands for, seen from a page; None if none."""
     kind = SWITCHES_OF.get(page.file.src_uri)
     key = text.partition(":")[0].strip()
-    if kind and key in SWITCHES[kind].model_fields:
+    if kind and key in switch_keys(KINDS[kind]):
         return get_relative_url(f"config-reference.html#{kind}-{key}", page.url)
     if text in shipped_names():
         return _source(f"config/experiments/{text}.yaml", None, page)

@@ -11,7 +11,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.options import resolve_switches
+from clclip.classification.options import ClassificationOptions
+from clclip.classification.registry import method_options
 from clclip.core.artifacts import read_stage_file
 from clclip.core.digest import digest
 from clclip.core.files import replacing, write_json, write_text
@@ -32,7 +33,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     """
     task = read_task(task_file)
     folder = task_file.parent
-    if not resolve_switches(task["method"], task["switches"]).trains:
+    if not trains_anything(method_options(task["method"], task["switches"])):
         _write_untrained(task, folder)
     else:
         from clclip.classification.train import train_task
@@ -56,6 +57,12 @@ def predict(task_file: Path, resources: Path) -> None:
         "probabilities": [[round(p, 7) for p in row] for row in table.tolist()],
     }
     write_json(folder / "predictions.json", predictions)
+
+
+def trains_anything(options: ClassificationOptions) -> bool:
+    """Tell whether a task leaves anything behind at all; zero-shot does not."""
+    used = (options.visual, options.prompt, options.classifier)
+    return used != ("frozen", "template", "text")
 
 
 def _write_untrained(task: dict[str, Any], folder: Path) -> None:

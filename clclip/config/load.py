@@ -131,7 +131,7 @@ def read_experiment(path: Path) -> tuple[Experiment, Path]:
         raise InputError(f"name {name!r} is a shipped experiment's", path, "another name")
     if folder.resolve().is_relative_to(shipped_folder().resolve()):
         folder = Path.cwd()  # a shipped file knows no place of the data: data_root or this folder
-    return experiment.model_copy(update={"name": name}), folder
+    return experiment.model_copy(update={"name": name}).inheriting(read_yaml(path)), folder
 
 
 def _with_bases(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:

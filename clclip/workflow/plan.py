@@ -17,8 +17,9 @@ from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
 from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment, RunConfig
+from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, merged, read_experiment
-from clclip.config.resolve import resolve_switches, resolve_training
+from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
 from clclip.config.streams import protocol
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
@@ -76,7 +77,7 @@ class ExperimentPlan:
 
     @property
     def length(self) -> int:
-        """Number of tasks of a seed; ``joint`` has one."""
+        """Number of tasks of a seed; one where all classes are trained at once."""
         return len(self.tasks) // len(self.seeds)
 
 
@@ -166,6 +167,7 @@ def add_experiment(
         present: whether the data must be there; ``describe`` plans without.
         job: as in ``plan_run``.
     """
+    check_own_switches(experiment, str(where))
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
@@ -173,9 +175,10 @@ def add_experiment(
     clip = settle_clip(experiment.clip.given(), cache, job)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
+    at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, unfit, where)
-        count = 1 if experiment.method == "joint" else len(groups)
+        count = 1 if at_once else len(groups)
         for number in sorted(experiment.per_task):
             if not 1 <= number <= count:
                 raise InputError(
@@ -189,7 +192,7 @@ def add_experiment(
         if experiment.data.image_rule == "place":
             check_places(spec, count, where)
         for number in range(1, count + 1):
-            upto = groups if experiment.method == "joint" else groups[:number]
+            upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
     planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
@@ -256,9 +259,11 @@ def _payload(
     seen = {name for group in groups for name in group}
     resolved = resolve_training(experiment.kind, training, place)
     _check_size(experiment.kind, resolved["image_size"], clip, place)
+    method = KINDS[experiment.kind].methods[experiment.method]
     return {
         "kind": experiment.kind,
-        "method": experiment.method,
+        "method": method.alias or experiment.method,
+        **({"trains": "all"} if method.trains == "all" else {}),
         "seed": seed,
         "task": number,
         "groups": groups,
