@@ -38,7 +38,6 @@ METHODS: dict[str, Method] = {
     ),
     "fvit_pseudo": Method(
         "detection.methods.fvit_pseudo.PseudoFViT",
-        ProtoOptions,
         PseudoOptions,
         "F-ViT + pseudo-labels",
         first_task="fvit",

@@ -299,7 +299,9 @@ def test_families_share_their_common_settings():
 
 def test_all_names_of_the_design_are_shipped():
     expected = set()
-    methods = "fvit fvit_current fvit_mma fvit_pseudo fvit_replay fvit_ior fvit_proto clclip joint clclip_paper"
+    methods = (
+        "fvit fvit_current fvit_mma fvit_pseudo fvit_replay fvit_ior clclip joint clclip_paper"
+    )
     for steps in "10_10 15_5 19_1 10_5_5 5_5_5_5 10_2x5 15_1x5".split():
         expected |= {f"shapes_{steps}_{method}" for method in methods.split()}
     for steps in "10_10 15_5 19_1 5_15 10_5_5 5_5_5_5 10_2x5 15_1x5 10_1x10".split():
