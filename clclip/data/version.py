@@ -18,6 +18,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
+from clclip.core.names import told_apart
 from clclip.data.checks.boxes import refuse_bad_boxes
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.scale import check_scale
@@ -261,7 +262,8 @@ def merged_classes(splits: dict[str, Any]) -> list[str]:
         for category in split.categories:
             number, name = category["id"], category["name"]
             if names.setdefault(number, name) != name:
-                what = f"id {number} is {name!r} here and {names[number]!r} in the other split"
+                here, there = told_apart(name, names[number])
+                what = f"id {number} is {here} here and {there} in the other split"
                 raise InputError(what, split.source, "the same categories in both")
             if ids.setdefault(name, number) != number:
                 what = f"class {name!r} has id {number} here and {ids[name]} in the other split"
@@ -301,7 +303,7 @@ def _digest_files(files: Iterable[Path], root: Path) -> str:
 
 def _key(files: list[Path]) -> tuple[str, bool]:
     """Return a digest of (path, time, size) of files, and whether one is too young to be cached."""
-    stats = []
+    stats: list[tuple[str, int, int]] = []
     for path in files:
         try:
             stat = path.stat()
@@ -309,7 +311,7 @@ def _key(files: list[Path]) -> tuple[str, bool]:
             raise InputError(
                 f"cannot be read ({error.strerror})", path, "an annotation file"
             ) from None
-        stats.append([str(path), stat.st_mtime_ns, stat.st_size])
+        stats.append((str(path), stat.st_mtime_ns, stat.st_size))
     young = any(time.time() - entry[1] / 1e9 < _YOUNG_SECONDS for entry in stats)
     return _digest([_READERS, stats]), young
 

@@ -25,6 +25,22 @@ def deviation(values: Sequence[float | None]) -> float | None:
     return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
+def accuracy_interval(right: int, images: int, samples: int = 2000) -> list[float] | None:
+    """Return the 95 % bootstrap interval of an accuracy over test images, in percent.
+
+    Drawing N images with replacement and counting those judged rightly is one binomial draw.
+
+    Args:
+        right: images judged rightly.
+        images: all of them; None is returned for 0.
+        samples: bootstrap samples.
+    """
+    if not images:
+        return None
+    drawn = np.random.default_rng(0).binomial(images, right / images, samples) / images
+    return [100 * float(bound) for bound in np.quantile(drawn, (0.025, 0.975))]
+
+
 def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
     """Return the mean weighted by numbers of images, or None if all weights are zero."""
     known = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None and w > 0]
@@ -40,7 +56,8 @@ def score_matrix(
 ) -> list[list[float | None]]:
     """Return matrix[i][j]: the score after task i + 1 on the classes of task j + 1.
 
-    Groups not seen yet are None.
+    What lies right of the diagonal is None: groups not seen yet, and in a ``joint`` run, which
+    learns all groups at once, those that P, C and A tell of.
 
     Args:
         after: per task, the scores of all classes seen so far.
@@ -55,7 +72,10 @@ def score_matrix(
             return mean(values)
         return weighted_mean(values, [counts.get(name, 0) for name in group])
 
-    return [[group_score(scores, group) for group in groups] for scores in after]
+    return [
+        [group_score(scores, group) if j <= i else None for j, group in enumerate(groups)]
+        for i, scores in enumerate(after)
+    ]
 
 
 def forgetting_per_class(

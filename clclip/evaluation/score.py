@@ -15,7 +15,7 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.core.task import read_task
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
-from clclip.evaluation.continual import mean, weighted_mean
+from clclip.evaluation.continual import accuracy_interval, mean, weighted_mean
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 
@@ -78,7 +78,7 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     every = readings_on(None, groups["A"]) if images == "full" else None
 
     def readings_of(names: list[str]) -> dict[str, dict[str, Any]]:
-        return every or readings_on(_images_with(truth, [ids[name] for name in names]), names)
+        return every or readings_on(images_with(truth, [ids[name] for name in names]), names)
 
     others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
     for part, names in groups.items():
@@ -121,7 +121,7 @@ def _over_overlaps(matching: Matching, images: set[int] | None) -> dict[str, flo
     return {name: None if value is None else 100 * value for name, value in values.items()}
 
 
-def _images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
+def images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
     """Return the places of the images that hold an object of one of the categories."""
     holding = {a["image_id"] for a in truth["annotations"] if a["category_id"] in categories}
     return {index for index, image in enumerate(truth["images"]) if image["id"] in holding}
@@ -144,6 +144,7 @@ def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any
             for part, names in groups.items()
         },
         "per_class": _entries(per_class, counts),
+        "interval": accuracy_interval(sum(right.values()), len(labels)),
         "metric": "accuracy",
         "images": "full",
         "empty_classes": [name for name, count in counts.items() if count == 0],

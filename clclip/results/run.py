@@ -101,6 +101,11 @@ class Experiment:
     curves: dict[str, list[float | None]] = field(repr=False)
     versions: dict[str, str | None] = field(repr=False)
 
+    @property
+    def unscored(self) -> list[str]:
+        """Classes without test instances: no mean counts them."""
+        return [name for name, score in self.per_class.items() if score is None]
+
     def table(self) -> list[dict[str, Any]]:
         """Return one row per seed, task and seen class: seed, task, class, score, objects."""
         return [
@@ -173,8 +178,8 @@ class Run:
         Args:
             a: name of the one.
             b: name of the other; differences are a minus b.
-            samples: bootstrap samples over images.
-            random_seed: of the resampling.
+            samples: halves of the test images that AP is scored on.
+            random_seed: of the halves.
 
         Returns:
             a comparison whose ``parts["A"]`` holds ``difference``, ``low`` and ``high``.
@@ -182,8 +187,8 @@ class Run:
         Raises:
             InputError: if the two were not scored on the same images, classes and seeds.
         """
-        if samples < 1:
-            raise InputError(f"got {samples}", "samples", "a number from 1")
+        if samples < 2:
+            raise InputError(f"got {samples}", "samples", "a number from 2")
         return compare(self[a].folder, self[b].folder, samples, random_seed)
 
 
