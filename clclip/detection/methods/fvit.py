@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.detection.image_list import ImageList
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.guard import guarded
@@ -89,7 +89,7 @@ class FViT(nn.Module):
         sampled = sample_regions(
             proposals, self.region_targets(targets), batch.generators, s.roi_batch, s.roi_positive
         )
-        vectors = self.path.vectors(self.path.regions(levels, sampled.boxes, batch.canvas))
+        vectors = self.path.vectors(self.path.regions(levels, sampled.boxes))
         losses.add("box", box_loss(self.path.box(vectors), sampled), len(vectors))
         logits = self.classifier(vectors, self.text)
         losses.add("class", *self.class_loss(logits, sampled.labels))
@@ -131,11 +131,9 @@ class FViT(nn.Module):
         """Return what is lost against the teacher: means and counts; fine-tuning has no such."""
         return {}
 
-    def outputs(
-        self, levels: OrderedDict[str, Tensor], boxes: list[Tensor], canvas: ImageList
-    ) -> tuple[Tensor, Tensor]:
+    def outputs(self, levels: Mapping[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (R, K + 1) and deltas (R, 4) of the boxes of all images, in order."""
-        vectors = self.path.vectors(self.path.regions(levels, boxes, canvas))
+        vectors = self.path.vectors(self.path.regions(levels, boxes))
         return self.classifier(vectors, self.text), self.path.box(vectors).float()
 
     # ---- inference --------------------------------------------------------------------------
@@ -145,7 +143,7 @@ class FViT(nn.Module):
         """Return detections per image; boxes on the canvas, labels = columns of seen classes."""
         levels = self.path.levels(batch.taps)
         proposals, _ = self.path.propose(levels, batch.canvas)
-        vectors = self.path.vectors(self.path.regions(levels, proposals, batch.canvas))
+        vectors = self.path.vectors(self.path.regions(levels, proposals))
         scores = self.classifier(vectors, self.text).softmax(-1)[:, :-1]
         if self.switches.fusion:
             scores = self._fuse(scores, batch.dense, proposals)
