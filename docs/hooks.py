@@ -31,6 +31,7 @@ SWITCHES_OF = {
     "add-a-method.md": "detection",
     "ablation.md": "detection",
     "seca.md": "classification",
+    "closed-form.md": "closed_form",
 }
 FOLDERS = "clclip config workflow profiles envs tests benchmarks docs".split()
 CODE = re.compile(r"(<pre.*?</pre>|<a [^>]*>.*?</a>)|<code>([^<>]+)</code>", re.DOTALL)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
+from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.core.errors import InputError, nearest
 from clclip.core.models import Strict
 
@@ -89,20 +91,38 @@ METHODS: dict[str, dict[str, Any]] = {
     "seca": {},
     "seca_pp": {"replay": "gaussian"},
     "joint": {},
+    **CLOSED_FORM,
 }
 
 
+def switch_model(method: str) -> type[Strict]:
+    """Return the model of ``switches:`` for a method."""
+    return ClosedFormSwitches if method in CLOSED_FORM else ClassificationSwitches
+
+
+def is_closed_form(kind: str, method: str) -> bool:
+    """Tell whether a method is solved from sums over a feature store."""
+    return kind == "classification" and method in CLOSED_FORM
+
+
+def stages_of(method: str) -> str:
+    """Return the module with the stages ``train`` and ``predict`` of a method."""
+    closed = "clclip.classification.closed_form.stages"
+    return closed if method in CLOSED_FORM else "clclip.classification.stages"
+
+
 def resolve_switches(method: str, given: Mapping[str, Any]) -> ClassificationSwitches:
-    """Return the defaults of ``method`` with the experiment's own values over them.
+    """Return the defaults of a trained ``method`` with the experiment's own values over them.
 
     Raises:
         InputError: if the method is unknown.
         pydantic.ValidationError: if a switch is unknown or has a value out of range.
     """
-    if method not in METHODS:
+    trained = [name for name in METHODS if name not in CLOSED_FORM]
+    if method not in trained:
         raise InputError(
-            f"unknown method {method!r}{nearest(method, METHODS)}",
+            f"unknown method {method!r}{nearest(method, trained)}",
             "method",
-            f"one of {', '.join(METHODS)}",
+            f"one of {', '.join(trained)}",
         )
     return ClassificationSwitches(**{**METHODS[method], **given})

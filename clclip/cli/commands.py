@@ -76,6 +76,8 @@ def features(options: argparse.Namespace) -> None:
     """Compute a feature store."""
     from clclip.workflow.gpu_slots import devices
 
+    if options.dense == "image":
+        return _image_features(options)
     try:
         taps = [int(part) for part in options.taps.split(",")]
     except ValueError:
@@ -97,6 +99,19 @@ def features(options: argparse.Namespace) -> None:
         )
 
 
+def _image_features(options: argparse.Namespace) -> None:
+    """Compute a store of features of whole images, as closed-form tasks read it."""
+    from clclip.workflow.gpu_slots import devices
+
+    if options.size and not 16 <= options.size <= 4096:
+        raise InputError(f"got {options.size}", "--size", "16 to 4096 px, or 0: the tower's own")
+    with devices():
+        from clclip.classification.feature_store import build_image_features
+
+        given = (options.data, options.clip, options.split, options.out, options.size)
+        build_image_features(*given, mirror=options.flip)
+
+
 def split(options: argparse.Namespace) -> None:
     """Write train.json and test.json of a task."""
     from clclip.data.split import split_task
@@ -104,13 +119,16 @@ def split(options: argparse.Namespace) -> None:
     split_task(options.task, options.resources)
 
 
-def _stages(kind: str) -> Any:
-    """Return the module with ``train`` and ``predict`` of a kind."""
-    return import_module(STAGES["train", kind])
+def _stages(kind: str, method: str) -> Any:
+    """Return the module with ``train`` and ``predict`` of a method."""
+    from clclip.classification.options import stages_of
+
+    return import_module(STAGES["train", kind] if kind == "detection" else stages_of(method))
 
 
 def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
+    from clclip.classification.options import is_closed_form
     from clclip.config.resolve import check_settings
     from clclip.core.task import read_task
     from clclip.workflow.fingerprint import stage_fingerprint
@@ -128,10 +146,11 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     def work() -> None:
         # only who really works takes a device, and before torch looks at them
         with devices(getattr(options, "devices", 1)):
+            stages = _stages(kind, task["method"])
             if stage == "predict":
-                _stages(kind).predict(options.task, options.resources)
-            elif options.devices * options.nodes == 1:
-                _stages(kind).train(options.task, options.resources, attempt=options.attempt)
+                stages.predict(options.task, options.resources)
+            elif options.devices * options.nodes == 1 or is_closed_form(kind, task["method"]):
+                stages.train(options.task, options.resources, attempt=options.attempt)
             else:
                 from clclip.training.launch import launch
 
@@ -157,12 +176,16 @@ def _predict_ahead(options: argparse.Namespace) -> None:
     """Put a classifier's predictions into the store, where the job `predict` will find them.
 
     A classification task is short: starting torch a second time would cost more than training it.
-    The predictions stay that job's to write beside the task.
+    The predictions stay that job's to write beside the task. A closed-form task needs no torch, so
+    it has nothing to save; the features of its test images may not be there yet.
     """
+    from clclip.classification.options import is_closed_form
     from clclip.core.task import read_task
 
-    folder = options.task.parent
-    if read_task(options.task)["kind"] != "classification" or not (folder / "test.json").exists():
+    folder, task = options.task.parent, read_task(options.task)
+    if task["kind"] != "classification" or is_closed_form(task["kind"], task["method"]):
+        return
+    if not (folder / "test.json").exists():
         return
     _stored(options, "predict", ["predictions.json"])
     (folder / "predictions.json").unlink()
@@ -335,6 +358,7 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": export,
     "describe": describe,
     "schema": schema,
+    "advise": probes.advise,
     "probe-dense": probes.probe_dense,
     "feature-drift": probes.feature_drift,
     "zero-shot": probes.zero_shot,

@@ -104,8 +104,9 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", type=Path, required=True, metavar="DIR")
     parser.add_argument("--split", choices=("train", "test"), required=True)
     parser.add_argument("--size", type=int, required=True, help="side of the canvas in px")
-    parser.add_argument("--dense", required=True, help="dense mode, e.g. tokens")
-    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3")
+    text = "dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers"
+    parser.add_argument("--dense", required=True, help=text)
+    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3; none with image")
     parser.add_argument("--flip", action="store_true", help="mirrored images besides")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
@@ -217,6 +218,18 @@ def add_schema(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="default: the screen"
     )
+
+
+def add_advise(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``advise``."""
+    text = "folder of class folders, or with train/ in it, or an experiment file"
+    parser.add_argument("place", type=Path, metavar="FOLDER|FILE", help=text)
+    text = "folder of a CLIP, or JSON as of fetch-clip; default: the experiment's, else embedded"
+    parser.add_argument("--clip", default=None, metavar="CLIP", help=text)
+    parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
+    text = "look at no further image after so long"
+    parser.add_argument("--seconds", type=float, default=40.0, metavar="S", help=text)
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="result as JSON")
 
 
 def add_probe_dense(parser: argparse.ArgumentParser) -> None:

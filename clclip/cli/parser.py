@@ -89,6 +89,11 @@ COMMANDS: dict[str, Command] = {
         known.add_schema,
         "--out config/schema.json",
     ),
+    "advise": (
+        "which classifier suits a folder of images: frozen features, nothing trained, a minute",
+        known.add_advise,
+        "photos --clip resources/clip/vit-b-16-openai",
+    ),
     "probe-dense": (
         "measure the dense modes of a CLIP on labelled images and recommend one",
         known.add_probe_dense,

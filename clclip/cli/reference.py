@@ -20,6 +20,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
+from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.classification.options import ClassificationSwitches
 from clclip.config.experiment import (
@@ -43,6 +45,7 @@ PACKAGE = Path(__file__).parents[1]
 SWITCHES: dict[str, type[BaseModel]] = {
     "detection": DetectionSwitches,
     "classification": ClassificationSwitches,
+    "closed_form": ClosedFormSwitches,
 }
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (
@@ -90,6 +93,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         ClassificationSwitches,
         "In an experiment file with `kind: classification`. What each does: [SECA](seca.md). "
         "Beside each stand the lines of code that read it.",
+    ),
+    (
+        "closed_form",
+        "`switches:` of the closed-form classifiers",
+        ClosedFormSwitches,
+        "With `method: ncm, ridge, ranpac, gda, gda_text` or `seca_cov`. What each does: "
+        "[Closed-form classifiers](closed-form.md).",
     ),
 )
 
@@ -196,7 +206,8 @@ def _methods() -> Iterator[str]:
         path = method.module.replace(".", "/") + ".py"
         yield f"| detection | `{name}` | `{path}` | {_pairs(method.switches)} |"
     for name, switches in CLASSIFICATION.items():
-        path = "clclip/classification/seca/learner.py"
+        own = "closed_form/learner.py" if name in CLOSED_FORM else "seca/learner.py"
+        path = f"clclip/classification/{own}"
         yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
 
 
@@ -227,7 +238,8 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
     found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
-    for path in [*sorted((PACKAGE / kind).rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
+    folder = PACKAGE / {"closed_form": "classification/closed_form"}.get(kind, kind)
+    for path in [*sorted(folder.rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)

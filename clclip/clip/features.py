@@ -98,7 +98,7 @@ def build_features(
             "sha256": digests,
         }
         write_json(temporary / MARKER, marker)
-        _settle(temporary, out)
+        settle(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -214,7 +214,7 @@ def _named(tower: FrozenTower, features: TowerFeatures, suffix: str) -> list[tup
     return [(f"tap{k}{suffix}", tap) for k, tap in taps] + [(f"dense{suffix}", features.dense)]
 
 
-def _settle(temporary: Path, out: Path) -> None:
+def settle(temporary: Path, out: Path) -> None:
     """Move a finished store to its place, unless another job was faster."""
     temporary.chmod(0o777 & ~umask())
     if out.exists() and not (out / MARKER).is_file():

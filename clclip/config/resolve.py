@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clclip.classification.options import METHODS as CLASSIFICATION
+from clclip.classification.options import is_closed_form
+from clclip.classification.options import switch_model as classification_model
 from clclip.config.experiment import KIND_TRAINING, TrainingConfig
 from clclip.config.load import merged
 from clclip.core.digest import canonical
@@ -27,15 +29,13 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
     return _dump(TrainingConfig, {**KIND_TRAINING[kind], **given}, f"{where}: training")
 
 
-def switch_model(kind: str) -> type[BaseModel]:
-    """Return the model of ``switches:`` for a kind."""
+def switch_model(kind: str, method: str) -> type[BaseModel]:
+    """Return the model of ``switches:`` for a method of a kind."""
     if kind == "detection":
         from clclip.detection.options import DetectionSwitches
 
         return DetectionSwitches
-    from clclip.classification.options import ClassificationSwitches
-
-    return ClassificationSwitches
+    return classification_model(method)
 
 
 def resolve_switches(
@@ -48,7 +48,7 @@ def resolve_switches(
     """
     own = DETECTION[method].switches if kind == "detection" else CLASSIFICATION[method]
     values = merged(dict(own), dict(given))
-    return _dump(switch_model(kind), values, f"{where}: switches")
+    return _dump(switch_model(kind, method), values, f"{where}: switches")
 
 
 def _dump(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -72,12 +72,13 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
         where: its file.
     """
     expected = "a file made by `clclip resolve`"
-    for key, model in (("training", TrainingConfig), ("switches", switch_model(task["kind"]))):
+    switches = switch_model(task["kind"], task["method"])
+    for key, model in (("training", TrainingConfig), ("switches", switches)):
         for name in model.model_fields:
             if name not in task[key] and not (key == "training" and name in BESIDE_TASK):
                 raise InputError(f"no key {name!r}", f"{where}: {key}", expected)
         parse(model, task[key], f"{where}: {key}")
-    if task["kind"] == "detection":
+    if task["kind"] == "detection" or is_closed_form(task["kind"], task["method"]):
         features = task.get("features")
         wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
         if not isinstance(features, dict):

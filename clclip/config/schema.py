@@ -12,18 +12,17 @@ from clclip.config.experiment import Experiment, RunConfig, TrainingConfig
 
 def schema_text() -> str:
     """Return ``config/schema.json``."""
+    from clclip.classification.closed_form.options import ClosedFormSwitches
     from clclip.classification.options import ClassificationSwitches
     from clclip.detection.options import DetectionSwitches
 
-    models = (Experiment, RunConfig, TrainingConfig, DetectionSwitches, ClassificationSwitches)
+    switched = (DetectionSwitches, ClassificationSwitches, ClosedFormSwitches)
+    models = (Experiment, RunConfig, TrainingConfig, *switched)
     _, schema = models_json_schema([(model, "validation") for model in models])
     definitions = schema["$defs"]
     training = {"$ref": "#/$defs/TrainingConfig"}
     switches = {
-        "anyOf": [
-            {"$ref": "#/$defs/DetectionSwitches"},
-            {"$ref": "#/$defs/ClassificationSwitches"},
-        ]
+        "anyOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in switched],
     }
     for section in ("Experiment", "TaskOverride"):
         _refer(definitions[section]["properties"], "training", training)

@@ -27,6 +27,12 @@ METHOD_NAMES = {
     "hpeft_sgakt": "H-PEFT + SG-AKT",
     "hpeft_sevpr": "H-PEFT + SE-VPR",
     "finetune": "Fine-tuning",
+    "ncm": "Nearest mean",
+    "ridge": "Ridge",
+    "ranpac": "RanPAC",
+    "gda": "LDA",
+    "gda_text": "LDA + text",
+    "seca_cov": "SECA-Cov",
     "zeroshot": "Zero-shot CLIP",
     "joint": "Joint training",
 }

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from clclip.classification.options import is_closed_form
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
 from clclip.core.digest import canonical
@@ -28,6 +29,7 @@ from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px; a ViT-B/16 at
 # 640 px on one data-centre GPU is about as fast. They serve to tell minutes from days.
 TRAIN_RATE, PREDICT_RATE, FEATURE_RATE = 40.0, 40.0, 60.0
+CLOSED_FORM_SECONDS = 3.0  # a task that only adds up and solves
 
 
 def describe(
@@ -215,13 +217,16 @@ def _estimate(
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
         share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
+        if is_closed_form(task.payload["kind"], task.payload["method"]):
+            seconds += CLOSED_FORM_SECONDS
+            continue
         images = tasks[task.number - 1]["images"] or train * share
         training = task.payload["training"]
         steps = max(1, math.ceil(images / training["batch_size"]))
         seconds += images * epochs_of(training, steps) / TRAIN_RATE
         seconds += test / PREDICT_RATE
     stored = sum(
-        (train * (2 if f["flip"] else 1) + test) * (f["size"] / 8) ** 2 * 128 * (len(f["taps"]) + 1)
+        (train * (2 if f["flip"] else 1) + test) * _stored_numbers(f)
         for f in plan.features.values()
     )
     disk = 2 * stored / 1e6 + 2.0 * len(planned.tasks)
@@ -248,6 +253,13 @@ def _some(names: list[str], limit: int = 12) -> str:
     """Return the first names of a list, and how many there are."""
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def _stored_numbers(features: dict[str, Any]) -> float:
+    """Return about how many numbers a feature store keeps of an image."""
+    if features["dense"] == "image":
+        return 1024.0
+    return (features["size"] / 8) ** 2 * 128 * (len(features["taps"]) + 1)
 
 
 def text(described: dict[str, Any]) -> str:

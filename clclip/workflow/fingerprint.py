@@ -11,6 +11,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from clclip.classification.options import stages_of
 from clclip.core.kind import STAGES
 from clclip.detection.registry import METHODS
 
@@ -30,6 +31,8 @@ def stage_fingerprint(stage: str, kind: str, method: str) -> str:
     A detector's file is found by its name in the table of methods and not by an import, so it is
     looked up here; a line more in that table changes nothing for other methods.
     """
+    if kind == "classification" and stage in ("train", "predict"):
+        return fingerprint(stages_of(method))
     found = fingerprint(STAGES[stage, kind])
     if kind != "detection" or stage not in ("train", "predict"):
         return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clclip.classification.options import is_closed_form
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
 from clclip.clip.own.settle import settle_clip
@@ -313,6 +314,9 @@ def _with_stores(
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
+    if is_closed_form(payload["kind"], payload["method"]):
+        store = _image_store(plan, payload, clip)
+        return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.ids import feature_id, text_id
@@ -338,3 +342,22 @@ def _with_stores(
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
+
+
+def _image_store(plan: RunPlan, payload: dict[str, Any], clip: dict[str, Any]) -> str:
+    """Add the store of whole images' features that a closed-form task reads; return its id."""
+    from clclip.clip.ids import feature_id
+
+    switches = payload["switches"]
+    described = {
+        "data": payload["data"]["id"],
+        "clip": clip["id"],
+        "size": payload["training"]["image_size"] or native_size(clip) or 0,
+        "dense": "image",
+        "taps": [],
+        "flip": switches["mirror"],
+    }
+    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
+    plan.features[store] = described
+    return store

@@ -41,6 +41,7 @@ from clclip.training.tracking import tracker
 logger = logging.getLogger(__name__)
 
 PREDICT_BATCH = 16
+CALIBRATION_IMAGES = 64
 
 
 def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
@@ -147,9 +148,13 @@ def _new_names(model: FViT | ClClip, task: int) -> list[str]:
 
 def _calibrate_gate(model: ClClip, batches: FeatureBatches, device: torch.device) -> None:
     """Start the gate's affine from the cost volume of the first training images."""
-    members = list(range(min(64, len(batches.images))))
-    cost, _ = model.gates(batches.plain(members).to(device).dense, model.classes_of(0))
-    model.gate.calibrate(cost)
+    first = range(min(CALIBRATION_IMAGES, len(batches.images)))
+    costs = []  # few images at a time: features computed as training goes are large
+    for start in range(0, len(first), PREDICT_BATCH):
+        members = list(first[start : start + PREDICT_BATCH])
+        dense = batches.plain(members).to(device).dense
+        costs.append(model.gates(dense, model.classes_of(0))[0])
+    model.gate.calibrate(torch.cat(costs))
 
 
 def _set_thresholds(model: ClClip, batches: FeatureBatches, device: torch.device) -> None:
