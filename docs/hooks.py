@@ -21,7 +21,7 @@ from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 
 from clclip.cli.reference import SWITCHES, commands_page, config_page
-from clclip.config.load import shipped_names
+from clclip.config.names import is_name, read_name
 
 ROOT = Path(__file__).parent.parent
 GENERATED = {"config-reference.md": config_page, "commands.md": commands_page}
@@ -112,8 +112,8 @@ def _target(text: str, page) -> str | None:
     key = text.partition(":")[0].strip()
     if kind and key in SWITCHES[kind].model_fields:
         return get_relative_url(f"config-reference.html#{kind}-{key}", page.url)
-    if text in shipped_names():
-        return _source(f"config/experiments/{text}.yaml", None, page)
+    if is_name(text):
+        return _source(f"config/streams/{read_name(text).stream.file}.yaml", None, page)
     found = FILE.fullmatch(text)
     if found is None:
         return None

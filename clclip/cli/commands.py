@@ -230,7 +230,7 @@ def aggregate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the report; by hand, print the table too (the workflow prints it at its end)."""
-    from clclip.config.experiment import ReportStyle
+    from clclip.config.run import ReportStyle
     from clclip.report.page import report as run
 
     style = parse(ReportStyle, from_json(options.style, "--style", dict), "--style")
@@ -283,8 +283,19 @@ def export(options: argparse.Namespace) -> None:
     run(options.run, options.out, options.task)
 
 
+def list_names(options: argparse.Namespace) -> None:
+    """Print the streams, methods and variants that names are made of."""
+    from clclip.config.listing import listing
+
+    print(listing(options.word))
+
+
 def describe(options: argparse.Namespace) -> None:
     """Tell what an experiment would run and need."""
+    if options.yaml:
+        from clclip.config.listing import resolved_yaml
+
+        return print(resolved_yaml(options.experiment, options.data_root), end="")
     from clclip.workflow.describe import describe as run
     from clclip.workflow.describe import text
 
@@ -356,6 +367,7 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "detect": detect,
     "classify": classify,
     "export": export,
+    "list": list_names,
     "describe": describe,
     "schema": schema,
     "advise": probes.advise,

@@ -203,10 +203,18 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="refresh")
 
 
+def add_list(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``list``."""
+    text = "a part of a name; a whole stream or experiment tells what can follow it"
+    parser.add_argument("word", nargs="?", default="", metavar="WORD", help=text)
+
+
 def add_describe(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``describe``."""
-    parser.add_argument("experiment", help="shipped name or experiment file")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("experiment", help="STREAM_METHOD[_VARIANT...] or experiment file")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--yaml", action="store_true", help="the one file that says all of it")
     parser.add_argument("--data-root", default=None, metavar="DIR")
     parser.add_argument("--seeds", default=None, help="e.g. 0,1,2")
     text = "open every image, as `clclip prepare` does, and tell what is wrong or odd"

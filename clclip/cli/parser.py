@@ -74,6 +74,11 @@ COMMANDS: dict[str, Command] = {
         f"--run {RUN} photo.jpg --out classes.json",
     ),
     "export": ("one weights file and a card", known.add_export, f"--run {RUN} --out model"),
+    "list": (
+        "list the streams, methods and variants that names of experiments are made of",
+        known.add_list,
+        "voc_10_10",
+    ),
     "describe": (
         "what an experiment would run and need",
         known.add_describe,

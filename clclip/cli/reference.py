@@ -10,7 +10,6 @@ import argparse
 import ast
 import functools
 import json
-import re
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,12 +29,14 @@ from clclip.config.experiment import (
     DataConfig,
     EvaluationConfig,
     Experiment,
-    ReportStyle,
-    RunConfig,
     TaskOverride,
     TrainingConfig,
 )
-from clclip.config.load import shipped_names
+from clclip.config.listing import stream_rows, variant_rows
+from clclip.config.names import PATTERN
+from clclip.config.run import ReportStyle, RunConfig
+from clclip.config.streams import StreamFile
+from clclip.config.variants import Variant
 from clclip.core.machine import Speed
 from clclip.data.shapes.difficulty import Difficulty
 from clclip.detection.options import DetectionSwitches
@@ -60,8 +61,8 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "experiment",
         "An experiment file",
         Experiment,
-        "The keys of `config/experiments/*.yaml` and of your own files. One of `tasks` and "
-        "`protocol` is needed.",
+        "The keys of your own files, and of an entry of `experiments:` that is more than a name. "
+        "One of `tasks` and `stream` is needed.",
     ),
     ("data", "`data:`", DataConfig, "In an experiment file."),
     (
@@ -80,6 +81,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ),
     ("per_task", "`per_task:`", TaskOverride, "By task number, e.g. `per_task: {2: {...}}`."),
     ("evaluation", "`evaluation:`", EvaluationConfig, "In an experiment file."),
+    (
+        "stream",
+        "A file of streams",
+        StreamFile,
+        "The keys of `config/streams/*.yaml`. A new file gives a data set all methods of its kind.",
+    ),
+    ("variant", "A variant", Variant, "By name, in `config/variants.yaml` or a file of streams."),
     (
         "detection",
         "`switches:` of detection",
@@ -120,7 +128,7 @@ def config_page() -> str:
         if anchor == "training":
             lines += ["", "Classification starts from other defaults: " + _pairs(_own_training())]
     lines += ["", "## Methods { #methods }", "", *_methods()]
-    lines += ["", "## Shipped experiments { #experiments }", "", *_experiments()]
+    lines += ["", "## Names of experiments { #experiments }", "", *_names()]
     return "\n".join(lines) + "\n"
 
 
@@ -211,23 +219,17 @@ def _methods() -> Iterator[str]:
         yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
 
 
-def _experiments() -> Iterator[str]:
-    """Yield the shipped experiments, those of one stream together."""
-    methods = "|".join(sorted({*DETECTION, *CLASSIFICATION}, key=len, reverse=True))
-    parted = re.compile(rf"(.+?)_((?:{methods})(?:_.+)?)")
-    streams: dict[str, list[str]] = {}
-    for name in shipped_names():
-        found = parted.fullmatch(name)
-        stream, method = found.groups() if found else (name, "")
-        streams.setdefault(stream, []).append(method)
+def _names() -> Iterator[str]:
+    """Yield the streams and the variants that names of experiments are made of."""
     yield (
-        "One file each in `config/experiments`, named `STREAM_METHOD`, or `STREAM_METHOD_VARIANT`."
+        f"An experiment is called `{PATTERN}`: every method of a stream's kind, and every variant "
+        "that fits, one behind the other. `clclip list` prints the same; `clclip describe NAME "
+        "--yaml` prints the file that a name stands for. A name that no stream, method or variant "
+        "explains is answered with the nearest that does."
     )
-    yield ""
-    yield "| stream | methods |"
-    yield "| --- | --- |"
-    for stream, own in streams.items():
-        yield f"| `{stream}` | {', '.join(f'`{method}`' for method in own)} |"
+    for title, rows in (("stream", stream_rows()), ("variant", variant_rows())):
+        yield from ("", f"| {title} | |", "| --- | --- |")
+        yield from (f"| `{name}` | {text} |" for name, text in rows)
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def describe(
     """Describe an experiment and check its data.
 
     Args:
-        entry: shipped name or experiment file.
+        entry: name (STREAM_METHOD[_VARIANT...]) or experiment file.
         data_root: folder that relative data roots start from.
         seeds: replaces the file's, e.g. "0,1,2".
         check_images: open every image, as ``clclip prepare`` does; else annotations are read, and
@@ -58,25 +58,25 @@ def describe(
     Raises:
         InputError: if the experiment or the data that is there is wrong.
     """
-    experiment, folder = read_experiment(path := find_experiment(entry))
+    experiment, folder = read_experiment(source := find_experiment(entry))
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
     with remembered():
-        planned = add_experiment(plan, experiment, chosen, base, path, present=False)
+        planned = add_experiment(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()
-        splits = preview(data, path, findings=findings)
+        splits = preview(data, source, findings=findings)
         counts = _image_counts(data, splits)
-        tasks = _tasks(planned, splits, path)
+        tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
         warnings = check_data(data) if check_images and splits else findings.warnings()
     return {
         "name": planned.name,
-        "file": str(path),
+        "file": str(source.file),
         "kind": experiment.kind,
         "method": experiment.method,
-        "protocol": experiment.protocol,
+        "protocol": experiment.stream_name,
         "seeds": list(chosen),
         "tasks": tasks,
         "image_rule": experiment.data.image_rule,

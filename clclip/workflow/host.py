@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.config.load import listed_for_jobs
 from clclip.core.files import expanded
 from clclip.core.homes import name_account
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
@@ -71,13 +72,17 @@ def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[
     found: dict[str, Any] = {}
     entries = as_list(config.get("experiments"))
     if isinstance(entries, list):
-        found["experiments"] = [
-            _absolute(entry, folders, Path.is_file) if is_path(entry) else entry
-            for entry in entries
-        ]
+        found["experiments"] = [_entry_for_jobs(entry, folders) for entry in entries]
     if isinstance(config.get("data_root"), str):
         found["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
     return found
+
+
+def _entry_for_jobs(entry: Any, folders: Sequence[Path]) -> Any:
+    """Return an entry of ``experiments`` as a job on another host reads it."""
+    if is_path(entry):
+        return _absolute(entry, folders, Path.is_file)
+    return listed_for_jobs(entry, folders) if isinstance(entry, Mapping) else entry
 
 
 def is_path(entry: object) -> bool:

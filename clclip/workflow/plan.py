@@ -17,10 +17,11 @@ from clclip.classification.options import is_closed_form
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
 from clclip.clip.own.settle import settle_clip
-from clclip.config.experiment import Experiment, RunConfig
-from clclip.config.load import find_experiment, merged, read_experiment
+from clclip.config.experiment import Experiment
+from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import resolve_switches, resolve_training
-from clclip.config.streams import protocol
+from clclip.config.run import RunConfig
+from clclip.config.streams import stream
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
@@ -72,8 +73,9 @@ class ExperimentPlan:
 
     @property
     def protocol_option(self) -> str:
-        """The option that tells ``clclip aggregate`` the protocol; empty if there is none."""
-        return f"--protocol {self.config.protocol}" if self.config.protocol else ""
+        """The option that tells ``clclip aggregate`` the stream; empty if there is none."""
+        name = self.config.stream_name
+        return f"--protocol {stream(name).name}" if name else ""
 
     @property
     def length(self) -> int:
@@ -120,17 +122,17 @@ def plan_run(
     folders = list(folders) or [Path.cwd()]
     root = _data_root(run.data_root, folders)
     plan = RunPlan(report=run.report.model_dump(mode="json"), wandb=run.wandb)
-    sources: dict[str, Path] = {}
+    sources: dict[str, Source] = {}
     for entry in run.experiments:
-        path = find_experiment(entry, folders)
-        experiment, folder = read_experiment(path)
+        source = find_experiment(entry, folders)
+        experiment, folder = read_experiment(source)
         name = str(experiment.name)
         if name in sources:
-            what = f"experiment {name!r} is given twice ({sources[name]} and {path})"
+            what = f"experiment {name!r} is given twice ({sources[name]} and {source})"
             raise InputError(what, "experiments", "each name once")
-        sources[name] = path
+        sources[name] = source
         seeds = run.seeds if run.seeds is not None else experiment.seeds
-        add_experiment(plan, experiment, seeds, root or folder, path, cache, job=job)
+        add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
 
 
@@ -212,8 +214,9 @@ def _groups(
     where: object,
 ) -> tuple[list[list[str]], dict[str, str]]:
     """Return the class groups and the text names, checked against the classes that the data has."""
-    if experiment.protocol is not None:
-        shipped = protocol(experiment.protocol, f"{where}: protocol")
+    if (name := experiment.stream_name) is not None:
+        key = "stream" if experiment.stream else "protocol"
+        shipped = stream(name, f"{where}: {key}", experiment.kind)
         # without the data (``describe``) classes that only it knows are numbered
         stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
         groups = shipped.groups(seed, stand_in if declared is None else declared)

@@ -17,8 +17,8 @@ CHECKS = (
 ).split()
 MINE = {"kind": "detection", "method": "clclip", "tasks": [["a"]]}
 EXPECTED = {
-    "neither tasks nor protocol": ({"tasks": None}, "expected either tasks or protocol, e.g."),
-    "tasks and protocol": ({"protocol": "voc_10_10"}, "expected either tasks or protocol, e.g."),
+    "neither tasks nor stream": ({"tasks": None}, "expected either tasks or stream, e.g."),
+    "tasks and protocol": ({"protocol": "voc_10_10"}, "expected either tasks or stream, e.g."),
     "no key": ({"data": {"format": "coco"}}, "expected the keys root, train, test"),
     "other key": ({"data": {"format": "voc", "root": "x", "world": "y"}}, "only root, year"),
     "download": ({"data": {"format": "shapes", "download": True}}, "or format voc or cifar100"),
