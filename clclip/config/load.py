@@ -13,7 +13,6 @@ import yaml
 
 from clclip.clip.own.hub import PREFIX
 from clclip.clip.own.sources import LOCAL
-from clclip.config.aliases import ALIASES
 from clclip.config.experiment import Experiment
 from clclip.config.names import is_name, read_name, shipped_names, values_of
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
@@ -140,10 +139,7 @@ def read_experiment(source: Source | Path | str) -> tuple[Experiment, Path]:
     if not source.shipped and is_name(str(experiment.name)):
         what = f"name {experiment.name!r} is a shipped experiment's"
         raise InputError(what, source, "another name")
-    if (alias := ALIASES.get(experiment.method)) is not None:
-        switches = merged(dict(alias.defining), experiment.switches)
-        experiment = experiment.model_copy(update={"method": alias.alias, "switches": switches})
-    return experiment, folder
+    return experiment.inheriting({} if source.shipped else source.values), folder
 
 
 def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path]:

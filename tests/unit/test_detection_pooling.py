@@ -9,7 +9,7 @@ import torch
 from torchvision.ops import roi_align
 
 from clclip.detection.layers.path import REGION, RegionPooler
-from clclip.detection.methods.clclip.gate import RegionMaps, pool_maps
+from clclip.detection.layers.region_maps import RegionMaps, pool_maps
 
 BOXES = [
     torch.tensor([[8.0, 12.0, 40.0, 30.0], [60.0, 60.0, 188.0, 170.0]]),
