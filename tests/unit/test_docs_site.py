@@ -18,6 +18,7 @@ import yaml
 
 from clclip.cli import reference
 from clclip.cli.parser import COMMANDS
+from clclip.config.kinds import KINDS
 from clclip.config.load import shipped_names
 from clclip.config.streams import protocols
 
@@ -97,7 +98,10 @@ def test_pages_link_code_and_switches(built):
 
 def test_config_reference_has_every_key_with_its_own_words(built):
     page, text = built["config-reference.html"], reference.config_page()
-    for anchor, _, model, _ in reference.SECTIONS:
+    sections = [(anchor, model) for anchor, _, model, _ in reference.SECTIONS]
+    for kind in KINDS.values():
+        sections += [(kind.name, cls) for cls in reference.option_classes(kind)]
+    for anchor, model in sections:
         for key, field in model.model_fields.items():
             assert f"{anchor}-{key}" in page.ids
             row = next(line for line in text.splitlines() if f'id="{anchor}-{key}"' in line)
@@ -112,7 +116,7 @@ def test_config_reference_tells_types_limits_and_defaults():
     assert "list of text or null" not in text.split("`on_bad_box`")[0].split("`world`")[1]
 
 
-@pytest.mark.parametrize("kind", reference.SWITCHES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_switch_is_read_by_code(kind):
     for key, lines in reference.switch_readers(kind).items():
         assert lines, f"switch {key} has no effect"
