@@ -6,6 +6,13 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
+sys.path.insert(0, workflow.basedir)
+
+from clclip.core.terminal import ensure_utf8_mode, tolerate_characters
+
+ensure_utf8_mode()
+tolerate_characters()
+
 
 configfile: f"{workflow.basedir}/config/config.yaml"
 

@@ -22,7 +22,7 @@ from pygments.util import ClassNotFound
 
 from clclip.cli.reference import commands_page, config_page, switch_keys
 from clclip.config.kinds import KINDS
-from clclip.config.load import shipped_names
+from clclip.config.names import is_name, read_name
 
 ROOT = Path(__file__).parent.parent
 GENERATED = {"config-reference.md": config_page, "commands.md": commands_page}
@@ -32,6 +32,7 @@ SWITCHES_OF = {
     "add-a-method.md": "detection",
     "ablation.md": "detection",
     "seca.md": "classification",
+    "closed-form.md": "classification",
 }
 FOLDERS = "clclip config workflow profiles envs tests benchmarks docs".split()
 CODE = re.compile(r"(<pre.*?</pre>|<a [^>]*>.*?</a>)|<code>([^<>]+)</code>", re.DOTALL)
@@ -112,8 +113,8 @@ def _target(text: str, page) -> str | None:
     key = text.partition(":")[0].strip()
     if kind and key in switch_keys(KINDS[kind]):
         return get_relative_url(f"config-reference.html#{kind}-{key}", page.url)
-    if text in shipped_names():
-        return _source(f"config/experiments/{text}.yaml", None, page)
+    if is_name(text):
+        return _source(f"config/streams/{read_name(text).stream.file}.yaml", None, page)
     found = FILE.fullmatch(text)
     if found is None:
         return None

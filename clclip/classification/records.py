@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from clclip.classification.seca.replay import Gaussians, concatenate
 from clclip.core.errors import InputError
+from clclip.core.weights_file import misfit
 from clclip.training.tensors import save_tensors
 
 Record = dict[str, Tensor]
@@ -90,14 +91,12 @@ class Memory:
         Raises:
             InputError: if names or shapes are those of another configuration.
         """
-        try:
-            module.load_state_dict(part, strict=strict)
-        except RuntimeError as error:
-            raise self._unfit(error) from None
+        if difference := misfit(module.state_dict(), part, strict):
+            raise self._unfit(difference)
+        module.load_state_dict(part, strict=strict)
 
-    def _unfit(self, error: RuntimeError) -> InputError:
+    def _unfit(self, reason: str = "tensors whose sizes differ") -> InputError:
         """Return what to say of tensors of another configuration."""
-        reason = " ".join(str(error).split())[:200]
         expected = "weights made with this task's switches and CLIP"
         return InputError(f"weights that do not fit ({reason})", self.where, expected)
 
@@ -119,16 +118,16 @@ class Memory:
                 later = [other["text_before"][i] for other in self.records[i + 1 :]]
                 rows.append(torch.cat([record["text"], *later]))
             return torch.stack(rows)
-        except RuntimeError as error:
-            raise self._unfit(error) from None
+        except RuntimeError:
+            raise self._unfit() from None
 
     def rows(self, name: str) -> Tensor | None:
         """Return the rows (K, d) called ``name``, each class's from its own task, or None."""
         parts = [record[name] for record in self.records if name in record]
         try:
             return torch.cat(parts) if parts else None
-        except RuntimeError as error:
-            raise self._unfit(error) from None
+        except RuntimeError:
+            raise self._unfit() from None
 
     def refined(self) -> Tensor | None:
         """Return the refined prototypes (K, d); a record with all rows (replay) replaces them."""

@@ -1,7 +1,8 @@
-"""The classification methods by name: each is a set of defaults for one system; torch-free.
+"""The classification methods by name; torch-free.
 
-An experiment may change each option of a method. ``hpeft`` and ``seca`` therefore share every
-setting that they do not differ in by definition.
+SECA and its baselines are sets of defaults for one learner. An experiment may change each option of
+a method: ``hpeft`` and ``seca`` therefore share every setting that they do not differ in by
+definition. The closed-form classifiers are another such system.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.options import ClassificationOptions
 from clclip.core.kind import Method, method_of
 
@@ -30,6 +32,18 @@ def _method(
     )
 
 
+def _solved(label: str, **defining: Any) -> Method:
+    """Return the facts of a closed-form classifier."""
+    return Method(
+        "classification.closed_form.learner.Solved",
+        ClosedFormOptions,
+        label,
+        defining=defining,
+        stages="clclip.classification.closed_form.stages",
+        closed_form=True,
+    )
+
+
 METHODS: dict[str, Method] = {
     "finetune": _method("Fine-tuning", "baseline", visual="tower", prompt="template", **TEXT_ONLY),
     "hpeft": _method("H-PEFT", "baseline", 1, **TEXT_ONLY),
@@ -41,15 +55,22 @@ METHODS: dict[str, Method] = {
     "seca": _method("SECA", colour=0),
     "seca_pp": _method("SECA++", replay="gaussian"),
     "joint": _method("Joint training", "upper bound", trains="all"),
+    "ncm": _solved("Nearest mean", head="ncm"),
+    "ridge": _solved("Ridge", head="ridge"),
+    "ranpac": _solved("RanPAC", head="ridge", hidden=2000, normalise=False),
+    "gda": _solved("LDA", head="gda"),
+    "gda_text": _solved("LDA + text", head="gda_text"),
+    "seca_cov": _solved("SECA-Cov", head="joined", hidden=2000, mirror=True, prior="text"),
 }
 
 
 def method_options(method: str, given: Mapping[str, Any]) -> ClassificationOptions:
-    """Return the defaults of ``method`` with an experiment's own values over them.
+    """Return the defaults of a trained ``method`` with an experiment's own values over them.
 
     Raises:
-        InputError: if the method is unknown.
+        InputError: if there is no such method.
         pydantic.ValidationError: if an option is unknown or has a value out of range.
     """
-    found = method_of(METHODS, method)
+    trained = {name: one for name, one in METHODS.items() if not one.closed_form}
+    found = method_of(trained, method)
     return ClassificationOptions(**{**found.defining, **given})

@@ -7,13 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from clclip.cli import probes
 from clclip.config.kinds import KINDS
 from clclip.core.errors import InputError
-from clclip.core.files import write_text
+from clclip.core.files import check_writable, write_text
 from clclip.core.models import parse
 from clclip.workflow.cache import chosen, entries, evict
 
@@ -59,6 +58,7 @@ def fetch_clip(options: argparse.Namespace) -> None:
 
 def pretrain_clip(options: argparse.Namespace) -> None:
     """Make the embedded CLIP again."""
+    check_writable(options.out, folder=True)
     from clclip.clip.embedded.pretrain import pretrain_clip as run
 
     given = {} if options.steps is None else {"steps": options.steps}
@@ -76,6 +76,8 @@ def features(options: argparse.Namespace) -> None:
     """Compute a feature store."""
     from clclip.workflow.gpu_slots import devices
 
+    if options.dense == "image":
+        return _image_features(options)
     try:
         taps = [int(part) for part in options.taps.split(",")]
     except ValueError:
@@ -95,6 +97,19 @@ def features(options: argparse.Namespace) -> None:
             taps=taps,
             flip=options.flip,
         )
+
+
+def _image_features(options: argparse.Namespace) -> None:
+    """Compute a store of features of whole images, as closed-form tasks read it."""
+    from clclip.workflow.gpu_slots import devices
+
+    if options.size and not 16 <= options.size <= 4096:
+        raise InputError(f"got {options.size}", "--size", "16 to 4096 px, or 0: the tower's own")
+    with devices():
+        from clclip.classification.feature_store import build_image_features
+
+        given = (options.data, options.clip, options.split, options.out, options.size)
+        build_image_features(*given, mirror=options.flip)
 
 
 def split(options: argparse.Namespace) -> None:
@@ -123,25 +138,29 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     def work() -> None:
         # only who really works takes a device, and before torch looks at them
         with devices(getattr(options, "devices", 1)):
+            stages = import_module(kind.module(stage, task["method"]))
+            alone = kind.methods[task["method"]].closed_form
             if stage == "predict":
-                import_module(kind.stages[stage]).predict(options.task, options.resources)
-            elif options.devices * options.nodes == 1:
-                stages = import_module(kind.stages[stage])
+                stages.predict(options.task, options.resources)
+            elif options.devices * options.nodes == 1 or alone:
                 stages.train(options.task, options.resources, attempt=options.attempt)
             else:
                 from clclip.training.launch import launch
 
                 spread = (options.attempt, options.devices, options.nodes, options.log)
-                launch(kind.stages[stage], options.task, options.resources, *spread)
+                launch(stages.__name__, options.task, options.resources, *spread)
 
     stored(options.task, options.resources, stage, code, names, work)
 
 
 def train(options: argparse.Namespace) -> None:
     """Train a task: weights.safetensors and history.csv beside its task.json."""
+    from clclip.training.tracking import check_access
+
     for option in ("devices", "nodes"):
         if getattr(options, option) < 1:
             raise InputError(f"got {getattr(options, option)}", f"--{option}", "a number from 1")
+    check_access()
     _stored(options, "train", ["weights.safetensors", "history.csv"])
     _predict_ahead(options)
 
@@ -149,12 +168,16 @@ def train(options: argparse.Namespace) -> None:
 def _predict_ahead(options: argparse.Namespace) -> None:
     """Put the predictions of a short task into the store, where the job `predict` finds them.
 
-    They stay that job's to write beside the task.
+    They stay that job's to write beside the task. A closed-form task needs no torch, so it has
+    nothing to save; the features of its test images may not be there yet.
     """
     from clclip.core.task import read_task
 
-    folder, kind = options.task.parent, KINDS[read_task(options.task)["kind"]]
-    if not kind.predicts_with_training or not (folder / "test.json").exists():
+    folder, task = options.task.parent, read_task(options.task)
+    kind = KINDS[task["kind"]]
+    if not kind.predicts_with_training or kind.methods[task["method"]].closed_form:
+        return
+    if not (folder / "test.json").exists():
         return
     _stored(options, "predict", list(kind.predictions))
     for name in kind.predictions:
@@ -197,7 +220,7 @@ def aggregate(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     """Write the report; by hand, print the table too (the workflow prints it at its end)."""
-    from clclip.config.experiment import ReportStyle
+    from clclip.config.run import ReportStyle
     from clclip.report.page import report as run
 
     style = parse(ReportStyle, from_json(options.style, "--style", dict), "--style")
@@ -208,15 +231,12 @@ def report(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Compare two experiments' final scores on the same test images."""
-    from clclip.evaluation.compare import as_text
+    from clclip.evaluation.compare import as_text, find_result
     from clclip.evaluation.compare import compare as run
 
-    if options.samples < 1:
-        raise InputError(f"got {options.samples}", "--samples", "a number from 1")
-    sides = [
-        path if (path / "summary.json").exists() else Path("results") / path
-        for path in (options.a, options.b)
-    ]
+    if options.samples < 2:
+        raise InputError(f"got {options.samples}", "--samples", "a number from 2")
+    sides = (find_result(path) for path in (options.a, options.b))
     found = run(*sides, samples=options.samples)
     print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())
 
@@ -230,6 +250,7 @@ def watch(options: argparse.Namespace) -> None:
 
 def detect(options: argparse.Namespace) -> None:
     """Detect objects in images."""
+    check_writable(options.out, folder=True)
     from clclip.detection.tools.detect import detect as run
 
     chosen = (options.task, options.classes, options.threshold, options.resources)
@@ -238,6 +259,7 @@ def detect(options: argparse.Namespace) -> None:
 
 def classify(options: argparse.Namespace) -> None:
     """Classify images."""
+    check_writable(options.out)
     from clclip.classification.tools.classify import classify as run
 
     chosen = (options.task, options.top_k, options.resources)
@@ -251,12 +273,24 @@ def export(options: argparse.Namespace) -> None:
     run(options.run, options.out, options.task)
 
 
+def list_names(options: argparse.Namespace) -> None:
+    """Print the streams, methods and variants that names are made of."""
+    from clclip.config.listing import listing
+
+    print(listing(options.word))
+
+
 def describe(options: argparse.Namespace) -> None:
     """Tell what an experiment would run and need."""
+    if options.yaml:
+        from clclip.config.listing import resolved_yaml
+
+        return print(resolved_yaml(options.experiment, options.data_root), end="")
     from clclip.workflow.describe import describe as run
     from clclip.workflow.describe import text
 
-    described = run(options.experiment, options.data_root, options.seeds)
+    chosen = (options.data_root, options.seeds, options.check_images)
+    described = run(options.experiment, *chosen)
     print(json.dumps(described, indent=1) if options.json else text(described))
 
 
@@ -323,8 +357,10 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "detect": detect,
     "classify": classify,
     "export": export,
+    "list": list_names,
     "describe": describe,
     "schema": schema,
+    "advise": probes.advise,
     "probe-dense": probes.probe_dense,
     "feature-drift": probes.feature_drift,
     "zero-shot": probes.zero_shot,

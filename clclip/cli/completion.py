@@ -1,7 +1,7 @@
 """Shell completion: scripts for bash, zsh and fish, made from the command line's own parser.
 
 A script holds what it offers, so completing starts no Python: commands, options, their choices and
-the names of shipped experiments. What lies in ``results/`` is looked up by the shell.
+names of experiments with up to one variant. What lies in ``results/`` is looked up by the shell.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clclip.config.load import shipped_names
+from clclip.config.names import known_names
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ def _words(action: argparse.Action) -> tuple[str, ...]:
     """Return the known values of an option or a positional."""
     if action.choices is not None:
         return tuple(map(str, action.choices))
-    return shipped_names() if action.dest == "experiment" and not action.option_strings else ()
+    experiment = action.dest == "experiment" and not action.option_strings
+    return tuple(sorted(known_names())) if experiment else ()
 
 
 BASH_HEAD = """\

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from clclip.cli.parser import build_parser
 from clclip.core.errors import InputError
+from clclip.core.homes import name_account
+from clclip.core.terminal import ensure_utf8_mode, tolerate_characters
 from clclip.workflow.retry import BAD_INPUT, refuse_known_bad_input
 
 logger = logging.getLogger("clclip")
@@ -24,6 +26,10 @@ logger = logging.getLogger("clclip")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    if argv is None:
+        ensure_utf8_mode()
+    tolerate_characters()
+    name_account()
     options = build_parser().parse_args(argv)
     start = time.monotonic()
     try:

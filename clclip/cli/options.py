@@ -50,7 +50,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="from 2 on: end at once if the log says that the last attempt met bad input; train in "
-        "micro-batches of half the size each time, with the same result",
+        "micro-batches of half the size each time (a step's gradient is the same up to rounding)",
     )
 
 
@@ -104,8 +104,9 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", type=Path, required=True, metavar="DIR")
     parser.add_argument("--split", choices=("train", "test"), required=True)
     parser.add_argument("--size", type=int, required=True, help="side of the canvas in px")
-    parser.add_argument("--dense", required=True, help="dense mode, e.g. tokens")
-    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3")
+    text = "dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers"
+    parser.add_argument("--dense", required=True, help=text)
+    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3; none with image")
     parser.add_argument("--flip", action="store_true", help="mirrored images besides")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 
@@ -183,7 +184,13 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name.lower(), type=Path, metavar=name, help="results/EXPERIMENT, or only its name"
         )
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="halves of the test images that AP is scored on",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
@@ -196,12 +203,22 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="refresh")
 
 
+def add_list(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``list``."""
+    text = "a part of a name; a whole stream or experiment tells what can follow it"
+    parser.add_argument("word", nargs="?", default="", metavar="WORD", help=text)
+
+
 def add_describe(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``describe``."""
-    parser.add_argument("experiment", help="shipped name or experiment file")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("experiment", help="STREAM_METHOD[_VARIANT...] or experiment file")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--yaml", action="store_true", help="the one file that says all of it")
     parser.add_argument("--data-root", default=None, metavar="DIR")
     parser.add_argument("--seeds", default=None, help="e.g. 0,1,2")
+    text = "open every image, as `clclip prepare` does, and tell what is wrong or odd"
+    parser.add_argument("--check-images", action="store_true", help=text)
 
 
 def add_schema(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +226,18 @@ def add_schema(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="default: the screen"
     )
+
+
+def add_advise(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``advise``."""
+    text = "folder of class folders, or with train/ in it, or an experiment file"
+    parser.add_argument("place", type=Path, metavar="FOLDER|FILE", help=text)
+    text = "folder of a CLIP, or JSON as of fetch-clip; default: the experiment's, else embedded"
+    parser.add_argument("--clip", default=None, metavar="CLIP", help=text)
+    parser.add_argument("--resources", type=Path, default=RESOURCES, metavar="DIR")
+    text = "look at no further image after so long"
+    parser.add_argument("--seconds", type=float, default=40.0, metavar="S", help=text)
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE", help="result as JSON")
 
 
 def add_probe_dense(parser: argparse.ArgumentParser) -> None:

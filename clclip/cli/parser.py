@@ -74,6 +74,11 @@ COMMANDS: dict[str, Command] = {
         f"--run {RUN} photo.jpg --out classes.json",
     ),
     "export": ("one weights file and a card", known.add_export, f"--run {RUN} --out model"),
+    "list": (
+        "list the streams, methods and variants that names of experiments are made of",
+        known.add_list,
+        "voc_10_10",
+    ),
     "describe": (
         "what an experiment would run and need",
         known.add_describe,
@@ -88,6 +93,11 @@ COMMANDS: dict[str, Command] = {
         "print the JSON schema of the config files",
         known.add_schema,
         "--out config/schema.json",
+    ),
+    "advise": (
+        "which classifier suits a folder of images: frozen features, nothing trained, a minute",
+        known.add_advise,
+        "photos --clip resources/clip/vit-b-16-openai",
     ),
     "probe-dense": (
         "measure the dense modes of a CLIP on labelled images and recommend one",

@@ -28,6 +28,38 @@ def feature_drift(options: argparse.Namespace) -> None:
     _measure(measure, options)
 
 
+def advise(options: argparse.Namespace) -> None:
+    """Tell which classifier suits a folder of images or an experiment's."""
+    from clclip.workflow.advise_data import of_experiment, of_folder
+
+    place = options.place
+    if options.seconds <= 0:
+        raise InputError(f"got {options.seconds}", "--seconds", "a number above 0")
+    if options.out is not None:
+        check_writable(options.out)
+    if place.is_dir():
+        asked = of_folder(place, options.clip)
+    elif place.is_file():
+        asked = of_experiment(place, options.resources, options.clip)
+    else:
+        raise InputError("no such folder or file", place, "a folder of images or an experiment")
+    from clclip.classification.tools.advise import advise as run
+    from clclip.classification.tools.advise import as_text
+    from clclip.clip.fetch import fetch_clip
+    from clclip.clip.load import load_clip
+
+    home = asked.clip
+    if isinstance(home, dict):
+        home = options.resources / "clip" / asked.clip["id"]
+        if not (home / "clip.json").is_file():
+            fetch_clip(asked.clip, home)
+    clip = load_clip(home)
+    found = run(clip, asked.paths, asked.labels, asked.words, asked.size, options.seconds)
+    if options.out is not None:
+        write_text(options.out, json.dumps(found.values(), indent=1) + "\n")
+    print(as_text(found))
+
+
 def probe_dense(options: argparse.Namespace) -> None:
     """Measure the dense modes of a CLIP."""
     from clclip.clip.probe import probe_dense as run

@@ -10,7 +10,6 @@ import argparse
 import ast
 import functools
 import json
-import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,13 +24,15 @@ from clclip.config.experiment import (
     ClipConfig,
     EvaluationConfig,
     Experiment,
-    ReportStyle,
-    RunConfig,
     TaskOverride,
     TrainingConfig,
 )
 from clclip.config.kinds import KINDS
-from clclip.config.load import shipped_names
+from clclip.config.listing import stream_rows, variant_rows
+from clclip.config.names import PATTERN
+from clclip.config.run import ReportStyle, RunConfig
+from clclip.config.streams import StreamFile
+from clclip.config.variants import Variant
 from clclip.core.kind import Kind
 from clclip.core.machine import Speed
 from clclip.core.options import Options, in_words
@@ -40,7 +41,7 @@ from clclip.data.shapes.difficulty import Difficulty
 PACKAGE = Path(__file__).parents[1]
 PAGES = {
     "detection": "[CL-CLIP](cl-clip.md) and [the other methods](methods.md)",
-    "classification": "[SECA](seca.md)",
+    "classification": "[SECA](seca.md) and [closed-form classifiers](closed-form.md)",
 }
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (
@@ -55,8 +56,8 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "experiment",
         "An experiment file",
         Experiment,
-        "The keys of `config/experiments/*.yaml` and of your own files. One of `tasks` and "
-        "`protocol` is needed.",
+        "The keys of your own files, and of an entry of `experiments:` that is more than a name. "
+        "One of `tasks` and `stream` is needed.",
     ),
     ("data", "`data:`", DataConfig, "In an experiment file."),
     (
@@ -75,6 +76,13 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ),
     ("per_task", "`per_task:`", TaskOverride, "By task number, e.g. `per_task: {2: {...}}`."),
     ("evaluation", "`evaluation:`", EvaluationConfig, "In an experiment file."),
+    (
+        "stream",
+        "A file of streams",
+        StreamFile,
+        "The keys of `config/streams/*.yaml`. A new file gives a data set all methods of its kind.",
+    ),
+    ("variant", "A variant", Variant, "By name, in `config/variants.yaml` or a file of streams."),
 )
 
 
@@ -100,7 +108,7 @@ def config_page() -> str:
     for kind in KINDS.values():
         lines += ["", *_switches(kind)]
     lines += ["", "## Methods { #methods }", "", *_methods()]
-    lines += ["", "## Shipped experiments { #experiments }", "", *_experiments()]
+    lines += ["", "## Names of experiments { #experiments }", "", *_names()]
     return "\n".join(lines) + "\n"
 
 
@@ -223,24 +231,17 @@ def _methods() -> Iterator[str]:
             yield f"{told}| {_pairs(method.defining)} |"
 
 
-def _experiments() -> Iterator[str]:
-    """Yield the shipped experiments, those of one stream together."""
-    known = {name for kind in KINDS.values() for name in kind.methods}
-    methods = "|".join(sorted(known, key=len, reverse=True))
-    parted = re.compile(rf"(.+?)_((?:{methods})(?:_.+)?)")
-    streams: dict[str, list[str]] = {}
-    for name in shipped_names():
-        found = parted.fullmatch(name)
-        stream, method = found.groups() if found else (name, "")
-        streams.setdefault(stream, []).append(method)
+def _names() -> Iterator[str]:
+    """Yield the streams and the variants that names of experiments are made of."""
     yield (
-        "One file each in `config/experiments`, named `STREAM_METHOD`, or `STREAM_METHOD_VARIANT`."
+        f"An experiment is called `{PATTERN}`: every method of a stream's kind, and every variant "
+        "that fits, one behind the other. `clclip list` prints the same; `clclip describe NAME "
+        "--yaml` prints the file that a name stands for. A name that no stream, method or variant "
+        "explains is answered with the nearest that does."
     )
-    yield ""
-    yield "| stream | methods |"
-    yield "| --- | --- |"
-    for stream, own in streams.items():
-        yield f"| `{stream}` | {', '.join(f'`{method}`' for method in own)} |"
+    for title, rows in (("stream", stream_rows()), ("variant", variant_rows())):
+        yield from ("", f"| {title} | |", "| --- | --- |")
+        yield from (f"| `{name}` | {text} |" for name, text in rows)
 
 
 @functools.cache

@@ -24,7 +24,7 @@ import numpy as np
 from clclip.clip.ids import FEATURE_FORMAT
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
-from clclip.core.files import read_object, umask, write_json
+from clclip.core.files import make_folder, read_object, umask, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ def build_features(
             "sha256": digests,
         }
         write_json(temporary / MARKER, marker)
-        _settle(temporary, out)
+        settle(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -136,7 +136,7 @@ def _layout(
 
 def _check_disk(folder: Path, layout: dict[str, tuple[int, ...]]) -> None:
     """Refuse to start what the disk cannot hold."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     needed = sum(2 * int(np.prod(shape)) for shape in layout.values())
     free = shutil.disk_usage(folder).free
     logger.info("%.2f GB of features, %.1f GB free", needed / 1e9, free / 1e9)
@@ -214,7 +214,7 @@ def _named(tower: FrozenTower, features: TowerFeatures, suffix: str) -> list[tup
     return [(f"tap{k}{suffix}", tap) for k, tap in taps] + [(f"dense{suffix}", features.dense)]
 
 
-def _settle(temporary: Path, out: Path) -> None:
+def settle(temporary: Path, out: Path) -> None:
     """Move a finished store to its place, unless another job was faster."""
     temporary.chmod(0o777 & ~umask())
     if out.exists() and not (out / MARKER).is_file():

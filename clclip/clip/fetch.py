@@ -13,6 +13,7 @@ from clclip.clip.own import hub
 from clclip.clip.own.model_config import NAME
 from clclip.clip.own.settle import resolve_clip
 from clclip.clip.own.sources import weights_file
+from clclip.core import homes
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_bytes, write_json
@@ -127,9 +128,16 @@ def _download(model: str, tag: str) -> Path:
     import open_clip
 
     config = open_clip.get_pretrained_cfg(model, tag)
+    of_hub = bool(config.get("hf_hub"))
+    what = f"weights of {model} {tag}"
+    home = homes.hub_home() if of_hub else homes.plain_home()
+    if home is None:
+        homes.writable(home, what)
     try:
-        return Path(open_clip.download_pretrained(config))
+        place = None if of_hub else str(home)  # the hub's library finds its own
+        return Path(open_clip.download_pretrained(config, cache_dir=place))
     except Exception as error:  # each download library raises its own
+        homes.writable(home, what)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
             f"weights of {model} {tag} could not be downloaded ({reason})",

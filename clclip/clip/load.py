@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from clclip.clip.own.model_config import NAME
 from clclip.clip.trunk import trunk_of
 from clclip.core.artifacts import read_stage_file
 from clclip.core.digest import file_sha256
-from clclip.core.errors import InputError
+from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import read_json
+from clclip.core.weights_file import misfit, unreadable
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -49,13 +51,15 @@ def register_embedded() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the root logger, on which open_clip narrates every step of building a model."""
+    """Silence open_clip, which narrates every step of building a model, and torch's advice."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)  # without a handler, logging.warning() would install one of its own
     before = root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)
         root.removeHandler(handler)
@@ -127,18 +131,42 @@ def load_weights(model: nn.Module, path: Path) -> None:
         "complete weights of this very architecture (safetensors, or a .pt holding a state dict)"
     )
     try:
-        with quiet():
+        with quiet(), _checked(model):
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
-    except InputError:
-        raise
-    except (
-        Exception
-    ) as error:  # SafetensorError, RuntimeError, UnpicklingError, KeyError, StopIteration, ...
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception as error:  # SafetensorError, UnpicklingError, KeyError, StopIteration, ...
+        reason = error.what if isinstance(error, WrongValue) else _why(path)
         raise InputError(f"weights do not load ({reason})", path, expected) from error
     for key, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InputError(f"weight {key} is not finite", path, "finite numbers")
+
+
+@contextlib.contextmanager
+def _checked(model: nn.Module) -> Iterator[None]:
+    """Compare names and shapes before ``model`` takes a state dict, to tell of them ourselves."""
+    wanted = model.state_dict()
+
+    def load(state: dict[str, Tensor], strict: bool = True) -> Any:
+        if difference := misfit(wanted, state, strict):
+            raise WrongValue(difference, "the tensors of this architecture")
+        return nn.Module.load_state_dict(model, state, strict=strict)
+
+    model.load_state_dict = load  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.load_state_dict
+
+
+def _why(path: Path) -> str:
+    """Return why ``path`` did not load though no tensor of it was compared."""
+    try:
+        with quiet():
+            state = open_clip.load_state_dict(str(path), weights_only=True)
+        readable = bool(state) and all(isinstance(value, Tensor) for value in state.values())
+    except Exception:
+        readable = False
+    return "tensors of another architecture" if readable else unreadable(path)
 
 
 def card_of(
@@ -247,9 +275,10 @@ def load_clip(folder: Path) -> LoadedClip:
 def _load_exact(model: nn.Module, path: Path) -> None:
     """Load a state dict that ``fetch_clip`` saved from this very architecture."""
     try:
-        model.load_state_dict(load_file(path), strict=True)
-    except (RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"weights do not load ({reason})", path, "what fetch-clip wrote"
-        ) from error
+        state = load_file(path)
+        reason = misfit(model.state_dict(), state)
+    except (RuntimeError, SafetensorError, OSError):
+        reason = unreadable(path)
+    if reason:
+        raise InputError(f"weights do not load ({reason})", path, "what fetch-clip wrote")
+    model.load_state_dict(state, strict=True)

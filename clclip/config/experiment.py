@@ -1,4 +1,4 @@
-"""The typed configuration: what an experiment file and ``config/config.yaml`` may hold.
+"""The typed configuration: what an experiment file may hold.
 
 Pydantic stands at this edge only; everything behind ``clclip.workflow.plan`` sees plain values.
 The module is torch-free and imports in well under 0.3 s, because the Snakefile is parsed once for
@@ -18,10 +18,8 @@ from clclip.config.clip import ClipConfig
 from clclip.config.data import DataConfig
 from clclip.config.kinds import KINDS
 from clclip.core.errors import WrongValue, nearest
-from clclip.core.machine import Speed
 from clclip.core.models import (
     Strict,
-    as_list,
     check_class,
     check_groups,
     check_seeds,
@@ -115,7 +113,9 @@ class Experiment(Strict):
 
     name: str | None = Field(None, description="default: the file's stem")
     base: str | None = Field(
-        None, description="shipped name or file whose keys this file takes over and overrides"
+        None,
+        description="name (STREAM_METHOD[_VARIANT...]) or file whose keys this one takes over and "
+        "overrides",
     )
     kind: KindName = Field(description="detection or classification")
     method: str = Field(
@@ -123,7 +123,10 @@ class Experiment(Strict):
     )
     data: DataConfig = Field(DataConfig(), description="images and annotations")
     tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
-    protocol: str | None = Field(None, description="a shipped protocol instead of tasks")
+    stream: str | None = Field(
+        None, description="a shipped stream (`clclip list`) instead of tasks, e.g. voc_10_10"
+    )
+    protocol: str | None = Field(None, description="the older word for `stream`")
     text: dict[str, str] = Field({}, description="names used as text where a class name is not one")
     clip: ClipConfig = Field(ClipConfig(), description="the frozen CLIP")
     training: dict[str, Any] = Field({}, description="how a task is trained (see TrainingConfig)")
@@ -148,6 +151,11 @@ class Experiment(Strict):
         same = self.model_copy()
         same._own = Own(tuple(values.get("switches", ())), tasks)
         return same
+
+    @property
+    def stream_name(self) -> str | None:
+        """The shipped stream, by either word for it; None where ``tasks`` say the classes."""
+        return self.stream or self.protocol
 
     @field_validator("name")
     @classmethod
@@ -188,10 +196,10 @@ class Experiment(Strict):
             hint = nearest(self.method, methods)
             what = f"unknown method {self.method!r} for kind {self.kind!r}{hint}"
             raise WrongValue(what, f"one of {', '.join(methods)}")
-        if (self.tasks is None) == (self.protocol is None):
-            given = "neither tasks nor protocol" if self.tasks is None else "tasks and protocol"
-            expected = "either tasks or protocol, e.g. tasks: [[cat, dog], [cow]]"
-            raise WrongValue(given, expected)
+        given = [key for key in ("tasks", "stream", "protocol") if getattr(self, key) is not None]
+        if len(given) != 1:
+            what = " and ".join(given) or "neither tasks nor stream"
+            raise WrongValue(what, "either tasks or stream, e.g. tasks: [[cat, dog], [cow]]")
         if self.data.format not in kind.formats:
             others = [k.name for k in KINDS.values() if self.data.format in k.formats]
             what = f"data.format {self.data.format!r} is not for kind {self.kind!r}"
@@ -202,51 +210,3 @@ class Experiment(Strict):
             if self.kind == "classification" and getattr(self.data, key) != usual:
                 raise WrongValue(f"data.{key} is for kind 'detection'", "the key left out")
         return self
-
-
-class ReportStyle(Strict):
-    """How the report looks; a change of it reruns the report only."""
-
-    title: str = Field(
-        "What was learned, what was forgotten", max_length=200, description="title of the page"
-    )
-    dpi: int = Field(120, ge=30, le=600, description="resolution of raster figures")
-    format: Literal["svg", "png"] = Field(
-        "svg", description="format of the figures beside the page"
-    )
-    examples: int = Field(8, ge=0, le=50, description="test images shown with their detections")
-    palette: str = Field(
-        "okabe_ito", max_length=50, description="colours: okabe_ito or a colour map of matplotlib"
-    )
-
-
-class RunConfig(Strict):
-    """``config/config.yaml``: which experiments run, and how they are reported."""
-
-    experiments: list[str] = Field(min_length=1, description="shipped names or experiment files")
-    seeds: list[int] | None = Field(None, description="replaces every experiment's seeds")
-    data_root: str | None = Field(None, description="folder that relative data roots start from")
-    wandb: Literal["off", "offline", "online"] = Field("off", description="log to Weights & Biases")
-    report: ReportStyle = Field(ReportStyle(), description="looks of the report")
-    speed: Speed = Field(Speed(), description="how this machine is used; changes no result")
-
-    @field_validator("experiments", mode="before")
-    @classmethod
-    def _experiments(cls, value: Any) -> Any:
-        return as_list(value)
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seed_list(cls, value: Any) -> Any:
-        return None if value is None else as_list(value)
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds(cls, value: list[int] | None) -> list[int] | None:
-        return None if value is None else check_seeds(value)
-
-    @field_validator("wandb", mode="before")
-    @classmethod
-    def _yaml_off(cls, value: Any) -> Any:
-        """YAML reads a bare ``off`` as false."""
-        return "off" if value is False else value

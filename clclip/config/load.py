@@ -1,10 +1,11 @@
-"""Experiment files: found by shipped name or by path, read with their bases merged in."""
+"""Experiments: found by name, by path or in a run's list, read with their bases merged in."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from functools import cache
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,157 +14,176 @@ import yaml
 from clclip.clip.own.hub import PREFIX
 from clclip.clip.own.sources import LOCAL
 from clclip.config.experiment import Experiment
-from clclip.core.errors import InputError, nearest
+from clclip.config.names import is_name, read_name, shipped_names, values_of
+from clclip.config.yaml_files import merged, read_yaml, shipped_folder
+from clclip.core.errors import InputError
 from clclip.core.files import expanded
 from clclip.core.models import parse
 
-HERE = Path(__file__).parent
-MAX_BYTES = 4_000_000  # an experiment with 10,000 class names is far smaller
+__all__ = ["find_experiment", "merged", "read_experiment", "read_yaml", "shipped_names"]
+LISTED = "listed:"  # begins an experiment of a run's list in the config of a job
+STREAM_KEYS = ("tasks", "protocol", "stream")  # one of them says what the tasks are
 
 
-def shipped_folder() -> Path:
-    """Return the folder of the shipped experiments: in a wheel inside the package."""
-    inside = HERE / "experiments_data"
-    return inside if inside.is_dir() else HERE.parents[1] / "config" / "experiments"
+@dataclass(frozen=True)
+class Source:
+    """Where an experiment is written: in a file, in its name or in a run's list.
+
+    Attributes:
+        label: what messages call it: its path, its name, or its place in the list.
+        values: its own keys.
+        name: its name unless ``values`` gives one.
+        folders: where its relative paths start from, tried in order; none for a shipped name,
+            which knows no place of the data.
+        file: the file it stands in.
+    """
+
+    label: str
+    values: dict[str, Any]
+    name: str | None
+    folders: tuple[Path, ...]
+    file: Path | None
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is a name that stands for a stream and a method."""
+        return not self.folders
+
+    def __str__(self) -> str:
+        return self.label
 
 
-@cache
-def shipped_names() -> tuple[str, ...]:
-    """Return the names of all shipped experiments."""
-    return tuple(sorted(path.stem for path in shipped_folder().glob("*.yaml")))
-
-
-def find_experiment(entry: str, folders: Iterable[Path] = ()) -> Path:
-    """Return the file of an experiment given by shipped name or by path.
+def find_experiment(
+    entry: str | Mapping[str, Any],
+    folders: Iterable[Path] = (),
+    where: object = "experiments",
+) -> Source:
+    """Return an experiment given by name, by path, or as a mapping.
 
     Args:
-        entry: a shipped name, or a path ending in .yaml or .yml.
+        entry: STREAM_METHOD[_VARIANT...], a path ending in .yaml or .yml, or what such a file
+            would hold, with a ``name``.
         folders: where relative paths start from, tried in order (default: the working directory).
+        where: the key that names it, for messages.
 
     Raises:
         InputError: if there is no such experiment.
     """
+    folders = tuple(folders) or (Path.cwd(),)
+    if isinstance(entry, Mapping):
+        return _listed(dict(entry), folders, where)
+    if entry.startswith(LISTED):
+        told = yaml.safe_load(urllib.parse.unquote(entry.removeprefix(LISTED)))
+        return _listed(told["values"], tuple(map(Path, told["folders"])), where)
     if entry.endswith((".yaml", ".yml")) or os.sep in entry:
-        tried = [folder / entry for folder in (list(folders) or [Path.cwd()])]
+        tried = [folder / entry for folder in folders]
         for path in tried:
             if path.exists():
-                return path
-        where = " or ".join(dict.fromkeys(str(path) for path in tried))
-        raise InputError("no such experiment file", where, "a YAML file, or a shipped name")
-    if entry in shipped_names():
-        return shipped_folder() / f"{entry}.yaml"
-    what = f"unknown experiment {entry!r}{nearest(entry, shipped_names())}"
-    raise InputError(what, "experiments", "a shipped name, or a path that ends in .yaml")
+                return file_source(path)
+        told = " or ".join(dict.fromkeys(str(path) for path in tried))
+        raise InputError("no such experiment file", told, "a YAML file, or a shipped name")
+    name = read_name(entry, where)
+    file = shipped_folder() / "streams" / f"{name.stream.file}.yaml"
+    return Source(entry, values_of(name), entry, (), file)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; tags other than YAML's own are refused.
+def file_source(path: Path) -> Source:
+    """Return an experiment file.
 
     Raises:
-        InputError: if the file cannot be read, is not UTF-8, is not YAML or is not a mapping.
+        InputError: if it cannot be read, or is no mapping.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path.stat().st_size} bytes", path, f"at most {MAX_BYTES}")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot be read ({reason})", path, "a readable YAML file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 ({error.reason})", path, "a text file in UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}: line {mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputError(f"not plain YAML ({problem})", where, "plain keys and values") from None
-    if not isinstance(values, dict):
-        what = "an empty file" if values is None else f"a {type(values).__name__}"
-        raise InputError(f"got {what}", path, "a mapping of keys to values")
-    for key in values:
-        if not isinstance(key, str):
-            raise InputError(f"got key {key!r}", path, "keys that are text")
-    return values
+    return Source(str(path), read_yaml(path), path.stem, (path.parent,), path)
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice and aliases that multiply."""
-
-    aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Count aliases: a hundred are plenty, nested ones grow exponentially."""
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > 100:
-                raise yaml.YAMLError("more than 100 aliases")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Refuse duplicate keys, of which YAML would silently keep the last."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key.value, str):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _listed(values: dict[str, Any], folders: tuple[Path, ...], where: object) -> Source:
+    """Return an experiment that is written into a run's list."""
+    name = values.get("name")
+    if not isinstance(name, str):
+        what = f"an experiment without a name ({', '.join(map(str, values)) or 'no keys'})"
+        raise InputError(what, where, "{name: NAME, base: ..., what differs: ...}")
+    return Source(f"{where}: {name}", values, name, folders, None)
 
 
-def read_experiment(path: Path) -> tuple[Experiment, Path]:
-    """Read an experiment file with its bases.
+def listed_for_jobs(values: Mapping[str, Any], folders: Iterable[Path]) -> str:
+    """Return an experiment of a run's list, and where its paths start from, as one word.
+
+    Snakemake hands the config on to jobs as text, of which it reads what lies inside a list as
+    words: numbers and null would be none any more.
+    """
+    told = {"values": _plain(values), "folders": [os.path.abspath(folder) for folder in folders]}
+    return LISTED + urllib.parse.quote(yaml.safe_dump(told, default_flow_style=True), safe="")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with plain mappings and lists in it, which any writer of YAML knows."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def read_experiment(source: Source | Path | str) -> tuple[Experiment, Path]:
+    """Read an experiment with its bases.
 
     Returns:
         The experiment, its name filled in, and the folder that relative paths start from: that of
         the file which gives ``data``.
 
     Raises:
-        InputError: if anything in the file or its bases is wrong.
+        InputError: if anything in it or its bases is wrong.
     """
-    values, folder = _with_bases(path, ())
-    experiment = parse(Experiment, {"name": path.stem} | values, str(path))
-    name = str(experiment.name)
-    shipped = shipped_folder() / f"{name}.yaml"
-    if name in shipped_names() and path.resolve() != shipped.resolve():
-        raise InputError(f"name {name!r} is a shipped experiment's", path, "another name")
-    if folder.resolve().is_relative_to(shipped_folder().resolve()):
-        folder = Path.cwd()  # a shipped file knows no place of the data: data_root or this folder
-    return experiment.model_copy(update={"name": name}).inheriting(read_yaml(path)), folder
+    if not isinstance(source, Source):
+        source = file_source(source) if isinstance(source, Path) else find_experiment(source)
+    values, folder = resolved(source)
+    experiment = parse(Experiment, {"name": source.name} | values, source.label)
+    if not source.shipped and is_name(str(experiment.name)):
+        what = f"name {experiment.name!r} is a shipped experiment's"
+        raise InputError(what, source, "another name")
+    return experiment.inheriting({} if source.shipped else source.values), folder
 
 
-def _with_bases(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
-    """Return the values of ``path`` over those of its base, and the folder that gave ``data``."""
-    if path.resolve() in above:
-        raise InputError("base files that name each other", path, "a chain that ends")
-    values = read_yaml(path)
-    if isinstance(values.get("clip"), dict):
-        values["clip"] = _placed(values["clip"], path.parent)
+def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path]:
+    """Return an experiment's keys over those of its bases, and the folder that gave ``data``.
+
+    Raises:
+        InputError: if a base is missing or wrong, or bases name each other.
+    """
+    values, own = source.values, source.folders or (Path.cwd(),)
+    known = str(source.file.resolve()) if source.file and not source.shipped else source.label
+    if known in above:
+        raise InputError("base files that name each other", source, "a chain that ends")
+    if isinstance(values.get("clip"), dict) and source.folders:
+        values = {**values, "clip": _placed(values["clip"], own)}
     base = values.get("base")
     if base is None:
-        return values, path.parent
+        return values, _start(values, own)
     if not isinstance(base, str):
-        raise InputError(f"got {base!r}", f"{path}: base", "a shipped name or a YAML file")
-    source = find_experiment(base, [path.parent])
-    below, folder = _with_bases(source, (*above, path.resolve()))
-    below.pop("name", None)
-    if "tasks" in values or "protocol" in values:
-        below.pop("tasks", None)
-        below.pop("protocol", None)
+        raise InputError(f"got {base!r}", f"{source}: base", "a shipped name or a YAML file")
+    below, folder = resolved(find_experiment(base, own, f"{source}: base"), (*above, known))
+    below = {key: value for key, value in below.items() if key != "name"}
+    if any(key in values for key in STREAM_KEYS):
+        below = {key: value for key, value in below.items() if key not in STREAM_KEYS}
     if isinstance(values.get("data"), dict) and "format" in values["data"]:
         below.pop("data", None)  # keys of another format would have no meaning
     if isinstance(values.get("clip"), dict) and _names_another(values["clip"], below.get("clip")):
         below.pop("clip")
-    return merged(below, values), path.parent if "data" in values else folder
+    return merged(below, values), _start(values, own) if "data" in values else folder
 
 
-def _placed(clip: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _start(values: Mapping[str, Any], folders: tuple[Path, ...]) -> Path:
+    """Return which of the folders holds the data's root; the first, if none does."""
+    data = values.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    there = (folder for folder in folders if isinstance(root, str) and (folder / root).exists())
+    return next(there, folders[0])
+
+
+def _placed(clip: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
     """Return a section ``clip`` whose paths start at the folder of the file that writes them."""
 
     def absolute(path: str) -> str:
-        return os.path.abspath(folder / expanded(path))
+        tried = [os.path.abspath(folder / expanded(path)) for folder in folders]
+        return next(filter(os.path.exists, tried), tried[0])
 
     places = {k: absolute(clip[k]) for k in ("file", "config") if isinstance(clip.get(k), str)}
     model = clip.get("model")
@@ -180,13 +200,3 @@ def _names_another(clip: dict[str, Any], below: Any) -> bool:
         if isinstance(c, dict)
     ]
     return len(sorts) == 2 and ("model" in clip or "config" in clip) and any(sorts)
-
-
-def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return ``above`` laid over ``below``: mappings key by key, everything else replaced."""
-    result = dict(below)
-    for key, value in above.items():
-        old = result.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        result[key] = merged(old, value) if both else value
-    return result

@@ -155,7 +155,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
     for name in method.options.model_fields:
         if name not in task["switches"] and method.counts(options, name):
             raise InputError(f"no key {name!r}", f"{where}: switches", expected)
-    if task["kind"] == "detection":
+    if task["kind"] == "detection" or method.closed_form:
         features = task.get("features")
         wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
         if not isinstance(features, dict):

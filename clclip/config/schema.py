@@ -7,15 +7,17 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from clclip.config.experiment import Experiment, RunConfig, TrainingConfig
+from clclip.config.experiment import Experiment, TrainingConfig
 from clclip.config.kinds import KINDS
+from clclip.config.run import RunConfig
+from clclip.config.streams import StreamFile
 from clclip.core.options import Options
 
 
 def schema_text() -> str:
     """Return ``config/schema.json``."""
     methods = methods_by_options()
-    models = (Experiment, RunConfig, TrainingConfig, *methods)
+    models = (Experiment, RunConfig, StreamFile, TrainingConfig, *methods)
     _, schema = models_json_schema([(model, "validation") for model in models])
     definitions = schema["$defs"]
     training = {"$ref": "#/$defs/TrainingConfig"}
@@ -25,13 +27,18 @@ def schema_text() -> str:
         _refer(definitions[section]["properties"], "switches", switches)
     # a file with `base` takes `kind` and `method` from there; the loader asks for them in the end
     definitions["Experiment"].pop("required", None)
+    definitions["StreamFile"].pop("required", None)
+    entry = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Experiment"}]}
+    definitions["RunConfig"]["properties"]["experiments"]["items"] = entry
     definitions["Experiment"]["allOf"] = [
         _own_switches(cls, kind, names) for cls, (kind, names) in methods.items()
     ]
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "clclip: an experiment file, or what to run",
-        "anyOf": [{"$ref": "#/$defs/Experiment"}, {"$ref": "#/$defs/RunConfig"}],
+        "title": "clclip: an experiment file, what to run, or a file of streams",
+        "anyOf": [
+            {"$ref": f"#/$defs/{model}"} for model in ("Experiment", "RunConfig", "StreamFile")
+        ],
         "$defs": definitions,
     }
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"

@@ -122,6 +122,16 @@ class _Store(_Open):
     extents: list[list[Annotated[Number, Field(gt=0)]]]
 
 
+class _ImageStore(_Open):
+    format: int
+    clip: str
+    size: Annotated[int, Field(ge=0)]
+    mirror: bool
+    images: list[Id]
+    names: list[str]
+    shapes: dict[str, list[int]]
+
+
 class _Card(_Open):
     id: str
     model: str
@@ -141,6 +151,7 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "scores": (_Scores, "score"),
     "summary": (_Summary, "aggregate"),
     "features": (_Store, "features"),
+    "image features": (_ImageStore, "features"),
     "clip": (_Card, "fetch-clip"),
 }
 """What a file holds -> its shape, and the command that writes it."""

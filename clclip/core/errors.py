@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from clclip.core.names import look_alike, spelt
+
+TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)")
 
 
 class InputError(ValueError):
@@ -18,8 +21,14 @@ class InputError(ValueError):
     """
 
     def __init__(self, what: str, where: object, expected: str) -> None:
-        self.what, self.where, self.expected = what, str(where), expected
+        what, where, expected = (_plain(str(part)) for part in (what, where, expected))
+        self.what, self.where, self.expected = what, where, expected
         super().__init__(" ".join(f"{what}, in {where}, expected {expected}".split()))
+
+
+def _plain(text: str) -> str:
+    """Return text without the codes that colour a terminal: libraries put them into messages."""
+    return TERMINAL_CODES.sub("", text)
 
 
 class WrongValue(ValueError):

@@ -26,11 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary file lies in the same folder because ``os.replace`` is atomic only within one
     file system. The suffix is kept, since libraries choose a format by it.
     """
-    try:
+    with making(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=path.suffix)
-    except OSError as error:
-        raise refusal(error, path) or error from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -44,23 +42,52 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def check_writable(path: Path) -> None:
-    """Refuse now a path that could not be written once the work is done; nothing is left there.
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Tell of a path that cannot be made, whatever the system's reason, as bad input.
 
     Raises:
-        InputError: if it is a folder, or its place refuses a file.
+        InputError: if making it is refused; not where the process has no handles or memory left.
     """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        folder = path.parent
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent  # what is missing is made when the file is written
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".tmp-")
+        yield
     except OSError as error:
-        raise refusal(error, path) or error from None
-    os.close(handle)
-    Path(name).unlink()
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        raise _unwritable(error.strerror or str(error), path) from None
+    except ValueError as error:  # a zero byte, or a character that no file name can hold
+        raise _unwritable(str(error), path) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    with making(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(path: Path, folder: bool = False) -> None:
+    """Refuse now a path that could not be written once the work is done; nothing is left there.
+
+    Args:
+        path: a file, or a folder that is to hold files.
+        folder: which of the two.
+
+    Raises:
+        InputError: if it is the other of the two, or its place refuses a file.
+    """
+    with making(path):
+        if path.is_dir() and not folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        place = path if folder else path.parent
+        while not os.path.lexists(place) and place != place.parent:
+            place = place.parent  # what is missing is made when the file is written
+        handle, name = tempfile.mkstemp(dir=place, prefix=".tmp-")
+        os.close(handle)
+        Path(name).unlink()
 
 
 def refusal(error: BaseException, path: Path | None = None) -> InputError | None:
@@ -78,8 +105,12 @@ def refusal(error: BaseException, path: Path | None = None) -> InputError | None
     if number not in REFUSALS:
         return None
     where = path or getattr(error, "filename", None) or Path.cwd()
+    return _unwritable(os.strerror(number), where)
+
+
+def _unwritable(reason: str, where: object) -> InputError:
     expected = "a path that can be read and written, with space left on its disk"
-    return InputError(f"cannot be written ({os.strerror(number)})", where, expected)
+    return InputError(f"cannot be written ({reason})", where, expected)
 
 
 def expanded(path: str | Path) -> Path:

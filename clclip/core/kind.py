@@ -28,6 +28,8 @@ class Method:
         first_task: method whose first task is the same one, so that it is trained once.
         trains: the classes of the last task, or of all tasks at once.
         colour: its place in the report's palette wherever it takes part.
+        stages: the module with ``train`` and ``predict``, where it is not that of the kind.
+        closed_form: it is solved from sums over stored features: no gradient, one process.
     """
 
     code: str
@@ -39,6 +41,8 @@ class Method:
     first_task: str | None = None
     trains: Literal["last", "all"] = "last"
     colour: int | None = None
+    stages: str | None = None
+    closed_form: bool = False
 
     @property
     def module(self) -> str:
@@ -107,3 +111,10 @@ class Kind:
     predictions: tuple[str, ...] = ("predictions.json",)
     predicts_with_training: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def module(self, stage: str, method: str) -> str:
+        """Return the module that does the work of a stage for a method."""
+        own = self.methods.get(method)
+        if stage in ("train", "predict") and own is not None and own.stages:
+            return own.stages
+        return self.stages[stage]

@@ -18,6 +18,7 @@ from clclip.core.errors import InputError
 
 VARIABLE = "CLCLIP_SPEED"
 WANDB_VARIABLE = "CLCLIP_WANDB"  # off, offline or online: decides no result
+WANDB_CHECKED_VARIABLE = "CLCLIP_WANDB_CHECKED"  # the run has seen that online works
 
 
 class Speed(BaseModel):

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
-from clclip.core.files import write_json
+from clclip.core.files import make_folder, read_json, write_json
 from clclip.data.checks.boxes import clean_boxes
 from clclip.data.checks.exif import Photo, choose_views, photos
 from clclip.data.checks.findings import Findings
@@ -36,9 +38,22 @@ __all__ = ["data_version", "declared_classes", "prepare"]
 logger = logging.getLogger(__name__)
 
 
-SPEC_TYPES = {"test_fraction": float, "split_seed": int, "download": bool, "year": (int, str)}
-SPEC_TYPES |= {"draw": int, "difficulty": dict}
+SPEC_TYPES: dict[str, type | tuple[type, ...]] = {
+    "test_fraction": float,
+    "split_seed": int,
+    "download": bool,
+    "year": (int, str),
+    "draw": int,
+    "difficulty": dict,
+}
 """Keys of a data spec that are no text."""
+
+_CHOICES = {
+    "on_bad_box": ("fail", "clip", "skip"),
+    "on_bad_image": ("fail", "skip"),
+    "exif": ("apply", "ignore"),
+    "links": ("follow", "refuse"),
+}
 
 
 def prepare(spec: dict[str, Any], out: Path) -> None:
@@ -61,6 +76,8 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
         kind = SPEC_TYPES.get(key, str)
         if value is not None and not isinstance(value, kind):
             raise InputError(f"{key} {value!r:.60}", f"data.{key}", "what `clclip describe` tells")
+        if value is not None and value not in _CHOICES.get(key, (value,)):
+            raise InputError(f"{key} {value!r:.60}", f"data.{key}", " or ".join(_CHOICES[key]))
     if "format" not in spec:
         raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
     if spec["format"] == "shapes":
@@ -79,6 +96,26 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     raise InputError(
         f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
     )
+
+
+def check_data(spec: dict[str, Any]) -> list[str]:
+    """Return what ``prepare`` would warn of, a line each; nothing stays on the disk.
+
+    Args:
+        spec: as ``prepare`` takes it, of data that is there.
+
+    Raises:
+        InputError: where ``prepare`` would raise it.
+    """
+    told = logging.getLogger("clclip.data")
+    before = told.level
+    told.setLevel(logging.ERROR)  # the caller says it
+    try:
+        with tempfile.TemporaryDirectory(prefix="clclip-") as made:
+            prepare(spec, Path(made))
+            return list(read_json(Path(made) / "index.json").get("warnings", []))
+    finally:
+        told.setLevel(before)
 
 
 def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
@@ -102,12 +139,13 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
             image["file_name"] = prefixes[split] + image["file_name"]
         categories = _all_categories(split, splits)
         written[split] = {"images": kept, "annotations": boxes, "categories": categories}
+    shown = {split: instances(data, classes) for split, data in written.items()}
     counts = {
         **{split: len(data["images"]) for split, data in written.items()},
         "boxes": {split: len(data["annotations"]) for split, data in written.items()},
-        "classes": {split: instances(data, classes) for split, data in written.items()},
+        "classes": shown,
     }
-    note_missing(counts["classes"], "instances", findings)
+    note_missing(shown, "instances", findings, spec["format"] != "voc")
     _write(spec, out, "detection", root, classes, written, counts, findings, prefixes)
 
 
@@ -170,6 +208,11 @@ def _in_their_views(
     return images, turned
 
 
+def _same(split: str) -> Callable[[int], str]:
+    """Return the place of every image of a split of folders: no file lists them."""
+    return lambda _: f"the {split} images"
+
+
 def _prepare_folder(spec: dict[str, Any], out: Path) -> None:
     """Index labelled folders."""
     findings = Findings()
@@ -179,10 +222,7 @@ def _prepare_folder(spec: dict[str, Any], out: Path) -> None:
     home, on_bad = trusted_home(spec, root), spec.get("on_bad_image") or "fail"
     written = {}
     for split, images in found.images.items():
-        where = f"the {split} images"
-        facts = verify_images(
-            root, images, split, on_bad, lambda _, where=where: where, findings, home
-        )
+        facts = verify_images(root, images, split, on_bad, _same(split), findings, home)
         kept = [image for image, good in zip(images, facts, strict=True) if good]
         written[split] = {"classes": found.classes, "images": kept}
     counts = _label_counts(written, found.classes)
@@ -264,7 +304,7 @@ def _download(spec: dict[str, Any]) -> None:
         InputError: if the format has no download, or it fails.
     """
     root = Path(spec["root"])
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     if spec["format"] == "cifar100":
         return  # its reader downloads
     if spec["format"] != "voc":

@@ -17,7 +17,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.data.checks.boxes import clean_boxes, fault
-from clclip.data.checks.exif import choose_views, photos
+from clclip.data.checks.exif import SIZE_UNKNOWN, choose_views, photos
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.notes import note_detection, note_missing
 from clclip.data.images import ImageFacts, header
@@ -109,7 +109,7 @@ def _detection(
             "categories": annotated.categories,
         }
     counts = {split: instances(data, classes) for split, data in made.items()}
-    note_missing(counts, "instances", findings)
+    note_missing(counts, "instances", findings, spec["format"] != "voc")
     return made
 
 
@@ -122,7 +122,8 @@ def _present(
         InputError: if one is not, or a link leaves the data set, unless bad images are skipped.
     """
     trusted, skip = trusted_home(spec, home), (spec.get("on_bad_image") or "fail") == "skip"
-    there, absent = [], []
+    there: list[dict[str, Any]] = []
+    absent: list[dict[str, Any]] = []
     for image in images:
         path = join(home, image["file_name"])
         try:
@@ -170,6 +171,9 @@ def _sizes(
         here = {image["id"] for image in present[split]}
         recorded = {i["id"]: (i["width"], i["height"]) for i in annotated.images if i["id"] in here}
         known = {number: _ANY if None in size else size for number, size in recorded.items()}
+        for n, image in enumerate(annotated.images):
+            if known.get(image["id"]) is _ANY and n not in looked[split]:
+                findings.note(SIZE_UNKNOWN, repr(image["file_name"]))
         sizes[split] = _Sizes(known, {})
         for n, photo in looked[split].items():
             number, exif = annotated.images[n]["id"], next(views)

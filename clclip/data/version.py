@@ -301,7 +301,7 @@ def _digest_files(files: Iterable[Path], root: Path) -> str:
 
 def _key(files: list[Path]) -> tuple[str, bool]:
     """Return a digest of (path, time, size) of files, and whether one is too young to be cached."""
-    stats = []
+    stats: list[tuple[str, int, int]] = []
     for path in files:
         try:
             stat = path.stat()
@@ -309,7 +309,7 @@ def _key(files: list[Path]) -> tuple[str, bool]:
             raise InputError(
                 f"cannot be read ({error.strerror})", path, "an annotation file"
             ) from None
-        stats.append([str(path), stat.st_mtime_ns, stat.st_size])
+        stats.append((str(path), stat.st_mtime_ns, stat.st_size))
     young = any(time.time() - entry[1] / 1e9 < _YOUNG_SECONDS for entry in stats)
     return _digest([_READERS, stats]), young
 

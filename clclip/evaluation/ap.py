@@ -14,6 +14,7 @@ METRIC_NAMES = {
     "coco101": "AP50 (101-point)",
     "coco": "AP[.50:.95]",
 }
+AT_ONCE = 1 << 21  # detections times sets that are scored at once
 COCO_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
@@ -53,3 +54,63 @@ def average_precision(
     else:
         raise ValueError(f"unknown AP flavour {flavour!r}; expected one of {sorted(METRIC_NAMES)}")
     return float(np.append(envelope, 0.0)[first].mean())
+
+
+def average_precision_on(
+    true_positive: np.ndarray,
+    images: np.ndarray,
+    object_images: np.ndarray,
+    sets: np.ndarray,
+    flavour: str = "voc_area",
+) -> np.ndarray:
+    """Return the average precision on each of several sets of images, at once.
+
+    A recall that is first reached by the k-th hit counts with the envelope there, so AP is a sum
+    over hits: each counts for the recall, or the points of the grid, that it gains.
+
+    Args:
+        true_positive: (N,) bool, as in ``average_precision``.
+        images: (N,) the image of each detection.
+        object_images: (M,) the image of each object that counts.
+        sets: (S, images) bool, the images of each set.
+        flavour: as in ``average_precision``.
+
+    Returns:
+        (S,) in [0, 1]; NaN for a set without an object.
+    """
+    rows = max(1, AT_ONCE // max(1, true_positive.size))
+    if len(sets) > rows:
+        parts = [sets[k : k + rows] for k in range(0, len(sets), rows)]
+        return np.concatenate(
+            [
+                average_precision_on(true_positive, images, object_images, part, flavour)
+                for part in parts
+            ]
+        )
+    objects = sets[:, object_images].sum(axis=1)
+    chosen = sets[:, images]
+    hit = chosen & true_positive
+    hits = hit.cumsum(axis=1)
+    precision = hits / np.maximum(chosen.cumsum(axis=1), 1)
+    # what is not chosen repeats the precision before it, which lifts no envelope
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    gained = np.zeros_like(precision)
+    for count in np.unique(objects[objects > 0]):
+        own = objects == count
+        gained[own] = _gained(int(count), flavour)[np.maximum(hits[own], 1) - 1]
+    values = (hit * envelope * gained).sum(axis=1)
+    return np.where(objects > 0, values, np.nan)
+
+
+def _gained(objects: int, flavour: str) -> np.ndarray:
+    """Return the share of AP (objects,) that the k-th of so many hits counts for."""
+    if flavour == "voc_area":
+        return np.full(objects, 1 / objects)
+    hits = np.arange(1, objects + 1)
+    if flavour == "voc07":
+        first = np.searchsorted(10 * hits, np.arange(11) * objects, side="left")
+    elif flavour == "coco101":
+        first = np.searchsorted(hits / objects, np.linspace(0.0, 1.0, 101), side="left")
+    else:
+        raise ValueError(f"unknown AP flavour {flavour!r}; expected one of {sorted(METRIC_NAMES)}")
+    return np.bincount(first, minlength=objects) / first.size

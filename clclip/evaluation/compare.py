@@ -1,15 +1,15 @@
 """Is experiment A better than B? Paired, class by class, with confidence intervals.
 
-Both were scored on the same test images, so both are re-scored on the same resampled images
-(bootstrap), with their seeds paired where they ran the same ones. The interval of the difference is
-much narrower than either score's own, because easy and hard images are easy and hard for both. It
-speaks for these trained models on new images; the spread over training seeds is given beside it
-where there are at least two.
+Both were scored on the same test images, so both are re-scored on the same halves of them, with
+their seeds paired where they ran the same ones. The interval of the difference is much narrower
+than either score's own, because easy and hard images are easy and hard for both. With one seed it
+speaks for these two trained models on new images; with several, for new trainings too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,18 @@ from typing import Any
 import numpy as np
 
 from clclip.core.artifacts import read_stage_file
-from clclip.core.errors import InputError
+from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes
-from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
+from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision_on
 from clclip.evaluation.comparable import LIKE
 from clclip.evaluation.continual import deviation
+from clclip.evaluation.interval import LEVEL, NOTHING, Difference, halves, of_halves, of_images
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
-from clclip.evaluation.score import parts
+from clclip.evaluation.score import images_with, parts
 
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A minus B in points, with its confidence interval; None where it cannot be measured."""
-
-    a: float | None
-    b: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
+RESULTS, SUMMARY = Path("results"), "summary.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Comparison:
         a, b: their names.
         metric: what the numbers are.
         seeds: the seeds both ran, over which numbers are means.
-        images: number of test images that were resampled.
+        images: number of test images behind the intervals.
         parts: "P", "C", "A" -> difference.
         classes: class -> difference, in the order of the stream.
         seed_std: standard deviation over seeds of the difference of A, None for one seed.
@@ -65,14 +55,43 @@ class Comparison:
     seed_std: float | None
 
 
+def find_result(given: Path) -> Path:
+    """Return the folder of a finished experiment: as it was given, else of that name in results.
+
+    Raises:
+        InputError: if neither is one; it names what was given, and the nearest that there is.
+    """
+    here = given.parent if given.name == SUMMARY else given
+    for folder in (here, RESULTS / here):
+        if _is_finished(folder):
+            return folder
+    whole = next((folder for folder in given.parents if _is_finished(folder)), None)
+    if whole is not None:
+        raise InputError(f"{given} is a part of an experiment", "compare", f"the whole: {whole}")
+    folder = next((folder for folder in (here, RESULTS / here) if folder.is_dir()), None)
+    if folder is not None and folder.name != RESULTS.name:
+        what = f"{folder} has no {SUMMARY}: no experiment, or not run to its end"
+        raise InputError(what, "compare", "the folder of a finished experiment")
+    place = RESULTS if here.parent == Path() else here.parent
+    there = sorted(path.name for path in place.glob("*") if _is_finished(path))
+    what = f"no experiment {str(given)!r}{nearest(given.name, there)}"
+    known = f"one of {', '.join(there[:8])}" if there else "the folder of a finished experiment"
+    raise InputError(what, place, known)
+
+
+def _is_finished(folder: Path) -> bool:
+    """Tell whether it is results/EXPERIMENT with a summary; that of a seed has its tasks beside."""
+    return (folder / SUMMARY).is_file() and not (folder / "task1").is_dir()
+
+
 def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0) -> Comparison:
     """Compare two experiments.
 
     Args:
         first: results/EXPERIMENT of A.
         second: results/EXPERIMENT of B.
-        samples: bootstrap samples.
-        random_seed: of the resampling.
+        samples: halves of the test images that AP is scored on; accuracy needs none.
+        random_seed: of the halves.
 
     Raises:
         InputError: if the two do not share images, image rule, classes, metric and a seed.
@@ -90,107 +109,126 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
     seeds = [seed for seed in sides[0]["seeds"] if seed in sides[1]["seeds"]]
     if not seeds:
         raise InputError(f"seeds {sides[1]['seeds']}", second, f"one of {sides[0]['seeds']}")
-    metric = sides[0]["metric"]
-    last = [len(side["tasks"]) for side in sides]
     folders = [
-        [folder / f"seed{seed}" / f"task{task}" for seed in seeds]
-        for folder, task in zip((first, second), last, strict=True)
+        folder / f"seed{seed}" / f"task{len(side['tasks'])}"
+        for folder, side in zip((first, second), sides, strict=True)
+        for seed in seeds
     ]
-    chain = [folder for side in folders for folder in side]
+    scores: PairedAp | PairedAccuracy
     if sides[0]["kind"] == "detection":
-        flavour = {name: key for key, name in METRIC_NAMES.items()}[metric]
-        images, scorers = _detections(chain, flavour)
-        metric += " on all test images" if sides[0].get("images") == "group" else ""
+        scores = _detections(folders, sides[0], samples, random_seed)
     else:
-        images, scorers = _classifications(chain)
-    rng = np.random.default_rng(random_seed)
-    weights = [np.ones(images, dtype=np.int64)]
-    weights += [
-        np.bincount(rng.integers(images, size=images), minlength=images) for _ in range(samples)
-    ]
-    names = [name for group in sides[0]["groups"] for name in group]
-    # (2 sides, seeds, 1 + samples, score and weight, K); NaN: a sample without the class
-    scores = np.array([[score(w) for w in weights] for score in scorers])
-    scores = scores.reshape(2, len(seeds), 1 + samples, 2, len(names))
+        scores = _classifications(folders)
     members = parts({"groups": sides[0]["groups"]})
-    columns = {part: [names.index(name) for name in group] for part, group in members.items()}
-    by_part = {part: _difference(scores[..., own]) for part, own in columns.items()}
-    per_seed = [_mean(scores[0, k, :1])[0] - _mean(scores[1, k, :1])[0] for k in range(len(seeds))]
+    own = {name: group for group in sides[0]["groups"] for name in group}
+    gaps = scores.gaps(members["A"])
     return Comparison(
         sides[0]["experiment"],
         sides[1]["experiment"],
-        metric,
+        sides[0]["metric"],
         seeds,
-        images,
-        by_part,
-        {name: _difference(scores[..., [k]]) for k, name in enumerate(names)},
-        deviation([None if np.isnan(gap) else float(gap) for gap in per_seed]),
+        scores.images,
+        {part: scores.difference(names, names) for part, names in members.items()},
+        {name: scores.difference([name], group) for name, group in own.items()},
+        deviation([None if np.isnan(gap) else float(gap) for gap in gaps]),
     )
 
 
-def _mean(scores: np.ndarray) -> np.ndarray:
-    """Return the weighted mean over classes of (..., 2, K) scores and weights, NaN without any."""
-    values, sizes = scores[..., 0, :], scores[..., 1, :]
-    known = ~np.isnan(values)
-    total = np.where(known, values * sizes, 0.0).sum(axis=-1)
-    count = np.where(known, sizes, 0.0).sum(axis=-1)
-    return np.where(count > 0, total / np.maximum(count, 1e-12), np.nan)
+class PairedAp:
+    """AP of two detectors, with several seeds each, on all test images and on halves of them.
+
+    Args:
+        levels: of A, seed by seed, then of B: the matches of all classes at each overlap.
+        images: number of test images.
+        reading: of the precision-recall curve, as ``average_precision`` takes it.
+        samples: number of halves.
+        random_seed: of the halves.
+        holding: (images,) bool, the images that a group of classes is scored on; None where every
+            class is scored on all.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Sequence[Mapping[str, ClassMatches]]],
+        images: int,
+        reading: str,
+        samples: int,
+        random_seed: int = 0,
+        holding: Callable[[Sequence[str]], np.ndarray] | None = None,
+    ) -> None:
+        self.levels, self.images, self.reading, self.holding = levels, images, reading, holding
+        drawn = halves(images, samples, np.random.default_rng(random_seed))
+        self.sets = np.concatenate([np.ones((1, images), dtype=bool), drawn])
+        self.known: dict[tuple[str, ...], np.ndarray] = {}
+
+    def difference(self, names: Sequence[str], group: Sequence[str]) -> Difference:
+        """Return the difference of the mean AP of ``names``, on the images of ``group``."""
+        if not names:
+            return NOTHING
+        scores = self._mean(names, group)
+        return of_halves(scores[..., 0], scores[..., 1:], self.images)
+
+    def gaps(self, names: Sequence[str]) -> np.ndarray:
+        """Return A minus B of each seed, (S,)."""
+        whole = self._mean(names, names)[..., 0]
+        return whole[0] - whole[1]
+
+    def _mean(self, names: Sequence[str], group: Sequence[str]) -> np.ndarray:
+        """Return (2, S, 1 + samples) mean AP over the classes with an object; NaN: none has one."""
+        values = np.stack([self._scores(name, group if self.holding else ()) for name in names])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a mean of nothing
+            return np.nanmean(values, axis=0)
+
+    def _scores(self, name: str, group: Sequence[str]) -> np.ndarray:
+        """Return (2, S, 1 + samples) AP of a class in percent; an empty group: on all images."""
+        key = (name, *group)
+        if key not in self.known:
+            sets = self.sets & self.holding(group) if self.holding and group else self.sets
+            values = [
+                np.mean([self._ap(level[name], sets) for level in levels], axis=0)
+                for levels in self.levels
+            ]
+            self.known[key] = np.reshape(values, (2, len(self.levels) // 2, len(sets)))
+        return self.known[key]
+
+    def _ap(self, found: ClassMatches, sets: np.ndarray) -> np.ndarray:
+        """Return AP in percent on each set of images, (1 + samples,)."""
+        places = found.true_positive, found.images, found.object_images
+        return 100 * average_precision_on(*places, sets, self.reading)
 
 
-def _difference(scores: np.ndarray) -> Difference:
-    """Return the mean difference of (2 sides, seeds, 1 + samples, 2, K) scores and weights."""
-    if scores.shape[-1] == 0:
-        return Difference(None, None, None, None, None)
-    a, b = _mean(scores).mean(axis=1)
-    gaps = a - b
-    if np.isnan(gaps[0]):
-        return Difference(None, None, None, None, None)
-    drawn = gaps[1:][~np.isnan(gaps[1:])]
-    if drawn.size == 0:
-        return Difference(float(a[0]), float(b[0]), float(gaps[0]), None, None)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Difference(float(a[0]), float(b[0]), float(gaps[0]), float(low), float(high))
+class PairedAccuracy:
+    """Accuracy of two classifiers, with several seeds each.
+
+    Args:
+        labels: (n,) class names of the test images.
+        right: (2, S, n) bool, whether A and B got each image right, per seed.
+    """
+
+    def __init__(self, labels: Sequence[str], right: np.ndarray) -> None:
+        self.labels, self.right, self.images = np.array(labels), right, len(labels)
+
+    def difference(self, names: Sequence[str], group: Sequence[str] = ()) -> Difference:
+        """Return the difference of accuracy on the images of ``names``."""
+        return of_images(self._of(names))
+
+    def gaps(self, names: Sequence[str]) -> np.ndarray:
+        """Return A minus B of each seed, (S,)."""
+        own = self._of(names)
+        return 100 * (own[0].mean(axis=1) - own[1].mean(axis=1))
+
+    def _of(self, names: Sequence[str]) -> np.ndarray:
+        return self.right[..., np.isin(self.labels, list(names))]
 
 
-class _ClassScores:
-    """AP of every class under weights of the images; classes weigh the same."""
-
-    def __init__(self, levels: Sequence[Mapping[str, ClassMatches]], reading: str) -> None:
-        self.matches = [[level[name] for level in levels] for name in levels[0]]
-        self.reading = reading
-
-    def __call__(self, weights: np.ndarray) -> list[list[float]]:
-        """Return percent and weight per class; an image drawn twice counts as two images."""
-        values = [
-            float(np.mean([self._class(found, weights) for found in levels]))
-            for levels in self.matches
-        ]
-        return [values, [1.0] * len(values)]
-
-    def _class(self, found: ClassMatches, weights: np.ndarray) -> float:
-        ranked = np.repeat(found.true_positive, weights[found.images])
-        objects = int(weights[found.object_images].sum())
-        value = average_precision(ranked, objects, self.reading)
-        return float("nan") if value is None else 100 * value
-
-
-class _ClassAccuracy:
-    """Accuracy of every class under weights of the images; classes weigh as their images."""
-
-    def __init__(self, labels: np.ndarray, right: np.ndarray, classes: int) -> None:
-        self.labels, self.right, self.classes = labels, right, classes
-
-    def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """Return percent and weight per class."""
-        total = np.bincount(self.labels, weights, self.classes)
-        hits = np.bincount(self.labels, weights * self.right, self.classes)
-        return np.stack([np.where(total > 0, 100 * hits / np.maximum(total, 1), np.nan), total])
-
-
-def _detections(folders: Sequence[Path], flavour: str) -> tuple[int, list[Any]]:
-    """Return the number of images and one scorer per folder."""
+def _detections(
+    folders: Sequence[Path], summary: Mapping[str, Any], samples: int, random_seed: int
+) -> PairedAp:
+    """Match the detections of all folders: those of A, seed by seed, then those of B."""
+    flavour = {name: key for key, name in METRIC_NAMES.items()}[summary["metric"]]
     ious, reading = (COCO_IOUS, "coco101") if flavour == "coco" else ((0.5,), flavour)
-    first, scorers = read_json(folders[0] / "test.json"), []
+    first, levels = read_json(folders[0] / "test.json"), []
     for folder in folders:
         truth = read_json(folder / "test.json")
         if [i["id"] for i in truth["images"]] != [i["id"] for i in first["images"]]:
@@ -198,27 +236,36 @@ def _detections(folders: Sequence[Path], flavour: str) -> tuple[int, list[Any]]:
         ids = class_ids(truth, seen_classes(read_task(folder / "task.json")), folder / "test.json")
         rows = read_detections(folder / "predictions.json", truth, ids)
         found = Matching(truth, rows, ids)
-        scorers.append(_ClassScores([found.match(iou) for iou in ious], reading))
-    return len(first["images"]), scorers
+        levels.append([found.match(iou) for iou in ious])
+
+    def holding(group: Sequence[str]) -> np.ndarray:
+        chosen = np.zeros(len(first["images"]), dtype=bool)
+        chosen[list(images_with(first, [ids[name] for name in group]))] = True
+        return chosen
+
+    by_group = summary.get("images") == "group"
+    return PairedAp(
+        levels, len(first["images"]), reading, samples, random_seed, holding if by_group else None
+    )
 
 
-def _classifications(folders: Sequence[Path]) -> tuple[int, list[Any]]:
-    """Return the number of images and one scorer per folder; images in the order of their ids."""
-    known, scorers = None, []
+def _classifications(folders: Sequence[Path]) -> PairedAccuracy:
+    """Read which images were got right; images in the order of their ids."""
+    known: tuple[list[Any], list[str]] | None = None
+    right = []
     for folder in folders:
         names = seen_classes(read_task(folder / "task.json"))
         truth = read_json(folder / "test.json")
         labels, predicted = read_probabilities(folder / "predictions.json", truth, names)
         images = read_json(folder / "predictions.json")["images"]
         order = sorted(range(len(images)), key=lambda k: str(images[k]))
-        if known is None:
-            known = [images[k] for k in order]
-        elif known != [images[k] for k in order]:
+        own = [images[k] for k in order], [labels[k] for k in order]
+        known = known or own
+        if known[0] != own[0]:
             raise InputError("other test images", folder, f"those of {folders[0]}")
-        index = np.array([names.index(labels[k]) for k in order])
-        right = np.array([labels[k] == predicted[k] for k in order])
-        scorers.append(_ClassAccuracy(index, right, len(names)))
-    return len(known or []), scorers
+        right.append([labels[k] == predicted[k] for k in order])
+    labels = known[1] if known else []
+    return PairedAccuracy(labels, np.reshape(right, (2, len(folders) // 2, len(labels))))
 
 
 def as_text(found: Comparison) -> str:
@@ -227,8 +274,9 @@ def as_text(found: Comparison) -> str:
     def line(name: str, row: Difference) -> list[str]:
         if row.difference is None:
             return [name, "–", "–", "–", "", ""]
-        sure = row.low is not None and (row.low > 0 or row.high < 0)
-        span = "" if row.low is None else f"[{row.low:+.1f}, {row.high:+.1f}]"
+        span, sure = "", False
+        if row.low is not None and row.high is not None:
+            span, sure = f"[{row.low:+.1f}, {row.high:+.1f}]", row.low > 0 or row.high < 0
         return [name, f"{row.a:.1f}", f"{row.b:.1f}", f"{row.difference:+.1f}", span, "*" * sure]
 
     head = ["", "A", "B", "A - B", f"{LEVEL:.0%} interval", ""]
@@ -243,10 +291,11 @@ def as_text(found: Comparison) -> str:
         for row in [head, *body]
     ]
     seeds = ", ".join(map(str, found.seeds))
+    and_seeds = f", {len(found.seeds)} seeds" if len(found.seeds) > 1 else ""
     lines = [
         f"A = {found.a}, B = {found.b}: {found.metric} in percent, seeds {seeds}",
         *table,
-        f"* the interval leaves 0 out; bootstrap over {found.images} test images",
+        f"* the interval leaves 0 out; {found.images} test images" + and_seeds,
     ]
     if empty := [name for name, row in found.classes.items() if row.difference is None]:
         count = f"{len(empty)} of {len(found.classes)} classes"

@@ -40,7 +40,8 @@ def score_matrix(
 ) -> list[list[float | None]]:
     """Return matrix[i][j]: the score after task i + 1 on the classes of task j + 1.
 
-    Groups not seen yet are None.
+    What lies right of the diagonal is None: groups not seen yet, and in a ``joint`` run, which
+    learns all groups at once, those that P, C and A tell of.
 
     Args:
         after: per task, the scores of all classes seen so far.
@@ -55,7 +56,10 @@ def score_matrix(
             return mean(values)
         return weighted_mean(values, [counts.get(name, 0) for name in group])
 
-    return [[group_score(scores, group) for group in groups] for scores in after]
+    return [
+        [group_score(scores, group) if j <= i else None for j, group in enumerate(groups)]
+        for i, scores in enumerate(after)
+    ]
 
 
 def forgetting_per_class(

@@ -78,7 +78,7 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     every = readings_on(None, groups["A"]) if images == "full" else None
 
     def readings_of(names: list[str]) -> dict[str, dict[str, Any]]:
-        return every or readings_on(_images_with(truth, [ids[name] for name in names]), names)
+        return every or readings_on(images_with(truth, [ids[name] for name in names]), names)
 
     others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
     for part, names in groups.items():
@@ -121,7 +121,7 @@ def _over_overlaps(matching: Matching, images: set[int] | None) -> dict[str, flo
     return {name: None if value is None else 100 * value for name, value in values.items()}
 
 
-def _images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
+def images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
     """Return the places of the images that hold an object of one of the categories."""
     holding = {a["image_id"] for a in truth["annotations"] if a["category_id"] in categories}
     return {index for index, image in enumerate(truth["images"]) if image["id"] in holding}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clclip.core.files import replacing
+from clclip.report.plotting import drawing
 from clclip.report.sections.heatmap import heatmap
 from clclip.report.sections.table import PARTS
 from clclip.report.settings import Setting, curve
@@ -23,9 +24,6 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
         kind: ``svg`` or ``png``.
         dpi: resolution of PNG files.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     look = {
         "font.size": 9,
         "axes.spines.top": False,
@@ -38,7 +36,7 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
         "text.parse_math": False,
     }
     written = []
-    with matplotlib.rc_context(look):
+    with drawing(look):
         for setting, stem in zip(settings, stems(settings), strict=True):
             for name, figure in (("curves", _curves(setting)), ("classes", _classes(setting))):
                 path = folder / f"{stem}_{name}.{kind}"

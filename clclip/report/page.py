@@ -17,6 +17,7 @@ from clclip.evaluation.aggregate import write_summary_csv
 from clclip.report import charts
 from clclip.report.figures import write_figures
 from clclip.report.sections import conditions, gallery, table, timing
+from clclip.report.sections.about_data import about_data, as_text
 from clclip.report.sections.answers import answers as show_answers
 from clclip.report.sections.calibration import key as trust_key
 from clclip.report.sections.calibration import trust
@@ -24,7 +25,6 @@ from clclip.report.sections.causes import LOOKS, why
 from clclip.report.sections.cost_maps import cost_maps
 from clclip.report.sections.drift import drift
 from clclip.report.sections.heatmap import heatmap, tone
-from clclip.report.sections.left_out import left_out
 from clclip.report.sections.semantics import semantics
 from clclip.report.settings import Experiment, Setting, load, palette_colours, retention
 
@@ -38,7 +38,7 @@ ASPECTS = {"P": "earlier classes", "C": "current classes", "A": "all seen classe
 
 
 def report(summaries: Sequence[Path], out: Path, style: Mapping[str, Any]) -> str:
-    """Write the report and what lies beside it; return the results table as text.
+    """Write the report and what lies beside it; return the table and the data's warnings as text.
 
     Args:
         summaries: results/EXPERIMENT/summary.json files.
@@ -54,7 +54,8 @@ def report(summaries: Sequence[Path], out: Path, style: Mapping[str, Any]) -> st
     style = STYLE | {key: value for key, value in style.items() if value is not None}
     settings = load(summaries, style["palette"])
     resources = summaries[0].parent.parent.parent / "resources"
-    text = table.text_table(settings)
+    every = [experiment for setting in settings for experiment in setting.experiments]
+    text = table.text_table(settings) + as_text(about_data(every, resources))
     write_text(out.parent / "table.txt", text)
     write_summary_csv(summaries, out.parent / "summary.csv")
     write_figures(settings, out.parent / "figures", style["format"], style["dpi"])
@@ -107,7 +108,7 @@ def render(
         versions=sorted(experiments[0].summary.get("versions", {}).items()),
         clips=clips(experiments, resources),
         configs=configs(experiments),
-        left_out=left_out(experiments, resources),
+        about_data=about_data(experiments, resources),
     )
 
 
@@ -195,7 +196,8 @@ def cards(setting: Setting) -> list[dict[str, str]]:
         gap = upper - best.summary["final"]["A"]
         name = "Below joint training" if gap >= 0 else "Above joint training"
         shown.append(_card(name, abs(gap), "points", None, _final_a))
-        shown[-1]["than"] = f"{setting.upper.label}: {upper:.1f}"
+        part = f", {100 * (1 - gap / upper):.0f} % of it" if upper > 0 else ""
+        shown[-1]["than"] = f"{setting.upper.label}: {upper:.1f}{part}"
     return shown
 
 

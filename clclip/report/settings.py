@@ -11,6 +11,7 @@ from typing import Any
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.evaluation.comparable import like, unusual
+from clclip.report.plotting import load_matplotlib
 
 METHOD_NAMES = {
     "clclip": "CL-CLIP",
@@ -26,6 +27,12 @@ METHOD_NAMES = {
     "hpeft_sgakt": "H-PEFT + SG-AKT",
     "hpeft_sevpr": "H-PEFT + SE-VPR",
     "finetune": "Fine-tuning",
+    "ncm": "Nearest mean",
+    "ridge": "Ridge",
+    "ranpac": "RanPAC",
+    "gda": "LDA",
+    "gda_text": "LDA + text",
+    "seca_cov": "SECA-Cov",
     "zeroshot": "Zero-shot CLIP",
     "joint": "Joint training",
 }
@@ -189,7 +196,7 @@ def palette_colours(palette: str | None) -> Sequence[str]:
     """Return hex colours of methods."""
     if palette in (None, "okabe_ito"):
         return PALETTE
-    import matplotlib
+    matplotlib = load_matplotlib()
     from matplotlib.colors import to_hex
 
     if palette not in matplotlib.colormaps:

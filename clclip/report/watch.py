@@ -23,7 +23,7 @@ from clclip.report.sections.timing import duration, last_done
 STAGES = ("split", "train", "predict", "score")
 OUTPUTS = {"split": "test.json", "train": "weights.safetensors", "predict": "predictions.json"}
 OUTPUTS |= {"score": "scores.json"}
-STEP = re.compile(r"step (\d+)/(\d+) loss=(\S+).*?eta=([\d.]+)s")
+STEP = re.compile(r"step (\d+)/(\d+)(?: loss=(\S+))?.*? eta=([\d.]+)s")
 COUNT = re.compile(r"(?:predicted|features of) (\d+)(?: of |/)(\d+) images")
 FAULT = re.compile(r"ERROR [\w.]+: (?:bad input: |error: )?(.*)")
 QUIET_SECONDS = 300.0
@@ -171,7 +171,8 @@ def read_log(log: Path, stage: str) -> Running | None:
     if steps:
         at, total, loss, left = steps[-1]
         share = int(at) / max(int(total), 1)
-        return Running(stage, share, f"step {at}/{total}  loss {loss}", float(left), quiet=quiet)
+        detail = f"step {at}/{total}" + (f"  loss {loss}" if loss else "")
+        return Running(stage, share, detail, float(left), quiet=quiet)
     if counts:
         at, total = counts[-1]
         share = int(at) / max(int(total), 1)

@@ -173,8 +173,8 @@ class Run:
         Args:
             a: name of the one.
             b: name of the other; differences are a minus b.
-            samples: bootstrap samples over images.
-            random_seed: of the resampling.
+            samples: halves of the test images that AP is scored on.
+            random_seed: of the halves.
 
         Returns:
             a comparison whose ``parts["A"]`` holds ``difference``, ``low`` and ``high``.
@@ -182,8 +182,8 @@ class Run:
         Raises:
             InputError: if the two were not scored on the same images, classes and seeds.
         """
-        if samples < 1:
-            raise InputError(f"got {samples}", "samples", "a number from 1")
+        if samples < 2:
+            raise InputError(f"got {samples}", "samples", "a number from 2")
         return compare(self[a].folder, self[b].folder, samples, random_seed)
 
 

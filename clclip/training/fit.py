@@ -139,9 +139,9 @@ def fit(
         optimizer.step()
         if after_step is not None:
             after_step()
-        history.advance(step + 1)
         if (step + 1) % RECORD_STEPS == 0 or step + 1 == settings.steps:
             _record(history, step + 1, losses, settings.lr * factor)
+        history.advance(step + 1)
         due = time.monotonic() - saved >= save_seconds and parallel.rank() == 0
         if due and step + 1 < settings.steps:
             save_state(resume, digest, step + 1, parameters, optimizer, history.rows)

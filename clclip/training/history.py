@@ -20,6 +20,7 @@ from clclip.training import parallel
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 5.0
+SLOW_SECONDS = 15.0  # without a line: then one is told between two rows
 
 
 class History:
@@ -56,39 +57,47 @@ class History:
         )
 
     def advance(self, step: int) -> None:
-        """Move the bar to ``step`` (1-based count of finished steps)."""
+        """Move the bar to ``step`` (1-based count of finished steps).
+
+        Where steps take long, say because features are computed as training goes, a line tells of
+        them before the next row does.
+        """
         self._bar.update(step - self._bar.n)
+        if time.monotonic() - self._last_log >= SLOW_SECONDS:
+            self._tell(step, "", self._rate(step))
 
     def record(self, step: int, losses: dict[str, float], lr: float) -> None:
         """Append a row; log it if the last line is more than a few seconds old."""
-        now = time.monotonic()
-        done = max(step - self._last_step, 1)
         row = {
             "step": step,
             "loss": sum(losses.values()),
             **losses,
             "lr": lr,
-            "images_per_s": done * self.images_per_step / max(now - self._last_row, 1e-9),
+            "images_per_s": self._rate(step),
             "peak_mib": peak_mib(),
         }
         self.rows.append(row)
-        self._last_row, self._last_step = now, step
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+        self._last_row, self._last_step = time.monotonic(), step
+        told = {name: f"{value:.3f}" for name, value in losses.items()}
+        self._bar.set_postfix({**told, "images/s": f"{row['images_per_s']:.1f}"})
         if self.listener is not None:
             self.listener(row)
-        if now - self._last_log >= LOG_SECONDS or step == self.steps:
-            self._last_log = now
-            left = (now - self._start) / max(step - self._first_step, 1) * (self.steps - step)
-            parts = " ".join(f"{name}={value:.3f}" for name, value in losses.items())
-            logger.info(
-                "%s step %d/%d loss=%.3f %s eta=%.0fs",
-                self.label,
-                step,
-                self.steps,
-                row["loss"],
-                parts,
-                left,
-            )
+        if self._last_row - self._last_log >= LOG_SECONDS or step == self.steps:
+            parts = " ".join(f"{name}={value}" for name, value in told.items())
+            self._tell(step, f" loss={row['loss']:.3f} {parts}", row["images_per_s"])
+
+    def _rate(self, step: int) -> float:
+        """Return the images per second since the last row."""
+        done = max(step - self._last_step, 1) * self.images_per_step
+        return done / max(time.monotonic() - self._last_row, 1e-9)
+
+    def _tell(self, step: int, losses: str, rate: float) -> None:
+        """Log where training is and how long it will take."""
+        self._last_log = time.monotonic()
+        left = (self._last_log - self._start) / max(step - self._first_step, 1)
+        left *= self.steps - step
+        told = (self.label, step, self.steps, losses, rate, left)
+        logger.info("%s step %d/%d%s %.1f images/s eta=%.0fs", *told)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -67,7 +67,8 @@ def micro_batches(batch_size: int, attempt: int) -> int:
     """Return into how many micro-batches a process takes its share of a batch.
 
     Every retry halves the images at once: an attempt that ended for want of memory is followed by
-    one that needs less and computes the same.
+    one that needs less. A step's gradient is the same up to rounding (3e-7); over many steps
+    rounding may let two proposals change places. ``fvit_ior``'s balance is that of each part.
     """
     largest = max(1, batch_size // 2 ** (attempt - 1))
     return max(1, math.ceil(batch_size / (largest * parallel.processes())))

@@ -7,22 +7,25 @@ scoring adds P, C and A, a table of classes and a few test images. csv and json 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clclip.core.digest import canonical
 from clclip.core.files import read_json
-from clclip.core.machine import WANDB_VARIABLE
+from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.task import read_task
 
 logger = logging.getLogger(__name__)
 
 IMAGES, LEAST_SCORE = 8, 0.3
+START_SECONDS, FINISH_SECONDS = 30.0, 60.0  # how long an online run may wait for its server
+MISSING: Mapping[str, Any] = {}
 
 
 class WandbRun:
@@ -31,6 +34,9 @@ class WandbRun:
     Its id follows from the task's place and content: a job that was killed goes on in the same run,
     and so does the scoring, while a task of other settings is another run. Offline, each start
     leaves a folder of its own with the same id, which ``wandb sync`` joins.
+
+    A server that is lost, or was never reached by this job, ends nothing: the run goes on offline,
+    or without wandb where even that fails.
 
     Args:
         folder: results/EXPERIMENT/seedN/taskT.
@@ -41,26 +47,64 @@ class WandbRun:
     def __init__(self, folder: Path, task: Mapping[str, Any], mode: str) -> None:
         import wandb
 
-        experiment, seed, number = folder.resolve().parts[-3:]
-        self.run = wandb.init(
+        self.folder, self.task, self.run = folder, task, None
+        for tried in dict.fromkeys((mode, "offline")):
+            with self._alive(f"no run of mode {tried}"):
+                self.run = self._start(tried)
+            if self.run is not None:
+                break
+            with contextlib.suppress(Exception):
+                wandb.teardown()  # the service still holds the id of what it could not open
+
+    def _start(self, mode: str) -> Any:
+        """Open the run; online, for at most half a minute."""
+        import wandb
+
+        experiment, seed, number = self.folder.resolve().parts[-3:]
+        return wandb.init(
             project="clclip",
             group=experiment,
             name=f"{experiment} {seed} {number}",
-            id=identity(folder, task),
+            id=identity(self.folder, self.task),
             resume="allow",
             mode=mode,
-            dir=str(folder),
-            config=dict(task),
-            settings=wandb.Settings(silent=True, console="off"),
+            dir=str(self.folder),
+            config=dict(self.task),
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                init_timeout=START_SECONDS,
+                finish_timeout=FINISH_SECONDS,
+            ),
         )
+
+    @contextlib.contextmanager
+    def _alive(self, what: str) -> Iterator[None]:
+        """Go on after a fault of wandb or of its network; the log tells of it."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            logger.warning("wandb: %s (%s); `wandb sync` sends what is in its folder", what, reason)
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Log one row of the history."""
-        self.run.log({k: v for k, v in row.items() if k != "step"}, step=row["step"])
+        self.log({k: v for k, v in row.items() if k != "step"}, row["step"])
+
+    def log(self, values: Mapping[str, Any], step: int, final: Mapping[str, Any] = MISSING) -> None:
+        """Log values at a step; ``final`` are those that the run's overview shows."""
+        if self.run is None:
+            return
+        with self._alive(f"step {step} is not logged"):
+            self.run.log(dict(values), step=step)
+            self.run.summary.update(dict(final))
 
     def close(self) -> None:
-        """Finish the run."""
-        self.run.finish()
+        """Finish the run; what a lost server has not taken within a minute stays on the disk."""
+        if self.run is None:
+            return
+        with self._alive("the run is not finished"):
+            self.run.finish()
 
 
 def identity(folder: Path, task: Mapping[str, Any]) -> str:
@@ -72,6 +116,18 @@ def wandb_mode() -> str | None:
     """Return "offline" or "online", or None where wandb is off (the default)."""
     mode = os.environ.get(WANDB_VARIABLE, "off")
     return mode if mode in ("offline", "online") else None
+
+
+def check_access() -> None:
+    """Refuse a training by hand that is to log online and cannot; a run has checked it before.
+
+    Raises:
+        InputError: if there is no key, the server refuses it, or it cannot be reached.
+    """
+    if wandb_mode() == "online" and WANDB_CHECKED_VARIABLE not in os.environ:
+        from clclip.training.online import check_online
+
+        check_online()
 
 
 def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
@@ -105,8 +161,7 @@ def track_scores(task_file: Path, resources: Path) -> None:
     pictures = _pictures(task, folder, resources)
     if pictures:
         shown["test images"] = pictures
-    tracked.run.log(final | shown, step=_steps(folder / "history.csv") + 1)
-    tracked.run.summary.update(final)
+    tracked.log(final | shown, _steps(folder / "history.csv") + 1, final)
     tracked.close()
 
 

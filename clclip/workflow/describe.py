@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from clclip.config.experiment import Experiment
+from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
+from clclip.core.homes import hub_home
 from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
 from clclip.data.index import instances
 from clclip.data.memo import remembered
+from clclip.data.prepare import check_data
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
 from clclip.data.version import is_downloaded
@@ -27,15 +29,23 @@ from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px; a ViT-B/16 at
 # 640 px on one data-centre GPU is about as fast. They serve to tell minutes from days.
 TRAIN_RATE, PREDICT_RATE, FEATURE_RATE = 40.0, 40.0, 60.0
+CLOSED_FORM_SECONDS = 3.0  # a task that only adds up and solves
 
 
-def describe(entry: str, data_root: str | None = None, seeds: str | None = None) -> dict[str, Any]:
+def describe(
+    entry: str,
+    data_root: str | None = None,
+    seeds: str | None = None,
+    check_images: bool = False,
+) -> dict[str, Any]:
     """Describe an experiment and check its data.
 
     Args:
-        entry: shipped name or experiment file.
+        entry: name (STREAM_METHOD[_VARIANT...]) or experiment file.
         data_root: folder that relative data roots start from.
         seeds: replaces the file's, e.g. "0,1,2".
+        check_images: open every image, as ``clclip prepare`` does; else annotations are read, and
+            of images no more than what a doubt about them needs.
 
     Returns:
         {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
@@ -48,31 +58,32 @@ def describe(entry: str, data_root: str | None = None, seeds: str | None = None)
     Raises:
         InputError: if the experiment or the data that is there is wrong.
     """
-    experiment, folder = read_experiment(path := find_experiment(entry))
+    experiment, folder = read_experiment(source := find_experiment(entry))
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
     with remembered():
-        planned = add_experiment(plan, experiment, chosen, base, path, present=False)
+        planned = add_experiment(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()
-        splits = preview(data, path, findings=findings)
+        splits = preview(data, source, findings=findings)
         counts = _image_counts(data, splits)
-        tasks = _tasks(planned, splits, path)
+        tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
+        warnings = check_data(data) if check_images and splits else findings.warnings()
     return {
         "name": planned.name,
-        "file": str(path),
+        "file": str(source.file),
         "kind": experiment.kind,
         "method": experiment.method,
-        "protocol": experiment.protocol,
+        "protocol": experiment.stream_name,
         "seeds": list(chosen),
         "tasks": tasks,
         "image_rule": experiment.data.image_rule,
         "fractions": experiment.data.fractions and list(experiment.data.fractions),
         "evaluation": _evaluation(experiment),
         "data": _data(data, counts),
-        "warnings": findings.warnings(),
+        "warnings": warnings,
         "unscored": unscored,
         "clip": _clip(clip),
         "features": _features(planned),
@@ -173,7 +184,7 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
         return found | {"there": there, "where": where}
     if clip["model"].startswith("embedded"):
         return found | {"there": True, "where": "shipped with the package"}
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    home = hub_home() or "no folder: set HF_HOME"
     there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
     where = f"resources/clip/{clip['id']}, else open_clip's download into {home}"
     return found | {"there": there, "where": where}
@@ -203,16 +214,20 @@ def _estimate(
     train, test = counts.get("train", 0), counts.get("test", 0)
     seconds = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
     seconds /= FEATURE_RATE
+    closed_form = KINDS[planned.config.kind].methods[planned.config.method].closed_form
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
         share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
+        if closed_form:
+            seconds += CLOSED_FORM_SECONDS
+            continue
         images = tasks[task.number - 1]["images"] or train * share
         training = task.payload["training"]
         steps = max(1, math.ceil(images / training["batch_size"]))
         seconds += images * epochs_of(training, steps) / TRAIN_RATE
         seconds += test / PREDICT_RATE
     stored = sum(
-        (train * (2 if f["flip"] else 1) + test) * (f["size"] / 8) ** 2 * 128 * (len(f["taps"]) + 1)
+        (train * (2 if f["flip"] else 1) + test) * _stored_numbers(f)
         for f in plan.features.values()
     )
     disk = 2 * stored / 1e6 + 2.0 * len(planned.tasks)
@@ -239,6 +254,13 @@ def _some(names: list[str], limit: int = 12) -> str:
     """Return the first names of a list, and how many there are."""
     more = f", ... ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def _stored_numbers(features: dict[str, Any]) -> float:
+    """Return about how many numbers a feature store keeps of an image."""
+    if features["dense"] == "image":
+        return 1024.0
+    return (features["size"] / 8) ** 2 * 128 * (len(features["taps"]) + 1)
 
 
 def text(described: dict[str, Any]) -> str:

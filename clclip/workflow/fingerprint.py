@@ -31,7 +31,7 @@ def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAG
     looked up here; a line more in that table changes nothing for other methods.
     """
     of = KINDS[kind]
-    found = fingerprint(of.stages[stage], package)
+    found = fingerprint(of.module(stage, method), package)
     own = of.methods.get(method)
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):

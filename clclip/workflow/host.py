@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.config.load import listed_for_jobs
 from clclip.core.files import expanded
-from clclip.core.machine import WANDB_VARIABLE
+from clclip.core.homes import name_account
+from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.models import as_list
 
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -29,7 +31,7 @@ def shell_prefix(conda: bool) -> str:
         conda: whether jobs run in an environment of their own, whose ``python`` the shell finds.
     """
     python = "python" if conda else shlex.quote(sys.executable)
-    text = f'clclip() {{ {python} -m clclip "$@"; }}; '
+    text = f"trap '' INT; clclip() {{ {python} -m clclip \"$@\"; }}; "
     return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
 
 
@@ -41,6 +43,7 @@ def prepare_environment(project: str) -> None:
     paths = [project, os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    name_account()
 
 
 def announce_logger(wandb: str) -> None:
@@ -49,6 +52,7 @@ def announce_logger(wandb: str) -> None:
     By the environment, because it is no setting of a task: a change of it must rerun nothing.
     """
     os.environ[WANDB_VARIABLE] = wandb
+    os.environ[WANDB_CHECKED_VARIABLE] = "1"  # by the Snakefile, before the first job
 
 
 def invoking_folders(project: str) -> list[Path]:
@@ -68,13 +72,17 @@ def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[
     found: dict[str, Any] = {}
     entries = as_list(config.get("experiments"))
     if isinstance(entries, list):
-        found["experiments"] = [
-            _absolute(entry, folders, Path.is_file) if is_path(entry) else entry
-            for entry in entries
-        ]
+        found["experiments"] = [_entry_for_jobs(entry, folders) for entry in entries]
     if isinstance(config.get("data_root"), str):
         found["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
     return found
+
+
+def _entry_for_jobs(entry: Any, folders: Sequence[Path]) -> Any:
+    """Return an entry of ``experiments`` as a job on another host reads it."""
+    if is_path(entry):
+        return _absolute(entry, folders, Path.is_file)
+    return listed_for_jobs(entry, folders) if isinstance(entry, Mapping) else entry
 
 
 def is_path(entry: object) -> bool:

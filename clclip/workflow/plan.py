@@ -13,27 +13,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.clip.architecture import dense_mode, native_size, patch, taps
-from clclip.clip.ids import EMBEDDED
+from clclip.clip.architecture import dense_mode, native_size, taps
 from clclip.clip.own.settle import settle_clip
-from clclip.config.experiment import Experiment, RunConfig
+from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
-from clclip.config.load import find_experiment, merged, read_experiment
+from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
-from clclip.config.streams import protocol
+from clclip.config.run import RunConfig
+from clclip.config.streams import stream
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
+from clclip.workflow.canvas import canvas_side, check_size
 from clclip.workflow.data_spec import (
     check_places,
     data_spec,
     declared_classes,
     unfit_classes,
 )
-
-EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,9 @@ class ExperimentPlan:
 
     @property
     def protocol_option(self) -> str:
-        """The option that tells ``clclip aggregate`` the protocol; empty if there is none."""
-        return f"--protocol {self.config.protocol}" if self.config.protocol else ""
+        """The option that tells ``clclip aggregate`` the stream; empty if there is none."""
+        name = self.config.stream_name
+        return f"--protocol {stream(name).name}" if name else ""
 
     @property
     def length(self) -> int:
@@ -120,17 +120,17 @@ def plan_run(
     folders = list(folders) or [Path.cwd()]
     root = _data_root(run.data_root, folders)
     plan = RunPlan(report=run.report.model_dump(mode="json"), wandb=run.wandb)
-    sources: dict[str, Path] = {}
+    sources: dict[str, Source] = {}
     for entry in run.experiments:
-        path = find_experiment(entry, folders)
-        experiment, folder = read_experiment(path)
+        source = find_experiment(entry, folders)
+        experiment, folder = read_experiment(source)
         name = str(experiment.name)
         if name in sources:
-            what = f"experiment {name!r} is given twice ({sources[name]} and {path})"
+            what = f"experiment {name!r} is given twice ({sources[name]} and {source})"
             raise InputError(what, "experiments", "each name once")
-        sources[name] = path
+        sources[name] = source
         seeds = run.seeds if run.seeds is not None else experiment.seeds
-        add_experiment(plan, experiment, seeds, root or folder, path, cache, job=job)
+        add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
 
 
@@ -214,8 +214,9 @@ def _groups(
     where: object,
 ) -> tuple[list[list[str]], dict[str, str]]:
     """Return the class groups and the text names, checked against the classes that the data has."""
-    if experiment.protocol is not None:
-        shipped = protocol(experiment.protocol, f"{where}: protocol")
+    if (name := experiment.stream_name) is not None:
+        key = "stream" if experiment.stream else "protocol"
+        shipped = stream(name, f"{where}: {key}", experiment.kind)
         # without the data (``describe``) classes that only it knows are numbered
         stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
         groups = shipped.groups(seed, stand_in if declared is None else declared)
@@ -258,7 +259,7 @@ def _payload(
     switches = merged(dict(experiment.switches), override.switches if override else {})
     seen = {name for group in groups for name in group}
     resolved = resolve_training(experiment.kind, training, place)
-    _check_size(experiment.kind, resolved["image_size"], clip, place)
+    check_size(experiment.kind, resolved["image_size"], clip, place)
     method = KINDS[experiment.kind].methods[experiment.method]
     return {
         "kind": experiment.kind,
@@ -282,30 +283,6 @@ def _payload(
     }
 
 
-def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) -> None:
-    """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
-    size = given or (native_size(clip) if kind == "classification" else _canvas(clip))
-    side = patch(clip)
-    if size is None or side is None or size % side == 0:
-        return
-    below = size // side * side
-    near = f"{below} or {below + side}" if below else str(side)
-    name = clip["id"] if "config_text" in clip else clip["model"]
-    expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
-    raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
-
-
-def _canvas(clip: Mapping[str, Any]) -> int:
-    """Return the side of the detection canvas in px where the training section gives none.
-
-    The largest multiple of the tower's patch up to F-ViT's 640.
-    """
-    if clip["model"] in EMBEDDED:
-        return EMBEDDED_SIZE
-    side = patch(clip) or 1
-    return CANVAS_SIZE // side * side
-
-
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
     """Return the shares of images of the tasks so far, if the experiment gives any."""
     given = experiment.data.fractions
@@ -318,6 +295,9 @@ def _with_stores(
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
+    if KINDS[experiment.kind].methods[experiment.method].closed_form:
+        store = _image_store(plan, payload, clip)
+        return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.ids import feature_id, text_id
@@ -328,7 +308,7 @@ def _with_stores(
     training, switches = payload["training"], payload["switches"]
     # large-scale jitter shows another crop in every pass: there is nothing to cache
     cache = cache and training["augment"] != "lsj"
-    size = training["image_size"] or _canvas(clip)
+    size = training["image_size"] or canvas_side(clip)
     dense = switches["dense"]
     described = {
         "data": payload["data"]["id"],
@@ -343,3 +323,22 @@ def _with_stores(
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
+
+
+def _image_store(plan: RunPlan, payload: dict[str, Any], clip: dict[str, Any]) -> str:
+    """Add the store of whole images' features that a closed-form task reads; return its id."""
+    from clclip.clip.ids import feature_id
+
+    switches = payload["switches"]
+    described = {
+        "data": payload["data"]["id"],
+        "clip": clip["id"],
+        "size": payload["training"]["image_size"] or native_size(clip) or 0,
+        "dense": "image",
+        "taps": [],
+        "flip": switches["mirror"],
+    }
+    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
+    plan.features[store] = described
+    return store

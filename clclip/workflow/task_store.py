@@ -23,7 +23,7 @@ from typing import Any
 from clclip.config.kinds import KINDS
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
-from clclip.core.files import read_json, replacing, write_json
+from clclip.core.files import make_folder, read_json, replacing, write_json
 from clclip.core.task import read_task, task_folders
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def stored(
         Whether the files came from the store.
     """
     entry = resources / "tasks" / work_digest(task_file, stage, code)
-    entry.mkdir(parents=True, exist_ok=True)
+    make_folder(entry)
     with _alone(entry, stage):
         if _fetch(entry, task_file.parent, names):
             logger.info("%s: taken from %s, made before from the same inputs", stage, entry)

@@ -129,7 +129,10 @@ CONFIGS = {
         ),
         ["no training image for task 2 ('queen')", "classes with training images"],
     ),
-    "tasks and protocol": (keys(protocol="voc_10_10"), ["either tasks or protocol"]),
+    "tasks and protocol": (
+        keys(protocol="voc_10_10"),
+        ["either tasks or stream"],
+    ),
     "seed negative": (keys(seeds=[-1]), ["seed -1 is outside"]),
     "seed twice": (keys(seeds=[1, 1]), ["seed 1 is given twice"]),
     "seed as float": (keys(seeds=[0.5]), ["0.5", "seeds.0", "integer"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -42,6 +43,23 @@ def torch_zip(work: Path) -> None:
     import torch
 
     torch.save({"state_dict": Evil()}, work / "w.pt")
+
+
+def torch_saved(value):
+    """Return a damage that saves a value as torch does."""
+
+    def damage(work: Path) -> None:
+        import torch
+
+        torch.save(value, work / "w.pt")
+
+    return damage
+
+
+def torch_script(work: Path) -> None:
+    import torch
+
+    torch.jit.trace(torch.nn.Identity(), torch.zeros(1)).save(str(work / "w.pt"))
 
 
 def clip_tensors(change):
@@ -113,6 +131,7 @@ def texts(change):
 
 
 SAFE = "w.safetensors"
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
 RECORD = f"{BIRDS}/task2/weights.safetensors"
 NO_UNITS = ["rows that are no unit vectors", "clclip embed-text"]
 WEIGHT_CASES = {
@@ -121,12 +140,45 @@ WEIGHT_CASES = {
     "a folder": (lambda w: (w / SAFE).mkdir(), fetch(SAFE), ["no such weights file"]),
     "empty": (content(SAFE, b""), fetch(SAFE), ["do not load", SAFE]),
     "text": (content(SAFE, b"hello world"), fetch(SAFE), ["do not load", SAFE]),
-    "pickle": (pickled, fetch("w.pt"), ["do not load", "w.pt"]),
-    "pickle in a zip": (torch_zip, fetch("w.pt"), ["do not load", "w.pt"]),
+    "pickle": (pickled, fetch("w.pt"), ["do not load", "w.pt", "Python objects besides tensors"]),
+    "pickle in a zip": (torch_zip, fetch("w.pt"), ["do not load", "w.pt", "besides tensors"]),
+    "web page": (content("w.pt", b"\n<!DOCTYPE html>"), fetch("w.pt"), ["is a web page"]),
+    "web page as safetensors": (content(SAFE, b"<html>"), fetch(SAFE), ["is a web page"]),
+    "Git LFS pointer": (content("w.bin", LFS), fetch("w.bin"), ["Git LFS pointer", "git lfs pull"]),
+    "text as .pt": (content("w.pt", b"hello"), fetch("w.pt"), ["not written by torch.save"]),
+    "list of tensors": (torch_saved([1]), fetch("w.pt"), ["no state dict"]),
+    "state dict of nothing": (torch_saved({"state_dict": {}}), fetch("w.pt"), ["no state dict"]),
+    "other saved values": (torch_saved({"epoch": 3}), fetch("w.pt"), ["holds besides epoch"]),
+    "checkpoint of Lightning": (
+        torch_saved({"state_dict": {}, "hyper_parameters": argparse.Namespace(lr=1)}),
+        fetch("w.pt"),
+        ["Python objects besides tensors"],
+    ),
+    "TorchScript": (torch_script, fetch("w.pt"), ["a TorchScript program"]),
+    "safetensors named .pt": (
+        lambda w: shutil.copy(clip_of(w) / "clip.safetensors", w / "w.pt"),
+        fetch("w.pt"),
+        ["is a safetensors file, its name says .pt"],
+    ),
+    "torch file named safetensors": (
+        lambda w: torch_saved({"a": 1})(w) or ((w / "w.pt").rename(w / SAFE) and None),
+        fetch(SAFE),
+        ["written by torch.save, its name says safetensors"],
+    ),
     "tensor missing": (
         clip_tensors(lambda t: t.pop(sorted(t)[0]) is None),
         fetch(SAFE),
-        ["do not load", SAFE, "this very architecture"],
+        ["do not load (lacks ln_final.bias)", SAFE, "this very architecture"],
+    ),
+    "tensors of other shapes": (
+        clip_tensors(reshape),
+        fetch(SAFE),
+        ["ln_final.bias is 3 x 5 instead of 128"],
+    ),
+    "tensor too many": (
+        clip_tensors(lambda t: t.update(extra=np.zeros(3, np.float32))),
+        fetch(SAFE),
+        ["holds besides extra"],
     ),
     "not finite": (clip_tensors(first_to_nan), fetch(SAFE), ["is not finite", SAFE]),
     "another tower": (

@@ -19,7 +19,8 @@ CONTEXT, VOCABULARY = 24, 300
 
 
 def small_clip(pool_type: str = "avg", seed: int = 0) -> torch.nn.Module:
-    """Return a random open_clip ViT: 3 blocks, width 32, joint width 24."""
+    """Return a random open_clip ViT: 3 blocks, width 32, joint width 24; "map": attention pools."""
+    pooling = {"attentional_pool": True, "attn_pooler_queries": 1, "attn_pooler_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = open_clip.model.CLIP(
@@ -30,7 +31,7 @@ def small_clip(pool_type: str = "avg", seed: int = 0) -> torch.nn.Module:
                 "head_width": 16,
                 "patch_size": 8,
                 "image_size": 32,
-                "pool_type": pool_type,
+                **(pooling if pool_type == "map" else {"pool_type": pool_type}),
             },
             text_cfg={
                 "context_length": CONTEXT,

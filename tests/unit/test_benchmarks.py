@@ -16,6 +16,7 @@ ROWS = {
     "inference": {"ms per image", "x F-ViT", "pairs", "pair recall", "peak MiB"},
     "feature_cache": {"cached ms per image", "online ms per image", "online / cached"},
     "expert_bank": {"ms", "x plain loop", "x plain routed", "chosen"},
+    "compare_coverage": {"ours", "percentile", "basic", "width"},
     "scoring": {"s", "pycocotools / it"},
     "startup": {"wall s", "processor s", "bytecode cached"},
     "torchvision_detector": {"training s", "mAP@A"},

@@ -13,7 +13,7 @@ import pytest
 
 from clclip.cli.main import main
 from clclip.clip import probe
-from clclip.config.experiment import ReportStyle
+from clclip.config.run import ReportStyle
 from clclip.core.files import check_writable
 from clclip.workflow import host
 

@@ -9,7 +9,7 @@ from clclip.cli.main import main
 from clclip.clip import catalogue as tags
 from clclip.clip.architecture import has_patch_tokens, native_size, patch
 from clclip.clip.catalogue import known_tags
-from clclip.config.load import shipped_names
+from clclip.config.names import known_names
 from clclip.core.errors import InputError
 from clclip.core.models import open_clip_config
 
@@ -90,7 +90,8 @@ def test_tags_and_sizes_that_are_right_pass(tmp_path, capsys):
 def test_shipped_experiments_fit_their_clips(capsys, tmp_path, monkeypatch):
     """A canvas of 640 px is no multiple of ViT-L-14's patch."""
     monkeypatch.chdir(tmp_path)
-    found = [name for name in shipped_names() if name.startswith(("voc_10_10_", "coco_4task"))]
-    assert any("l14" in name for name in found)
+    start = ("voc_10_10_fvit_", "coco_4task_a_clclip", "imagenet_r_10x20_seca")
+    found = [name for name in known_names() if name.startswith(start)]
+    assert sum("l14" in name for name in found) > 2
     for name in found:
         assert main(["describe", name]) == 0, name

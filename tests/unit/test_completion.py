@@ -9,7 +9,7 @@ import pytest
 
 from clclip.cli.main import main
 from clclip.cli.parser import COMMANDS
-from clclip.config.load import shipped_names
+from clclip.config.names import known_names
 
 
 @pytest.fixture
@@ -61,9 +61,10 @@ def test_bash(script, results):
     assert bash(path, results, "pre") == ["prepare", "pretrain-clip", "predict"]
     assert bash(path, results, "features", "--sp") == ["--split"]
     assert bash(path, results, "features", "--split", "") == ["train", "test"]
-    expected = [name for name in shipped_names() if name.startswith("shapes_10_10_cl")]
-    assert bash(path, results, "describe", "shapes_10_10_cl") == expected != []
-    assert set(bash(path, results, "describe", "")) == set(shipped_names())
+    expected = sorted(name for name in known_names() if name.startswith("shapes_10_10_cl"))
+    assert bash(path, results, "describe", "shapes_10_10_cl") == expected
+    assert {"shapes_10_10_clclip", "shapes_10_10_clclip_paper_no_drift"} < set(expected)
+    assert set(bash(path, results, "describe", "")) == set(known_names())
     assert bash(path, results, "completion", "f") == ["fish"]
     assert bash(path, results, "nothing", "") == [""], "left to the names of files"
     assert bash(path, results, "score", "--task", "") == [""]

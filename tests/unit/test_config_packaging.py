@@ -50,13 +50,12 @@ def test_there_is_one_version_number(root):
 
 
 def test_data_files_lie_in_the_package(root):
-    assert list((root / "clclip" / "config" / "protocols_data").glob("*.yaml"))
     assert list((root / "clclip" / "clip" / "embedded" / "weights").glob("*.safetensors"))
 
 
 @pytest.mark.slow
 def test_wheel_finds_its_data(root, tmp_path):
-    """An installed wheel, away from the checkout, knows protocols, experiments and weights."""
+    """An installed wheel, away from the checkout, knows streams, variants and weights."""
     import subprocess
     import sys
     import zipfile
@@ -66,7 +65,7 @@ def test_wheel_finds_its_data(root, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "import clclip; from clclip.cli.main import main; print(clclip.__file__); "
-        "raise SystemExit(main(['describe', 'shapes_10_10_clclip']))"
+        "raise SystemExit(main(['describe', 'shapes_10_10_clclip_no_text']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -201,6 +201,9 @@ SPECS = {
     "json is a folder": ({"train": "images"}, ["cannot be read", "images"]),
     "no test": ({"test": None}, ["no test annotations", "data.test"]),
     "no format": ({"format": "yolo"}, ["format 'yolo'", "coco, voc, folder or cifar100"]),
+    "exif of no kind": ({"exif": "maybe"}, ["exif 'maybe'", "data.exif", "apply or ignore"]),
+    "links of no kind": ({"links": "some"}, ["links 'some'", "follow or refuse"]),
+    "bad boxes of no kind": ({"on_bad_box": "drop"}, ["on_bad_box 'drop'", "fail or clip or"]),
     "no download": ({"download": True}, ["download of format 'coco'", "voc or cifar100"]),
 }
 

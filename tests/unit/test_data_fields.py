@@ -27,14 +27,20 @@ def message(spec, tmp_path):
 
 @pytest.mark.parametrize("unknown", [-1, 0, -1.0, 0.0, None])
 @pytest.mark.parametrize("keys", [("width", "height"), ("height",)])
-def test_a_size_of_minus_1_is_unknown(tmp_path, unknown, keys):
+def test_a_size_of_minus_1_is_unknown(tmp_path, monkeypatch, unknown, keys):
+    monkeypatch.chdir(tmp_path)
     data = TRAIN
     for key in keys:
         data = edited(data, "images", 1, key, value=unknown)
-    prepare(make_coco(tmp_path, data), tmp_path / "out")
+    spec = make_coco(tmp_path, data)
+    told = {"kind": "detection", "method": "fvit", "data": spec, "tasks": [["dog"]]}
+    (tmp_path / "mine.yaml").write_text(json.dumps(told))
+    line = "size not recorded, that of the file used: 'a.png'"
+    assert line in describe("mine.yaml")["warnings"]
+    prepare(spec, tmp_path / "out")
     image = next(i for i in read(tmp_path / "out/train.json")["images"] if i["id"] == 5)
     assert (image["width"], image["height"]) == (40, 30)
-    assert "size not recorded" in " ".join(read(tmp_path / "out/index.json")["warnings"])
+    assert line in read(tmp_path / "out/index.json")["warnings"]
 
 
 @pytest.mark.parametrize("width", ["-1", "0", "", " ", "-1.0"])

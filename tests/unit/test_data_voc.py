@@ -65,6 +65,8 @@ def test_boxes_ids_and_difficult(tmp_path, devkit):
     counts = index["counts"]["classes"]
     assert {k: v for k, v in counts["train"].items() if v} == {"chair": 1, "dog": 1}
     assert sum(counts["test"].values()) == 0  # its one object is difficult
+    missing = "class without test instances (2 times, first: 'chair')"
+    assert index["warnings"] == [missing]  # of the other 18 nobody asked
 
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2007"])

@@ -197,6 +197,19 @@ def test_routing_keeps_a_classs_pairs_when_classes_are_added(regions, classes, s
     assert column.tolist() == sorted(column.tolist())
 
 
+@given(st.integers(0, 8), st.integers(1, 6), st.integers(1, 7), st.integers(0, 99))
+def test_a_cap_keeps_the_best_of_the_pairs_that_are_routed(regions, classes, cap, seed):
+    draws = torch.Generator().manual_seed(seed)
+    prior = torch.rand(regions, classes, generator=draws)
+    threshold = torch.rand(classes, generator=draws)
+    expected = set()
+    for r in range(regions):  # a class below its own threshold takes no one's place
+        opened = [c for c in range(classes) if prior[r, c] > threshold[c]]
+        expected |= {(r, c) for c in sorted(opened, key=lambda c: -prior[r, c])[:cap]}
+    region, column = routed_pairs(prior, threshold, "prior", cap)
+    assert set(zip(region.tolist(), column.tolist(), strict=True)) == expected
+
+
 def test_training_pairs_teach_every_positive_and_the_likeliest_negatives():
     labels = torch.tensor([2, -1, -1])
     prior = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.0, 0.8, 0.1, 0.2], [0.5, 0.4, 0.3, 0.9]])

@@ -23,7 +23,8 @@ from snakemake.cli import get_argument_parser, parse_config
 from clclip.cli.main import main
 from clclip.cli.parser import COMMANDS, build_parser
 from clclip.config.experiment import Experiment
-from clclip.config.load import find_experiment, read_experiment, shipped_names
+from clclip.config.load import find_experiment, read_experiment
+from clclip.config.names import is_name
 from clclip.workflow.describe import describe
 from clclip.workflow.plan import plan_run
 from clclip.workflow.task_store import training_slice
@@ -68,7 +69,7 @@ def typed_in(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_commands_parse(page, rules, snakemake_parser):
-    known = set(shipped_names()) | set(docs_reading.files_to_write(page)) | {"..."}
+    known = {*docs_reading.files_to_write(page), "..."}
     for words in docs_reading.commands(page):
         if words[0] == "clclip":
             check_clclip(words[1:], known)
@@ -91,14 +92,14 @@ def check_clclip(words, known):
         value = getattr(options, key, None)
         assert not isinstance(value, str) or isinstance(json.loads(value), dict), words
     if options.command == "describe" and not options.experiment.isupper():
-        assert options.experiment in known, words
+        assert options.experiment in known or is_name(options.experiment), words
 
 
 def check_snakemake(words, known, rules, parser):
     options = parser.parse_args(words)
     config = parse_config(options.config or [])
     for entry in filter(None, str(config.get("experiments", "")).split(",")):
-        assert entry in known or (ROOT / entry).is_file(), words
+        assert entry in known or is_name(entry) or (ROOT / entry).is_file(), words
     assert set(config) <= {"experiments", "seeds", "data_root", "wandb"}, words
     assert set(options.until or ()) <= rules and set(options.set_resources or {}) <= rules, words
     for file in options.configfile or ():
@@ -116,9 +117,9 @@ def test_every_experiment_that_is_run_can_be_planned(page, typed_in, monkeypatch
             if word.startswith("experiments="):
                 entries |= set(word.removeprefix("experiments=").split(","))
             if word.startswith("config/") and words[0] == "snakemake":
-                entries |= set(yaml.safe_load((ROOT / word).read_text())["experiments"])
+                assert plan_run(yaml.safe_load((ROOT / word).read_text()), [ROOT]).experiments
     for entry in entries - {"..."}:
-        if entry in shipped_names() or (typed_in / entry).exists():
+        if is_name(entry) or (typed_in / entry).exists():
             assert describe(entry)["tasks"], entry
 
 
@@ -142,9 +143,10 @@ def test_describe_runs_as_typed(typed_in, monkeypatch, capsys):
     for page in PAGES:
         for words in docs_reading.commands(page):
             typed = words[:2] == ["clclip", "describe"] and len(words) > 2
-            if typed and (words[2] in shipped_names() or (typed_in / words[2]).exists()):
+            if typed and (is_name(words[2]) or (typed_in / words[2]).exists()):
                 assert main(words[1:]) == 0, words
-                assert "task 1: " in capsys.readouterr().out
+                said = "kind: " if "--yaml" in words else "task 1: "
+                assert said in capsys.readouterr().out
                 ran += 1
     assert ran >= 8
 

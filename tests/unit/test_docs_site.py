@@ -19,8 +19,9 @@ import yaml
 from clclip.cli import reference
 from clclip.cli.parser import COMMANDS
 from clclip.config.kinds import KINDS
-from clclip.config.load import shipped_names
-from clclip.config.streams import protocols
+from clclip.config.names import known_names
+from clclip.config.streams import stream_file, stream_files, streams
+from clclip.config.variants import shared_variants
 
 ROOT = Path(__file__).parents[2]
 CODE_FILE = re.compile(r"[\w./*-]+\.(?:py|smk|yaml|toml|cff)")
@@ -141,10 +142,11 @@ def test_links_lead_somewhere_as_files_too(page):
 
 def test_reproduce_names_the_towers_that_the_files_ask_for():
     rows = [line for line in (ROOT / "docs/reproduce.md").read_text().splitlines() if "|" in line]
-    for path in (ROOT / "config/experiments").rglob("*.yaml"):
-        clip = yaml.safe_load(path.read_text()).get("clip", {})
+    asked = {stem: stream_file(stem).clip for stem in stream_files()}
+    asked |= {name: variant.clip for name, variant in shared_variants().items()}
+    for name, clip in asked.items():
         if clip.get("tag"):
-            assert any(f"`{clip['model']}`, `{clip['tag']}`" in row for row in rows), path.name
+            assert any(f"`{clip['model']}`, `{clip['tag']}`" in row for row in rows), name
 
 
 def test_versions_are_told_alike():
@@ -169,5 +171,5 @@ def test_files_and_experiments_named_on_a_page_exist(page):
             inside = [*ROOT.glob(name), *(ROOT / "clclip").rglob(name)]
             assert inside, f"{page.name} names {name}"
         if STREAM.fullmatch(code):
-            known = [*shipped_names(), *protocols()]
+            known = [*known_names(), *streams()]
             assert fnmatch.filter(known, code), f"{page.name} names {code}"

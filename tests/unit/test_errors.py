@@ -17,8 +17,8 @@ CHECKS = (
 ).split()
 MINE = {"kind": "detection", "method": "clclip", "tasks": [["a"]]}
 EXPECTED = {
-    "neither tasks nor protocol": ({"tasks": None}, "expected either tasks or protocol, e.g."),
-    "tasks and protocol": ({"protocol": "voc_10_10"}, "expected either tasks or protocol, e.g."),
+    "neither tasks nor stream": ({"tasks": None}, "expected either tasks or stream, e.g."),
+    "tasks and protocol": ({"protocol": "voc_10_10"}, "expected either tasks or stream, e.g."),
     "no key": ({"data": {"format": "coco"}}, "expected the keys root, train, test"),
     "other key": ({"data": {"format": "voc", "root": "x", "world": "y"}}, "only root, year"),
     "download": ({"data": {"format": "shapes", "download": True}}, "or format voc or cifar100"),
@@ -35,6 +35,21 @@ EXPECTED = {
         "expected one of shapes, coco, voc, or kind",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b[1mbad\x1b[0m file",
+        "\x1b[38;5;196mbad\x1b[m\n  file",
+        "\x1b]8;;http://x\x07bad\x1b]8;;\x1b\\ file",
+        "bad\x1bM file\x1b",
+    ],
+)
+def test_codes_of_a_terminal_do_not_reach_a_message(text):
+    error = InputError(text, text, text)
+    assert error.what.split() == ["bad", "file"]
+    assert str(error) == "bad file, in bad file, expected bad file"
 
 
 @pytest.mark.parametrize("name", EXPECTED)

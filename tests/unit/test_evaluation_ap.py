@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.evaluation.ap import COCO_IOUS, average_precision
+from clclip.evaluation import ap
+from clclip.evaluation.ap import COCO_IOUS, average_precision, average_precision_on
 from clclip.evaluation.matching import Matching, match
 
 FLAVOURS = ("voc_area", "voc07", "coco101")
@@ -251,3 +252,34 @@ def test_large_random_set_equals_pycocotools():
     ]
     assert got == pytest.approx(pycocotools_ap(data, found, 0.5), abs=1e-12)
     assert 0.05 < got[0] < 0.95
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 30), st.integers(0, 20), st.integers(0, 999))
+def test_many_sets_at_once_are_one_set_after_another(flavour, images, found, objects, seed):
+    rng = np.random.default_rng(seed)
+    object_images = rng.integers(images, size=objects)
+    # an object is found once at most, in its own image
+    hit = rng.random(objects) < 0.6
+    places = np.concatenate([object_images[hit], rng.integers(images, size=found)])
+    right = np.concatenate([np.ones(hit.sum(), bool), np.zeros(found, bool)])
+    order = rng.permutation(right.size)
+    right, places = right[order], places[order]
+    sets = rng.random((7, images)) < 0.5
+    values = average_precision_on(right, places, object_images, sets, flavour)
+    for value, chosen in zip(values, sets, strict=True):
+        one = average_precision(right[chosen[places]], chosen[object_images].sum(), flavour)
+        assert np.isnan(value) if one is None else value == pytest.approx(one, abs=1e-12)
+
+
+def test_many_sets_are_scored_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    right, places = rng.random(40) < 0.5, rng.integers(10, size=40)
+    object_images = places[right]
+    sets = rng.random((30, 10)) < 0.5
+    whole = average_precision_on(right, places, object_images, sets)
+    monkeypatch.setattr(ap, "AT_ONCE", 100)
+    assert np.array_equal(average_precision_on(right, places, object_images, sets), whole)
+    with pytest.raises(ValueError, match="unknown AP flavour"):
+        average_precision_on(right, places, object_images, sets, "coco")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import report_world as world
@@ -11,7 +12,9 @@ import report_world as world
 from clclip.cli.main import main
 from clclip.core.errors import InputError
 from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed
-from clclip.evaluation.compare import as_text, compare
+from clclip.evaluation.ap import average_precision
+from clclip.evaluation.compare import as_text, compare, find_result
+from clclip.evaluation.matching import match
 from clclip.evaluation.score import score
 
 NAMES = ["red disc", "blue disc", "green disc", "gold disc"]
@@ -103,27 +106,42 @@ def test_text(made):
     assert "standard deviation" in text and "[+" in text
 
 
-@pytest.mark.parametrize(("flavour", "images"), [("voc07", "full"), ("coco", "group")])
-def test_other_readings_of_precision(tmp_path, flavour, images):
+@pytest.mark.parametrize(
+    ("flavour", "images"), [("voc07", "full"), ("voc_area", "group"), ("coco", "group")]
+)
+def test_scores_are_those_of_the_summaries_whatever_the_reading(tmp_path, flavour, images):
     truth = world.draw_images(tmp_path, NAMES, 12, seed=3)
-    finals = []
-    for method in ("fvit", "clclip"):
+    finals, per_class = [], []
+    for method in ("clclip", "fvit"):
         path = world.run(tmp_path, f"zoo_{method}", method, GROUPS, truth)
         folders = [path.parent / "seed0" / f"task{number}" for number in (1, 2)]
         for folder in folders:
             task = json.loads((folder / "task.json").read_text())
-            world.write(folder / "task.json", task | {"evaluation": {"ap": flavour}})
+            settings = {"evaluation": {"ap": flavour, "images": images}}
+            world.write(folder / "task.json", task | settings)
             score(folder / "task.json")
         aggregate_seed(folders, path.parent / "seed0" / "summary.json", f"zoo_{method}")
         aggregate_experiment([path.parent / "seed0" / "summary.json"], path)
-        finals.append(json.loads(path.read_text())["final"])
-        summary = json.loads(path.read_text()) | {"images": images}
-        world.write(path, summary)
-    found = compare(*(tmp_path / "results" / f"zoo_{m}" for m in ("fvit", "clclip")), samples=5)
+        summary = json.loads(path.read_text())
+        finals.append(summary["final"])
+        per_class.append(summary["tasks"][-1]["per_class"])
+    found = compare(*(tmp_path / "results" / f"zoo_{m}" for m in ("clclip", "fvit")), samples=5)
     for part in "PCA":
         row = found.parts[part]
         assert (row.a, row.b) == pytest.approx(tuple(final[part] for final in finals))
-    assert ("on all test images" in found.metric) == (images == "group")
+    for name, row in found.classes.items():
+        assert (row.a, row.b) == pytest.approx(tuple(own[name] for own in per_class))
+    if images == "group":  # elsewhere lies a false detection that counts on all images alone
+        rows = [score_on_all(tmp_path / "results" / "zoo_fvit", name) for name in NAMES]
+        assert [row.b for row in found.classes.values()] != pytest.approx(rows)
+
+
+def score_on_all(folder, name):
+    """Return the AP50 of a class on all test images, whatever the evaluation says."""
+    truth = json.loads((folder / "seed0" / "task2" / "test.json").read_text())
+    rows = json.loads((folder / "seed0" / "task2" / "predictions.json").read_text())
+    found = match(truth, rows, {name: 5 + NAMES.index(name)})[name]
+    return 100 * average_precision(found.true_positive, found.object_images.size)
 
 
 def test_command(made, monkeypatch, capsys):
@@ -134,8 +152,8 @@ def test_command(made, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["a"] == "zoo_clclip" and set(found["parts"]) == {"P", "C", "A"}
     assert main(["compare", "zoo_clclip", "zoo_nothing"]) == 2
-    assert "no such file" in capsys.readouterr().err
-    assert main(["compare", "zoo_clclip", "zoo_fvit", "--samples", "0"]) == 2
+    assert "no experiment 'zoo_nothing'" in capsys.readouterr().err
+    assert main(["compare", "zoo_clclip", "zoo_fvit", "--samples", "1"]) == 2
     assert "--samples" in capsys.readouterr().err
 
 
@@ -162,3 +180,51 @@ def test_what_cannot_be_compared_is_refused(made, tmp_path):
     (other / "seed0" / "task2" / "test.json").write_text(json.dumps(test))
     with pytest.raises(InputError, match="other test images"):
         compare(made / "zoo_clclip", other)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A folder with the summaries of two experiments, one of them with a seed's, and one begun."""
+    for name in ("zoo_fvit", "zoo_clclip", "zoo_clclip/seed0"):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text("{}")
+    (tmp_path / "results/zoo_clclip/seed0/task1").mkdir()
+    (tmp_path / "results/begun/seed0").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("zoo_fvit", "results/zoo_fvit"),
+        ("results/zoo_fvit", "results/zoo_fvit"),
+        ("./results/zoo_fvit/", "results/zoo_fvit"),
+        ("results/zoo_fvit/summary.json", "results/zoo_fvit"),
+    ],
+)
+def test_an_experiment_is_found_by_name_and_by_folder(finished, given, found):
+    assert find_result(Path(given)) == Path(found)
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("results/none", ["no experiment 'results/none', in results,", "zoo_clclip, zoo_fvit"]),
+        ("none", ["no experiment 'none', in results,"]),
+        ("zoo_fvi", ["no experiment 'zoo_fvi' (did you mean 'zoo_fvit'?)"]),
+        ("results/zoo_clip", ["'results/zoo_clip' (did you mean 'zoo_clclip'?)"]),
+        ("/nowhere/zoo_fvit", ["'/nowhere/zoo_fvit', in /nowhere"]),
+        ("results/zoo_clclip/seed0", ["part of an experiment", "results/zoo_clclip"]),
+        ("results/zoo_clclip/seed0/task1", ["part of an experiment", "results/zoo_clclip"]),
+        ("results/begun", ["results/begun has no summary.json"]),
+        ("begun", ["results/begun has no summary.json"]),
+        ("results", ["no experiment 'results', in results,"]),
+    ],
+)
+def test_a_wrong_name_is_told_as_it_was_given(finished, given, parts):
+    with pytest.raises(InputError) as caught:
+        find_result(Path(given))
+    assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)
+    assert "results/results" not in str(caught.value)

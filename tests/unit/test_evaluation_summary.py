@@ -145,7 +145,7 @@ def test_joint_reports_by_the_final_groups(tmp_path):
     aggregate_seed([folder], tmp_path / "summary.json", "zoo_joint")
     summary = read(tmp_path / "summary.json")
     assert summary["final"] == {"P": pytest.approx(200 / 3), "C": 100.0, "A": 75.0}
-    assert summary["matrix"] == [[50.0, 100.0, 100.0]]
+    assert summary["matrix"] == [[50.0, None, None]]
     assert summary["forgetting"] is None and summary["average"] == 75.0
 
 

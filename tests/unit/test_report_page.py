@@ -350,3 +350,11 @@ def test_report_needs_no_torch(made, tmp_path):
     subprocess.run(
         [sys.executable, "-c", code, tmp_path / "report.html", *made["paths"]], check=True
     )
+
+
+def test_the_upper_bounds_card_tells_which_part_of_it_was_reached(made):
+    setting = load(made["paths"])[0]
+    best, upper = setting.contestants[0].summary["final"]["A"], setting.upper.summary["final"]["A"]
+    card = next(card for card in page.cards(setting) if "joint training" in card["name"])
+    assert card["value"] == f"{abs(upper - best):.1f}"
+    assert card["than"] == f"Joint training: {upper:.1f}, {100 * best / upper:.0f} % of it"

@@ -30,7 +30,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 # ------------------------------------------------------------------ adapters
-@pytest.mark.parametrize("pool_type", ["avg", "tok"])
+@pytest.mark.parametrize("pool_type", ["avg", "tok", "map"])
 def test_fresh_adapter_is_exactly_clip(pool_type):
     model, images = small_clip(pool_type), draw(2, 3, 32, 32)
     tower = VisualTower(model)
@@ -65,12 +65,19 @@ def test_tower_accepts_another_image_size():
 
 
 def test_projecting_the_pooled_vector_gives_the_feature():
-    for pool_type in ("avg", "tok"):
+    for pool_type in ("avg", "tok", "map"):
         model, images = small_clip(pool_type), draw(2, 3, 32, 32)
         tower = VisualTower(model)
         with torch.no_grad():
             pooled = tower.pool(tower.tokens(tower.stem(images), None))
             torch.testing.assert_close(tower.project(pooled), model.encode_image(images))
+
+
+def test_a_tower_whose_pooling_cannot_be_cut_is_refused():
+    model = small_clip("map")
+    model.visual.attn_pool_contrastive = model.visual.attn_pool  # CoCa's second pooling
+    with pytest.raises(InputError, match="pooling 'attn'"):
+        VisualTower(model)
 
 
 def test_seeded_dropout_keeps_the_mean_and_repeats():

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from seca_making import write_stream
+from seca_making import small_clip, tokenizer, write_stream
 from seca_streams import GROUPS, run
 
 import clclip.clip.load
@@ -152,6 +152,16 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
     reversed_order = classifier.probabilities(backwards).flip(0)
     torch.testing.assert_close(together, reversed_order, atol=1e-5, rtol=0)
     assert torch.equal(together.argmax(dim=1), alone.argmax(dim=1))
+
+
+def test_a_tower_that_pools_by_attention_learns_a_stream(tmp_path, monkeypatch):
+    loaded = {"tokenizer": tokenizer, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    clip = SimpleNamespace(model=small_clip("map"), **loaded)
+    monkeypatch.setattr(clclip.clip.load, "load_clip", lambda folder: clip)
+    first, second = run(write_stream(tmp_path, "seca", GROUPS[:2]))
+    moved = [name for name in first if name.startswith("adapter")]
+    assert moved and any(not torch.equal(first[name], second[name]) for name in moved)
+    assert all(value.isfinite().all() for value in second.values() if value.is_floating_point())
 
 
 def test_inference_needs_no_pool(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from clip_making import random_clip
 from detection_making import NAMES, batch, clclip, fvit
 
-from clclip.config.experiment import RunConfig
+from clclip.config.run import RunConfig
 from clclip.core import machine as speed_module
 from clclip.core.errors import InputError
 from clclip.detection.inputs import online

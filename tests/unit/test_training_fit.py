@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from clclip.report.watch import STEP
 from clclip.training import fit as fit_module
+from clclip.training import history as history_module
 from clclip.training.fit import FitSettings, fit, learning_rate_factor, remove_state
 from clclip.training.seeds import derive_seed, generator
 
@@ -189,6 +191,23 @@ def test_the_history_is_written_with_every_column(tmp_path):
         float(read[0]["fit"]) + float(read[0]["size"]), rel=1e-4
     )
     assert [row["step"] for row in rows] == [10, 20, 21]
+
+
+def test_progress_tells_rate_and_time_left_even_between_two_rows(caplog, monkeypatch):
+    """Steps of 10 s, as of a tower on a CPU: no row for 100 s, but lines that ``watch`` reads."""
+    clock = [0.0]
+    monkeypatch.setattr(history_module.time, "monotonic", lambda: clock[0])
+    caplog.set_level(logging.INFO)
+    history = history_module.History("task 1", 12, 8)
+    for step in range(1, 13):
+        clock[0] += 10.0
+        if step in (10, 12):
+            history.record(step, {"box": 0.5}, 1e-3)
+        history.advance(step)
+    told = [STEP.search(record.getMessage()).groups("") for record in caplog.records]
+    between = [(str(k), "12", "", f"{120 - 10 * k}") for k in (2, 4, 6, 8)]
+    assert told == [*between, ("10", "12", "0.500", "20"), ("12", "12", "0.500", "0")]
+    assert all("0.8 images/s" in record.getMessage() for record in caplog.records)
 
 
 def test_seeds_depend_on_every_part_and_its_place():

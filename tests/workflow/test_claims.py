@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from clclip.core.errors import InputError
 from clclip.workflow.folder_lock import RECORD, claim_folder, runs_nothing
 
 MINE = ["--config", "experiments=one.yaml"]
+TRAINS = "results/one/seed0/task1/logs/train.log"
 
 
 @pytest.fixture(scope="module")
@@ -26,29 +26,9 @@ def fresh(root, tmp_path_factory):
     return project
 
 
-def in_background(project, **environment):
-    """Start a run in a process group of its own, and wait until it trains."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(project.home / "Snakefile")]
-    values = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    run = subprocess.Popen(
-        [*command, "--cores", "1", *MINE],
-        cwd=project.work,
-        env=values | {"PWD": str(project.work)} | environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    log = project.work / "results/one/seed0/task1/logs/train.log"
-    deadline = time.monotonic() + 120
-    while not log.exists():
-        assert run.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    return run
-
-
 @pytest.mark.slow
 def test_second_run_refuses_and_a_killed_one_leaves_nothing_to_do_by_hand(fresh):
-    run = in_background(fresh, STUB_SECONDS="600")
+    run = fresh.in_background(MINE[1], until=TRAINS, STUB_SECONDS="600")
     try:
         second = fresh.snakemake("--cores", "1", *MINE)
         looked = fresh.snakemake("--cores", "1", "-n", *MINE)

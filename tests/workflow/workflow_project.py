@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,34 @@ class Project:
             text=True,
             timeout=300,
         )
+
+    def in_background(
+        self, *config: str, until: str, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a run in a process group of its own, and wait until the file ``until`` is there.
+
+        What it says goes to ``said.txt`` in the working directory.
+        """
+        command = [sys.executable, "-m", "snakemake", "-s", str(self.home / "Snakefile")]
+        values = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+        with (self.work / "said.txt").open("wb") as said:
+            run = subprocess.Popen(
+                [*command, "--cores", "1", *_config(config)],
+                cwd=self.work,
+                env=values | {"PWD": str(self.work)} | environment,
+                start_new_session=True,
+                stdout=said,
+                stderr=said,
+            )
+        deadline = time.monotonic() + 120
+        while not (self.work / until).exists():
+            assert run.poll() is None and time.monotonic() < deadline, self.said()
+            time.sleep(0.1)
+        return run
+
+    def said(self) -> str:
+        """Return what the run in the background has said."""
+        return (self.work / "said.txt").read_text()
 
     def run(self, *config: str, options: Sequence[str] = ()) -> str:
         """Run to the end; return the output."""

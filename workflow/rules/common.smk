@@ -1,11 +1,9 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
-sys.path.insert(0, workflow.basedir)
-
 from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
 
-from clclip.workflow import host
+from clclip.workflow import host, interrupt
 from clclip.workflow.folder_lock import claim_folder, runs_nothing
 from clclip.data.relocate import relocate
 from clclip.core.errors import InputError
@@ -13,6 +11,7 @@ from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
 from clclip.core.digest import canonical
 from clclip.workflow.plan import plan_run
 from clclip.core.machine import announce as announce_speed
+from clclip.training.online import check_online
 
 host.prepare_environment(workflow.basedir)
 shell.prefix(
@@ -20,6 +19,12 @@ shell.prefix(
         "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
     )
 )
+
+
+def running_jobs():
+    """Return the rules of the jobs that run now."""
+    return [job.rule.name for job in tuple(workflow.scheduler.running)]
+
 
 try:
     PLAN = plan_run(
@@ -39,9 +44,12 @@ try:
         reading = runs_nothing(sys.argv[1:])
         claim_folder(Path.cwd(), reading)
         if not reading:
+            if PLAN.wandb == "online":
+                check_online()
             relocate(
                 PLAN.data.values(), Path("resources"), Path("resources/data/.facts")
             )
+            interrupt.handle_interrupts(running_jobs)
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1

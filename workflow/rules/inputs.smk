@@ -97,12 +97,14 @@ rule extract_features:
         size=lambda wildcards: features_of(wildcards)["size"],
         dense=lambda wildcards: features_of(wildcards)["dense"],
         taps=lambda wildcards: ",".join(map(str, features_of(wildcards)["taps"])),
+        # mirror images of test images serve those classifiers that judge both
         flip=lambda wildcards: (
             "--flip"
-            if features_of(wildcards)["flip"] and wildcards.split == "train"
+            if features_of(wildcards)["flip"]
+            and (wildcards.split == "train" or features_of(wildcards)["dense"] == "image")
             else ""
         ),
     shell:
         "clclip features --data {params.data:q} --clip {params.clip:q}"
         " --split {wildcards.split} --size {params.size} --dense {params.dense:q}"
-        " --taps {params.taps} {params.flip} --out {params.folder:q} --log {log:q}"
+        " --taps={params.taps} {params.flip} --out {params.folder:q} --log {log:q}"

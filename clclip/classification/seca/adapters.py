@@ -119,14 +119,14 @@ class VisualTower:
     """
 
     def __init__(self, model: nn.Module, image_size: int | None = None) -> None:
-        self.visual = model.visual
+        self.visual: Any = model.visual  # of open_clip or timm, whose parts differ
         self.trunk = trunk_of(model.visual)
         self.blocks = list(self.trunk.blocks)
-        if isinstance(self.trunk, OpenClipTrunk) and self.trunk.pooling not in ("tok", "avg"):
+        if isinstance(self.trunk, OpenClipTrunk) and not _can_be_cut(self.visual):
             raise InputError(
                 f"image tower with pooling {self.trunk.pooling!r}",
                 "clip.model",
-                "a tower that pools by class token or mean",
+                "a tower that pools by class token, mean or one attention",
             )
         size = self.visual.image_size
         self.image_size = image_size or (size if isinstance(size, int) else size[0])
@@ -170,14 +170,16 @@ class VisualTower:
     def pool(self, tokens: Tensor) -> Tensor:
         """Return V (B, pooled width), the vector that `project` takes to the joint space.
 
-        A class token or a mean that is normalised afterwards is taken before its LayerNorm (the
-        paper's V); where the LayerNorm comes first (mean of normalised tokens) or pooling is
-        attention, V is what pooling gives. ``project(pool(tokens))`` is CLIP's own feature for
-        every tower.
+        What is normalised afterwards - a class token, attention pooling of open_clip, some means -
+        is taken before its LayerNorm (the paper's V); where the LayerNorm comes first (mean of
+        normalised tokens, attention pooling of timm), V is what pooling gives.
+        ``project(pool(tokens))`` is CLIP's own feature for every tower.
         """
         visual = self.visual
         if not isinstance(self.trunk, OpenClipTrunk):
             return visual.trunk.pool(visual.trunk.norm(tokens))
+        if self.trunk.pooling == "attn":
+            tokens = visual.attn_pool(tokens)
         if self._norm_last:
             return visual._global_pool(tokens)[0]
         return visual._global_pool(visual.ln_post(tokens))[0]
@@ -194,8 +196,8 @@ class VisualTower:
 
     @property
     def _norm_last(self) -> bool:
-        """Whether ln_post may act on the pooled vector."""
-        return self.trunk.pooling == "tok" or self.visual.final_ln_after_pool
+        """Whether ln_post may act on the pooled vector: the first token is normalised alone."""
+        return self.visual.pool_type == "tok" or self.visual.final_ln_after_pool
 
     def feature(
         self,
@@ -205,3 +207,13 @@ class VisualTower:
     ) -> Tensor:
         """Return image features (B, embed_dim), not normalised."""
         return self.project(self.pool(self.tokens(stem, adapters, dropout)))
+
+
+def _can_be_cut(visual: nn.Module) -> bool:
+    """Return whether a ViT of open_clip pools as ``VisualTower.pool`` does.
+
+    CoCa's attention pooling hands on its first vector; other towers have a second pooling.
+    """
+    if visual.attn_pool is None:
+        return visual.pool_type in ("tok", "avg")
+    return visual.attn_pool_contrastive is None and visual.pool_type == "tok"

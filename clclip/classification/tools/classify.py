@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clclip.classification.classifier import load_classifier
+from clclip.classification.registry import METHODS
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
-from clclip.core.task import find_task, read_task, resources_of
+from clclip.core.task import find_task, read_task, resources_of, seen_classes
 from clclip.data.images import image_files
 
 
@@ -46,19 +46,25 @@ def classify(
     if read_task(task_file)["kind"] != "classification":
         raise InputError("a detection run", run, "a classification run (use `clclip detect`)")
     resources = resources_of(run) if resources is None else resources
-    classifier = load_classifier(task_file, resources)
-    table = classifier.probabilities(classifier.pixels(images))  # (N, K)
-    values, columns = table.topk(min(top, len(classifier.classes)), dim=1)
-    answers = [
-        {
-            "image": str(path),
-            "classes": [
-                {"class": classifier.classes[k], "probability": round(p, 6)}
-                for k, p in zip(row, column_values, strict=True)
-            ],
-        }
-        for path, row, column_values in zip(images, columns.tolist(), values.tolist(), strict=True)
-    ]
+    classes = seen_classes(read_task(task_file))
+    answers = []
+    for path, row in zip(images, _judged(task_file, resources, images), strict=True):
+        best = sorted(range(len(classes)), key=lambda k: -row[k])[:top]
+        named = [{"class": classes[k], "probability": round(row[k], 6)} for k in best]
+        answers.append({"image": str(path), "classes": named})
     if out is not None:
         write_json(out, answers, indent=1)
     return answers
+
+
+def _judged(task_file: Path, resources: Path, images: Sequence[Path]) -> list[list[float]]:
+    """Return the probabilities (N, K) of all seen classes for image files."""
+    task = read_task(task_file)
+    if METHODS[task["method"]].closed_form:
+        from clclip.classification.closed_form.classifier import judge_files
+
+        return judge_files(task_file, resources, images).tolist()
+    from clclip.classification.classifier import load_classifier
+
+    classifier = load_classifier(task_file, resources)
+    return classifier.probabilities(classifier.pixels(images)).tolist()

@@ -1,8 +1,9 @@
 """How far later tasks have moved the features of earlier tasks' images (``clclip feature-drift``).
 
-The drift of a task's classes after task t is the mean of 1 - cos(f_t(x), f_s(x)) over their test
-images x, where f_s is the adapted feature at the end of the classes' own task s. It is what
-distillation is meant to cure: prompts of task s were trained on f_s and judge f_t.
+The drift of a task's classes after task t is the mean of 100 (1 - cos(f_t(x), f_s(x))), hundredths
+of a cosine, over their test images x, where f_s is the adapted feature at the end of the classes'
+own task s. It is what distillation is meant to cure: prompts of task s were trained on f_s and
+judge f_t.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
         resources: folder of data sets and CLIPs.
 
     Returns:
-        rows {"task": t, "drift": mean over the images of earlier tasks, "per_task": one mean of
-        1 - cosine for each of the tasks 1..t-1, None for a task without test images}.
+        rows {"task": t, "drift": mean over the images of earlier tasks, "per_task": one mean for
+        each of the tasks 1..t-1, None for a task without test images}, in hundredths of a cosine.
 
     Raises:
         InputError: if the run is no classification of at least two tasks, or a file is missing.
@@ -57,7 +58,7 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
         taught.append(features[rows_of[number]])
         if number:
             gaps = [
-                1 - (features[rows_of[s]] * taught[s]).sum(dim=1)  # unit rows: 1 - cosine
+                100 * (1 - (features[rows_of[s]] * taught[s]).sum(dim=1))  # rows of length 1
                 for s in range(number)
             ]
             found.append(_row(number + 1, gaps))
@@ -84,13 +85,13 @@ def _features(task_file: Path, split: dict[str, Any], resources: Path) -> Tensor
 
 
 def measure(run: Path, resources: Path, out: Path | None = None) -> str:
-    """Return a table of ``feature_drift`` for people, and write its rows as JSON."""
+    """Return a table of ``feature_drift`` for people, and write the same rows as JSON."""
     rows = feature_drift(run, resources)
     if out is not None:
         write_json(out, rows, indent=1)
 
     def shown(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.2f}"
+        return "-" if value is None else f"{value:.2f}"
 
     told = [f"{run}: 100 x (1 - cosine) of test features since their own task, mean over images"]
     told.append(f"{'after task':>10}  {'mean':>6}  by task of origin")

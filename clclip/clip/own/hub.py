@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 
 from clclip.clip.own.model_config import NAME, Missing
+from clclip.core import homes
 
 PREFIX = "hf-hub:"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's own order
@@ -57,6 +58,9 @@ def _download(repository: str, names: tuple[str, ...], revision: str | None) -> 
 
     loud = logging.getLogger("huggingface_hub")
     level = loud.level
+    home = homes.hub_home()
+    if home is None:
+        homes.writable(home, f"{PREFIX}{repository}")
     loud.setLevel(logging.ERROR)
     try:  # one question first: a download would try a dead network for half a minute
         info = HfApi().model_info(repository, revision=revision, timeout=_SECONDS)
@@ -64,6 +68,7 @@ def _download(repository: str, names: tuple[str, ...], revision: str | None) -> 
         name = next((name for name in names if name in there), names[0])
         return Path(hf_hub_download(repository, name, revision=revision))
     except Exception as error:  # each library below raises its own
+        homes.writable(home, f"{PREFIX}{repository}")
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         what = f"{PREFIX}{repository} cannot be had ({reason})"
         raise Missing(what, "clip.model", _EXPECTED.format(file=names[0])) from None

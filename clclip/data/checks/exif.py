@@ -22,6 +22,8 @@ from clclip.data.readers.annotated import Annotated
 # A box may stick out this many pixels and still be the work of a tool that rounds.
 BOX_TOLERANCE = 2.0
 
+SIZE_UNKNOWN = "size not recorded, that of the file used"
+
 Size = tuple[int, int]
 Box = Sequence[float]
 
@@ -118,7 +120,7 @@ def _by_size(photo: Photo, choice: str | None, findings: Findings) -> bool | Inp
     upright = photo.facts.orientation == 1
     by_choice = None if choice is None else choice == "apply"
     if None in recorded:
-        findings.note("size not recorded, that of the file used", repr(photo.name))
+        findings.note(SIZE_UNKNOWN, repr(photo.name))
         return True if upright else by_choice
     if recorded == stored:
         return True if upright else by_choice

@@ -76,15 +76,20 @@ def note_classes(classes: Iterable[str], findings: Findings) -> None:
             findings.note("classes whose names differ in case or look alike", same)
 
 
-def note_missing(counts: Mapping[str, Mapping[str, int]], what: str, findings: Findings) -> None:
+def note_missing(
+    counts: Mapping[str, Mapping[str, int]], what: str, findings: Findings, declared: bool = True
+) -> None:
     """Note classes that are declared and never shown.
 
     Args:
         counts: {split: {class: number}}.
         what: what was counted, "instances" or "images".
         findings: receives the notes.
+        declared: whether the data itself declares its classes; those of VOC's fixed list that no
+            split shows are nobody's concern.
     """
+    shown = {name for found in counts.values() for name, count in found.items() if count}
     for split, found in counts.items():
         for name, count in found.items():
-            if count == 0:
+            if count == 0 and (declared or name in shown):
                 findings.note(f"class without {split} {what}", repr(name))

@@ -56,8 +56,9 @@ def verify_images(
             for n, result in enumerate(pool.map(look, names), start):
                 if isinstance(result, InputError):
                     _bad_image(result, images[n], split, on_bad_image, where(n), findings)
-                    result = None
-                elif result.animated:
+                    facts.append(None)
+                    continue
+                if result.animated:
                     findings.note("animated image, first frame used", repr(images[n]["file_name"]))
                 facts.append(result)
             logger.info("%s: %d of %d images verified", split, len(facts), len(images))

@@ -110,8 +110,9 @@ def read_coco(path: Path, folder: Path) -> Annotated:
             absent = f"no {key}{nearest(key, data)}"
             what = f"{kind_of(data[key])} as {key}" if key in data else absent
             raise InputError(what, path, f"a list {key!r}")
-    used = {whole(e.get("category_id")) for e in data["annotations"] if isinstance(e, dict)}
-    categories, notes = read_categories(data["categories"], path, used - {None})
+    named = (whole(e.get("category_id")) for e in data["annotations"] if isinstance(e, dict))
+    used = {number for number in named if number is not None}
+    categories, notes = read_categories(data["categories"], path, used)
     images = _read_images(data["images"], path)
     annotations, bad_boxes = _read_annotations(data["annotations"], path, images, categories)
     return Annotated(
@@ -178,7 +179,7 @@ def _read_annotations(
         where = f"{path}: annotations[{n}]"
         entry = an_object(entry, where)
         box = box_numbers(entry.get("bbox"))
-        annotation = {
+        annotation: dict[str, Any] = {
             "id": unique_id(entry, where, ids),
             "image_id": reference(entry, "image_id", image_ids, where, "images"),
             "category_id": reference(entry, "category_id", category_ids, where, "categories"),

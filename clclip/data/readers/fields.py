@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -21,13 +22,14 @@ def kind_of(value: object) -> str:
         return shown(value)
     if isinstance(value, int | float):
         return "a number"
-    return {str: "a text", list: "a list", dict: "an object"}.get(type(value), "another value")
+    words: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
+    return words.get(type(value), "another value")
 
 
 def shown(value: object, limit: int = 60) -> str:
     """Return ``value`` for a message as JSON spells it, cut to ``limit`` characters."""
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return json.dumps(value)
     try:
         if isinstance(value, list) and len(value) < limit:
             text = f"[{', '.join(shown(part) for part in value)}]"

@@ -32,10 +32,10 @@ def read_xml(path: Path) -> tuple[tuple[int | None, int | None], list[dict[str, 
         raise InputError(f"not XML ({error})", path, "a complete VOC annotation file") from None
     if root.tag != "annotation":
         raise InputError(f"root element <{root.tag}>", path, "<annotation>")
-    size = tuple(
+    width, height = (
         _length(root.findtext(f"size/{key}"), f"{path}: size.{key}") for key in ("width", "height")
     )
-    return size, [
+    return (width, height), [
         _read_object(node, f"{path}: object[{n}]") for n, node in enumerate(root.findall("object"))
     ]
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from clclip.core.errors import InputError, nearest
-from clclip.core.files import write_json
+from clclip.core.files import make_folder, write_json
 from clclip.data.shapes.clutter import cluttered_scene, place_of
 from clclip.data.shapes.difficulty import Difficulty
 from clclip.data.shapes.objects import (
@@ -89,6 +89,10 @@ _SHIPPED = (
     World("clutter20_places", "detection", 20, 1000, 300, SCENE_SIDE, difficulty=_PLACES),
     World("clutter80", "detection", 80, 1600, 600, SCENE_SIDE, difficulty=_CLUTTER),
     World("shapes_cil", "classification", 40, 30, 20, 64, version="2"),
+    # enough test images for one point; drawn apart from all others, so that choices made on the
+    # validation world have seen no image that reports
+    World("shapes40", "classification", 40, 30, 150, 64),
+    World("shapes40_dev", "classification", 40, 30, 50, 64),
     World("shapes_cil_tiny", "classification", 40, 6, 4, 64, version="2"),
 )
 WORLDS: dict[str, World] = {world.name: world for world in _SHIPPED}
@@ -201,7 +205,7 @@ def generate(
         InputError: as of ``find_world``.
     """
     spec, found = world_spec(world, draw, difficulty), find_world(world, draw, difficulty)
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "images")
     for split in ("train", "test"):
         build = _detection if spec["kind"] == "detection" else _classification
         write_json(out / f"{split}.json", build(found, spec, split, out))

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -89,9 +89,6 @@ class Detector(nn.Module, abc.ABC):
         options: the method's options.
     """
 
-    calibration_images: ClassVar[int] = 0
-    """Training images that ``calibrate`` wants to see before the first task."""
-
     def __init__(self, inputs: DetectorInputs, options: DetectorOptions) -> None:
         super().__init__()
         self.options, self.stride, self.groups = options, inputs.stride, inputs.groups
@@ -138,9 +135,8 @@ class Detector(nn.Module, abc.ABC):
         """Return the parameters that the current task trains."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
-    def calibrate(self, batch: Batch) -> None:
-        """Start from the data: called before the first task with ``calibration_images`` images."""
-        raise NotImplementedError("a method with calibration_images says what it does with them")
+    def calibrate(self, batches: FeatureBatches) -> None:
+        """Start from the data of the first task, before it is trained."""
 
     def fitted(self, batches: FeatureBatches) -> dict[str, Tensor]:
         """Return the tensors that are fixed after training, from the task's own images."""

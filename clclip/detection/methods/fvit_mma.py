@@ -4,8 +4,7 @@ Published settings (Faster R-CNN R50-C4, VOC): region distillation weighs 1 for 
 for 5, 0.1 for 10 (``distil_weight: null``), T = 1, proposals' distillation 1; first task lr 5e-3,
 later ones 4e-4. Ours: F-ViT's regions and text columns; class-agnostic deltas, so the box term has
 no class axis; which proposals are distilled is ABR's rule, 64 at random of the teacher's 128 best
-(at most ``proposals_test``). Whether MMA's objectness gap is of logits or probabilities is not
-known to us: logits.
+(at most ``proposals_test``); means over all anchors, where released code takes them level by level.
 """
 
 from __future__ import annotations

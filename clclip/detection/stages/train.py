@@ -103,8 +103,8 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
         load_chain(model, previous, may_lack=model.new_tensors())
     device = training_device()
     placed(model, device).begin_task()
-    if not previous and (count := min(model.calibration_images, len(images))):
-        model.calibrate(batches.plain(range(count)).to(device))
+    if not previous:
+        model.calibrate(batches)
     rehearsal = model.rehearsal(RehearsalTask(task, task_file, resources, batches))
     shown = batches if rehearsal is None else rehearsal.batches
     parameters = model.trained()

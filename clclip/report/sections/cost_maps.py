@@ -17,6 +17,7 @@ from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.task import features_dir, read_task, seen_classes
 from clclip.data.index import image_root
+from clclip.report.plotting import load_matplotlib
 from clclip.report.sections.gallery import SHOWN_SCORE, Box, View, boxes_of, embed, view
 from clclip.report.settings import Experiment, Setting
 
@@ -193,10 +194,9 @@ def _text(path: Path) -> np.ndarray:
 
 def picture(shades: np.ndarray) -> str:
     """Return (h, w) values in [0, 1] as the data address of a PNG, one pixel a cell."""
-    import matplotlib
     from PIL import Image
 
-    pixels = matplotlib.colormaps["cividis"](np.clip(shades, 0, 1), bytes=True)[..., :3]
+    pixels = load_matplotlib().colormaps["cividis"](np.clip(shades, 0, 1), bytes=True)[..., :3]
     data = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(data, "PNG")
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -16,6 +16,7 @@ import numpy as np
 from markupsafe import Markup
 
 from clclip.core.errors import InputError
+from clclip.report.plotting import load_matplotlib
 from clclip.report.sections.cost_maps import picture
 from clclip.report.settings import Experiment, Setting
 from clclip.report.svg import tag
@@ -223,7 +224,7 @@ def two_axes(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 def task_colour(number: int, tasks: int) -> str:
     """Return the colour of a task, from early (blue) to late (orange)."""
-    import matplotlib
+    matplotlib = load_matplotlib()
     from matplotlib.colors import to_hex
 
     return to_hex(matplotlib.colormaps["plasma"](0.12 + 0.7 * (number - 1) / max(tasks - 1, 1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ from clclip.detection.methods.detector import DetectorInputs, Prediction
 from clclip.detection.options import ClClipOptions
 from clclip.training.shares import Losses
 
-IMAGES_PER_PASS = 16  # images per pass for the thresholds
+CALIBRATION_IMAGES, IMAGES_PER_PASS = 64, 16
 
 
 class ClClip(Pathways):
@@ -48,8 +48,6 @@ class ClClip(Pathways):
         inputs: what it is built for.
         options: the method's options.
     """
-
-    calibration_images = 64
 
     def __init__(self, inputs: DetectorInputs, options: ClClipOptions) -> None:
         super().__init__(inputs, options)
@@ -94,26 +92,30 @@ class ClClip(Pathways):
         return [name for name in self.state_dict() if name.startswith(own)]
 
     @torch.no_grad()
-    def calibrate(self, batch: Batch) -> None:
-        """Start the gate's affine from the cost volume of training images."""
-        cost, _ = self.gates(batch.dense, self.classes_of(0))
-        self.gate.calibrate(cost)
+    def calibrate(self, batches: FeatureBatches) -> None:
+        """Start the gate's affine from the cost volume of the first training images."""
+        first = min(CALIBRATION_IMAGES, len(batches.images))
+        costs = [
+            self.gates(b.dense, self.classes_of(0))[0] for b in self._in_passes(batches, first)
+        ]
+        self.gate.calibrate(torch.cat(costs))
 
     def fitted(self, batches: FeatureBatches) -> dict[str, Tensor]:
         """Fix the routing thresholds of this task's classes from its own labelled boxes."""
         bank = self.banks[-1]
         if self.options.experts:
-            count = len(batches.images)
-            found = [
-                self.labelled_routing(
-                    batches.plain(range(start, min(start + IMAGES_PER_PASS, count))).to(self.device)
-                )
-                for start in range(0, count, IMAGES_PER_PASS)
-            ]
+            passes = self._in_passes(batches, len(batches.images))
+            found = [self.labelled_routing(batch) for batch in passes]
             values = [torch.cat(parts) for parts in zip(*found, strict=True)]
             shares = self.options.route == "share"
             bank.set_thresholds(values, self.options.route_recall, shares=shares)
         return {f"banks.{len(self.banks) - 1}.threshold": bank.threshold}
+
+    def _in_passes(self, batches: FeatureBatches, count: int) -> Iterator[Batch]:
+        """Yield the first ``count`` images, few at a time: features made as it goes are large."""
+        for start in range(0, count, IMAGES_PER_PASS):
+            members = range(start, min(start + IMAGES_PER_PASS, count))
+            yield batches.plain(members).to(self.device)
 
     @torch.no_grad()
     def class_maps(self, batch: Batch) -> dict[str, Tensor]:

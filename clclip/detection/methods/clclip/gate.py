@@ -49,7 +49,9 @@ class Gate(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, cost: Tensor) -> None:
-        """Start from the data: the middle at the mean cost, a slope of four per standard deviation.
+        """Start from the data: the middle a deviation above the mean cost, the slope 2 / deviation.
+
+        The mean cost then has the logit -2, where ``share`` has "none of them".
 
         Args:
             cost: (B, K, h, w) cost volume of training images.
@@ -60,9 +62,10 @@ class Gate(nn.Module):
     def share(self, prior: Tensor) -> Tensor:
         """Return how much of a region each class of a task claims against the task's other classes.
 
-        It is the log of a softmax over the task's classes and one entry for "none of them", which
-        stands at the mean cost of the images that ``calibrate`` saw. It depends on the classes of
-        one task, so later tasks leave it as it was.
+        It is the log of a softmax over the task's classes and one entry for "none of them", whose
+        logit is -2: that of the mean cost which ``calibrate`` saw, and of a cost of middle - 2 /
+        slope once task 1 has trained both. It depends on the classes of one task, so later tasks
+        leave it as it was.
 
         Args:
             prior: (R, K) mean cost of the classes of one task.

@@ -21,7 +21,7 @@ def score_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
     Args:
         logits: (N,) scores of the pairs.
         target: (N,) in {0, 1}.
-        kind: "bce" or "focal".
+        kind: "bce" or "focal" (torchvision's: alpha 0.25, gamma 2).
     """
     positives = target.sum().clamp(min=1.0)
     if kind == "focal":

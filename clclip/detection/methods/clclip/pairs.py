@@ -65,7 +65,8 @@ def routed_pairs(
         value: (R, K) priors, or shares among the classes of a task.
         threshold: (K,).
         route: "share", "prior" or "all".
-        cap: at most so many classes per region; 0: no cap.
+        cap: at most so many classes per region, those of highest value among the ones that exceed
+            their thresholds; 0: no cap.
 
     Returns:
         region (N,), column (N,), sorted by column.
@@ -75,6 +76,7 @@ def routed_pairs(
         chosen = value > threshold
     if cap and cap < value.shape[1]:
         best = torch.zeros_like(chosen)
-        best.scatter_(1, value.topk(cap, dim=1).indices, True)
+        open_ = value.masked_fill(~chosen, -torch.inf)
+        best.scatter_(1, open_.topk(cap, dim=1).indices, True)
         chosen &= best
     return sort_pairs(*torch.where(chosen))

@@ -1,0 +1,1 @@
+"""Classifiers that are sums over images: nothing is trained, and no task order changes them."""

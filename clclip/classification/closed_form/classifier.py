@@ -1,0 +1,33 @@
+"""A closed-form task as a classifier of image files: one tower pass a view, then sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from clclip.classification.closed_form.stages import load_solved
+from clclip.classification.feature_store import image_features
+from clclip.core.task import clip_dir, read_task
+
+
+def judge_files(task_file: Path, resources: Path, paths: Sequence[Path]) -> np.ndarray:
+    """Return probabilities (N, K) of all seen classes for image files.
+
+    Args:
+        task_file: of the task after which the classifier is asked.
+        resources: folder of the run's CLIP.
+        paths: N image files.
+
+    Raises:
+        InputError: if a record, the CLIP or an image is missing or wrong.
+    """
+    from clclip.clip.load import load_clip
+
+    task = read_task(task_file)
+    clip = load_clip(clip_dir(task, resources))
+    size, mirror = task["features"]["size"] or None, task["switches"]["mirror"]
+    arrays = image_features(clip, paths, size, mirror)
+    features = np.stack(list(arrays.values()))
+    return np.exp(load_solved(task_file, features.shape[-1]).log_probabilities(features))

@@ -1,0 +1,77 @@
+"""The classifiers that follow from sums: nearest mean, ridge, discriminant with one covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clclip.classification.closed_form.solver import forward, solve
+from clclip.classification.closed_form.sums import Sums, unit
+
+Array = np.ndarray
+
+COSINE_SCALE = 20.0  # factor on cosines before the softmax, as SECA's inference_scale
+RIDGE_SCALE = 10.0  # factor on ridge scores, which lie near 0 and 1
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Scores ``h weights + bias`` (N, K); ``scale`` makes logits of them."""
+
+    weights: Array
+    bias: Array
+    scale: float
+
+    def logits(self, hidden: Array) -> Array:
+        """Return logits (N, K) of features (N, M)."""
+        return self.scale * (hidden @ self.weights + self.bias)
+
+
+def nearest_mean(sums: Sums) -> Linear:
+    """Return the classifier by the cosine with the class means."""
+    weights = unit(sums.means).T
+    return Linear(weights, np.zeros(weights.shape[1]), COSINE_SCALE)
+
+
+def ridge(sums: Sums, penalty: float) -> Linear:
+    """Return ridge regression on one-hot targets."""
+    weights = solve(sums.gram, sums.cross, penalty)
+    return Linear(weights, np.zeros(weights.shape[1]), RIDGE_SCALE)
+
+
+def discriminant(sums: Sums, means: Array | None = None) -> Linear:
+    """Return discriminant analysis with a shared covariance and equal class priors.
+
+    GDA-CLIP (Wang et al., ICLR 2024): ``P = d pinv((N - 1) S + tr(S) I)``, ``w_c = P mu_c``,
+    ``b_c = -mu_c^T P mu_c / 2``. Logits are scaled by (N - 1) / d, which makes P the inverse of a
+    shrunken covariance and the softmax a posterior; no answer changes by it.
+
+    Args:
+        sums: of the images.
+        means: (K, d) instead of the sums' own.
+    """
+    covariance = sums.covariance()
+    means = sums.means if means is None else means
+    size, images = len(covariance), max(sums.images - 1, 1)
+    weights = size * solve(images * covariance, means.T, float(np.trace(covariance)))
+    return Linear(weights, -0.5 * (means.T * weights).sum(axis=0), images / size)
+
+
+def shrunken_factor(sums: Sums) -> Array:
+    """Return the Cholesky factor (d, d) of the covariance that ``discriminant`` inverts."""
+    covariance = sums.covariance()
+    ridge_part = np.trace(covariance) / max(sums.images - 1, 1)
+    floor = np.finfo(float).eps * max(float(np.trace(covariance)), 1e-300)
+    return np.linalg.cholesky(covariance + max(ridge_part, floor) * np.eye(len(covariance)))
+
+
+def whitened(factor: Array, rows: Array) -> Array:
+    """Return rows (K, d) in the space where the covariance ``factor factor^T`` is the identity."""
+    return forward(factor, rows.T).T
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return log probabilities of logits (N, K)."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -1,0 +1,165 @@
+"""From records of tasks to a classifier: sums, penalties, and the halves of the joined one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clclip.classification.closed_form import heads
+from clclip.classification.closed_form.heads import Linear, log_softmax
+from clclip.classification.closed_form.joining import Balance, joined_logits
+from clclip.classification.closed_form.options import ClosedFormOptions
+from clclip.classification.closed_form.projection import Hidden
+from clclip.classification.closed_form.record import (
+    Record,
+    kept_rows,
+    kept_sums,
+    read_sums,
+    rows_are_smaller,
+)
+from clclip.classification.closed_form.semantics import refined_means
+from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
+from clclip.classification.closed_form.sums import Sums, joined, one_hot, unit
+
+Array = np.ndarray
+
+TEXT_SCALE = 100.0  # CLIP's own factor on cosines
+
+
+class Maps:
+    """The two maps of features that a classifier sums over: a ridge's and a discriminant's."""
+
+    def __init__(self, options: ClosedFormOptions, seed: int, width: int) -> None:
+        self.options, self.width = options, width
+        self.hidden = Hidden(seed, width, options.hidden, options.normalise)
+        self.plain = Hidden(seed, width, 0, True)
+
+    def ridge_sums(self, features: Array, labels: Array, classes: int) -> Sums:
+        """Return sums of the ridge's features over all views of images (V, N, d)."""
+        rows = np.concatenate([self.hidden(view) for view in features])
+        return Sums.of(rows, np.tile(labels, len(features)), classes)
+
+    def plain_sums(self, features: Array, labels: Array, classes: int) -> Sums:
+        """Return sums of unit features, those of the views of an image averaged."""
+        return Sums.of(self.averaged(features), labels, classes)
+
+    def averaged(self, features: Array) -> Array:
+        """Return the mean (N, d) of an image's unit features over its views (V, N, d)."""
+        return np.mean([self.plain(view) for view in features], axis=0)
+
+
+def task_record(maps: Maps, features: Array, labels: Array, folds: Array, classes: int) -> Record:
+    """Return what a task of images (V, N, d) keeps: rows or sums, the smaller."""
+    both = maps.options.head == "joined"
+    widths = [maps.hidden.size, *([maps.width] if both else [])]
+    if rows_are_smaller(features.shape, widths, classes):
+        return kept_rows(features, labels, folds)
+    sums = kept_sums(maps.ridge_sums(features, labels, classes))
+    if both:
+        sums |= kept_sums(maps.plain_sums(features, labels, classes), "plain.")
+    return sums
+
+
+@dataclass
+class Seen:
+    """What all tasks so far add up to.
+
+    Attributes:
+        ridge: sums of the ridge's features; of plain features where there is no ridge.
+        plain: sums of unit features, for the joined classifier.
+        rows: (features (V, N, d), labels (N,) among all seen classes, folds (N,)) of the tasks that
+            kept them, or None if one kept sums.
+    """
+
+    ridge: Sums
+    plain: Sums | None
+    rows: tuple[Array, Array, Array] | None
+
+
+def seen(maps: Maps, records: Sequence[Record], counts: Sequence[int]) -> Seen:
+    """Add up the records of tasks with so many classes each."""
+    parts, plain = [], []
+    for record, classes in zip(records, counts, strict=True):
+        if "features" in record:
+            kept = record["features"], record["labels"], classes
+            parts.append(maps.ridge_sums(*kept))
+            plain.append(maps.plain_sums(*kept) if maps.options.head == "joined" else None)
+        else:
+            parts.append(read_sums(record))
+            plain.append(read_sums(record, "plain.") if maps.options.head == "joined" else None)
+    rows = _rows(records, counts) if all("features" in record for record in records) else None
+    both = joined([part for part in plain if part is not None]) if plain[0] is not None else None
+    return Seen(joined(parts), both, rows)
+
+
+def _rows(records: Sequence[Record], counts: Sequence[int]) -> tuple[Array, Array, Array]:
+    """Return all features, labels and folds; labels count through the tasks."""
+    starts = np.cumsum([0, *counts])
+    labels = [r["labels"] + start for r, start in zip(records, starts, strict=False)]
+    features = np.concatenate([record["features"] for record in records], axis=1)
+    return features, np.concatenate(labels), np.concatenate([r["folds"] for r in records])
+
+
+def chosen_penalty(maps: Maps, known: Seen) -> float:
+    """Return the ridge penalty by generalised cross-validation, from rows where they are fewer."""
+    classes = len(known.ridge.counts)
+    if known.rows is not None:
+        features, labels, _ = known.rows
+        if features.shape[0] * features.shape[1] < maps.hidden.size:
+            hidden = np.concatenate([maps.hidden(view) for view in features])
+            return gcv_penalty_of_rows(
+                hidden, np.tile(one_hot(labels, classes), (len(features), 1))
+            )
+    images = known.ridge.images
+    return gcv_penalty(known.ridge.gram, known.ridge.cross, images, images)
+
+
+@dataclass
+class Solved:
+    """A classifier of all seen classes.
+
+    Attributes:
+        maps: of features.
+        ridge: the linear scores; of a discriminant where there is no ridge.
+        plain: the discriminant of the joined classifier, else None.
+        text: (K, d) unit text embeddings, for gda_text.
+        balance: how two halves are joined.
+    """
+
+    maps: Maps
+    ridge: Linear
+    plain: Linear | None = None
+    text: Array | None = None
+    balance: Balance | None = None
+
+    def log_probabilities(self, features: Array) -> Array:
+        """Return (N, K) of the features (V, N, d) of images' views."""
+        first = self.log_odds(features)
+        if self.balance is None:
+            return log_softmax(first)
+        if self.plain is not None:
+            second = self.plain.logits(self.maps.averaged(features))
+            return log_softmax(joined_logits(first, second, self.balance))
+        cosines = TEXT_SCALE * np.mean([unit(view) @ self.text.T for view in features], axis=0)
+        return log_softmax(joined_logits(cosines, first, self.balance))
+
+    def log_odds(self, features: Array) -> Array:
+        """Return the logits (N, K) of the first half, the mean over the views (V, N, d)."""
+        return np.mean([self.ridge.logits(self.maps.hidden(view)) for view in features], axis=0)
+
+
+def linear(options: ClosedFormOptions, sums: Sums, penalty: float | None) -> Linear:
+    """Return the linear scores of a head that has one half."""
+    if options.head == "ncm":
+        return heads.nearest_mean(sums)
+    if options.head in ("gda", "gda_text"):
+        return heads.discriminant(sums)
+    return heads.ridge(sums, penalty or 0.0)
+
+
+def discriminant(options: ClosedFormOptions, sums: Sums, text: Array | None) -> Linear:
+    """Return the discriminant of the joined classifier, its means refined by the texts if asked."""
+    means = refined_means(sums, text) if options.prior == "text" and text is not None else None
+    return heads.discriminant(sums, means)

@@ -1,0 +1,168 @@
+"""The stages ``train`` and ``predict`` of a closed-form task; no torch, no open_clip.
+
+All that a task reads of its images is the feature store. What it leaves is a record of sums, so
+there is no gradient, no schedule and nothing to resume.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clclip.classification.closed_form.fitting import published_penalty, solved, text_balance
+from clclip.classification.closed_form.joining import fold_of
+from clclip.classification.closed_form.learner import Maps, Solved, task_record
+from clclip.classification.closed_form.options import ClosedFormOptions
+from clclip.classification.closed_form.record import Record, check_widths, read_record, write_record
+from clclip.classification.feature_store import ImageFeatures
+from clclip.classification.registry import METHODS
+from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
+from clclip.core.artifacts import read_stage_file
+from clclip.core.errors import InputError
+from clclip.core.files import write_json, write_text
+from clclip.core.task import (
+    current_classes,
+    features_dir,
+    previous_classes,
+    read_task,
+    seen_classes,
+    task_folders,
+    text_names,
+)
+
+Array = np.ndarray
+
+logger = logging.getLogger(__name__)
+
+
+def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
+    """Add up one task and write weights.safetensors and history.csv beside ``task_file``."""
+    task = read_task(task_file)
+    folder = task_file.parent
+    split = read_stage_file(folder / "train.json", "labels")
+    store = open_store(task, "train", resources)
+    features = store.rows([image["id"] for image in split["images"]])
+    labels = _columns(split, current_classes(task), folder / "train.json")
+    folds = np.array([fold_of(image["id"]) for image in split["images"]])
+    maps = maps_of(task, store.width)
+    new = len(current_classes(task))
+    record = task_record(maps, features, labels, folds, new)
+    if needs_text(maps.options):
+        record["text"] = store.text(text_names(task)[-new:]).astype(np.float32)
+    if maps.options.head == "gda_text" and not previous_classes(task):
+        balance = text_balance(maps, features, labels, folds, np.float64(record["text"]))
+        record["balance"] = np.array(balance, dtype=np.float64)
+    if maps.options.penalty_rule == "holdout" and maps.options.head in ("ridge", "joined"):
+        folders = task_folders(task_file)[:-1] if previous_classes(task) else []
+        earlier = [read_record(place / "weights.safetensors") for place in folders]
+        counts = _counts(task)
+        penalty = published_penalty(maps, earlier, counts, features, labels, task["seed"])
+        record["penalty"] = np.array([penalty])
+    write_record(folder / "weights.safetensors", record, record_metadata(task))
+    write_text(folder / "history.csv", UNTRAINED_HISTORY)
+
+
+def predict(task_file: Path, resources: Path) -> None:
+    """Write predictions.json: probabilities of all seen classes for the images of test.json."""
+    task = read_task(task_file)
+    folder = task_file.parent
+    split = read_stage_file(folder / "test.json", "labels")
+    store = open_store(task, "test", resources)
+    classifier = load_solved(task_file, store.width)
+    features = store.rows([image["id"] for image in split["images"]])
+    table = np.exp(classifier.log_probabilities(features))
+    predictions = {
+        "classes": seen_classes(task),
+        "images": [image["id"] for image in split["images"]],
+        "labels": [image["label"] for image in split["images"]],
+        "probabilities": [[round(p, 7) for p in row] for row in table.tolist()],
+    }
+    write_json(folder / "predictions.json", predictions)
+
+
+def open_store(task: dict[str, Any], split: str, resources: Path) -> ImageFeatures:
+    """Return the feature store of a split.
+
+    Raises:
+        InputError: if there is none, or the task names none.
+    """
+    folder = features_dir(task, split, resources)
+    if folder is None:
+        expected = "a task.json made by `clclip resolve` for this method"
+        raise InputError("no feature store", "task.json: features", expected)
+    return ImageFeatures(folder)
+
+
+def maps_of(task: dict[str, Any], width: int) -> Maps:
+    """Return the maps of features that a task's options ask for."""
+    options = METHODS[task["method"]].given(task["switches"])
+    assert isinstance(options, ClosedFormOptions)
+    return Maps(options, task["seed"], width)
+
+
+def load_solved(task_file: Path, width: int) -> Solved:
+    """Return the classifier as it stands after a task.
+
+    Raises:
+        InputError: if the record of a task is missing, damaged or of another method.
+    """
+    task = read_task(task_file)
+    folders: Sequence[Path] = task_folders(task_file)
+    if not previous_classes(task):
+        folders = folders[-1:]
+    records = [read_record(folder / "weights.safetensors") for folder in folders]
+    check_widths(records, folders, width)
+    maps = maps_of(task, width)
+    text = _text(records, folders) if needs_text(maps.options) else None
+    try:
+        return solved(maps, records, _counts(task), text)
+    except (KeyError, ValueError, IndexError) as error:
+        expected = "records made by this task's method and switches"
+        raise InputError(
+            f"records that do not fit ({error})", folders[0].parent, expected
+        ) from None
+
+
+def needs_text(options: ClosedFormOptions) -> bool:
+    """Tell whether a classifier reads the class texts."""
+    return options.head == "gda_text" or (options.head == "joined" and options.prior == "text")
+
+
+def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
+    """Return the text embeddings (K, d) that the tasks stored."""
+    for record, folder in zip(records, folders, strict=True):
+        if "text" not in record:
+            expected = "a record made by this task's method"
+            raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
+    return np.concatenate([record["text"] for record in records]).astype(np.float64)
+
+
+def _counts(task: dict[str, Any]) -> list[int]:
+    """Return how many classes each task has brought."""
+    return (
+        [len(group) for group in task["groups"]]
+        if previous_classes(task)
+        else [len(seen_classes(task))]
+    )
+
+
+def _columns(split: dict[str, Any], classes: list[str], where: Path) -> Array:
+    """Return the column (N,) of each image's label among ``classes``.
+
+    Raises:
+        InputError: if a label is not among them, or a class has no image.
+    """
+    column = {name: k for k, name in enumerate(classes)}
+    for image in split["images"]:
+        if image["label"] not in column:
+            raise InputError(f"label {image['label']!r}", where, "a class of the task")
+    labels = np.array([column[image["label"]] for image in split["images"]], dtype=np.int64)
+    for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True):
+        if not count:
+            expected = "at least 1 image a class (or leave the class out of tasks)"
+            raise InputError(f"class {name!r} has no training image", where, expected)
+    return labels
