@@ -216,8 +216,8 @@ FAULTS = (
     Fault(
         "fractions-unseen",
         "clclip/data/checks/scale.py",
-        "if all(0 <= value <= 1 for",
-        "if all(0 <= value < 1 for",
+        "if all(-_OVER <= value <= 1 + _OVER for",
+        "if all(-_OVER <= value < 1 for",
         "test_data_scale",
     ),
     Fault(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from clclip.cli import probes, stages, tools
+from clclip.cli import features, probes, stages, tools
 
 RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "cache": tools.cache,
@@ -14,7 +14,7 @@ RUNNERS: dict[str, Callable[[argparse.Namespace], None]] = {
     "fetch-clip": stages.fetch_clip,
     "pretrain-clip": stages.pretrain_clip,
     "embed-text": stages.embed_text,
-    "features": stages.features,
+    "features": features.features,
     "split": stages.split,
     "train": stages.train,
     "predict": stages.predict,

@@ -252,7 +252,8 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
     found: dict[str, list[str]] = {key: [] for key in switch_keys(KINDS[kind])}
-    for path in [*sorted((PACKAGE / kind).rglob("*.py")), PACKAGE / "workflow" / "plan.py"]:
+    workflow = sorted((PACKAGE / "workflow").glob("*.py"))
+    for path in [*sorted((PACKAGE / kind).rglob("*.py")), *workflow]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)

@@ -56,6 +56,11 @@ def look_alike(one: str, other: str) -> bool:
     return _outline(one) == _outline(other)
 
 
+def told_apart(one: str, other: str) -> tuple[str, str]:
+    """Return two texts in quotes, by their code points where they look the same."""
+    return (spelt(one), spelt(other)) if look_alike(one, other) else (repr(one), repr(other))
+
+
 def outline_key(name: str) -> str:
     """Return a text that names share which differ in case, or not to the eye."""
     return _outline(name).casefold()

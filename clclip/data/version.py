@@ -18,6 +18,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
+from clclip.core.names import told_apart
 from clclip.data.checks.boxes import refuse_bad_boxes
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.scale import check_scale
@@ -261,7 +262,8 @@ def merged_classes(splits: dict[str, Any]) -> list[str]:
         for category in split.categories:
             number, name = category["id"], category["name"]
             if names.setdefault(number, name) != name:
-                what = f"id {number} is {name!r} here and {names[number]!r} in the other split"
+                here, there = told_apart(name, names[number])
+                what = f"id {number} is {here} here and {there} in the other split"
                 raise InputError(what, split.source, "the same categories in both")
             if ids.setdefault(name, number) != number:
                 what = f"class {name!r} has id {number} here and {ids[name]} in the other split"

@@ -21,7 +21,7 @@ PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faste
 COLUMNS = (
     "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
     "P", "C", "A", "std_P", "std_C", "std_A", "forgetting", "average",
-    "image_rule", "fractions", "images", "classes", "scored_classes",
+    "image_rule", "fractions", "images", "classes", "scored_classes", "low_A", "high_A",
 )  # fmt: skip
 
 TASK_KEYS = ("kind", "method", "seed", "task", "groups")
@@ -89,6 +89,7 @@ def aggregate_seed(
         "forgetting": forgetting,
         "average": continual.mean([score["metrics"]["A"] for score in scores]),
         "matrix": matrix,
+        **_interval([scores[-1]]),
         "metric": scores[-1]["metric"],
         "images": scores[-1]["images"],
         **training_images(last.get("data", {})),
@@ -96,6 +97,15 @@ def aggregate_seed(
         "versions": versions() | {"clip": last.get("clip", {}).get("id")},
     }
     write_json(out, summary, indent=1)
+
+
+def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return the interval of A over test images, the mean over seeds; {} where none is told."""
+    bounds = [entry.get("interval") for entry in found]
+    known = [pair for pair in bounds if pair]
+    if not known or len(known) < len(bounds):
+        return {}
+    return {"interval": [sum(pair[k] for pair in known) / len(known) for k in (0, 1)]}
 
 
 def _three(values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -163,6 +173,7 @@ def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
                 [continual.mean([seed["matrix"][i][j] for seed in seeds]) for j in range(len(row))]
                 for i, row in enumerate(first["matrix"])
             ],
+            **_interval(seeds),
             "empty_classes": sorted({name for seed in seeds for name in seed["empty_classes"]}),
             "per_seed": [
                 {
@@ -234,6 +245,7 @@ def write_summary_csv(summaries: Sequence[Path], out: Path) -> None:
             "seeds": " ".join(map(str, summary["seeds"])),
             "fractions": " ".join(map(str, summary.get("fractions", []))),
             **_scored(summary),
+            **dict(zip(("low_A", "high_A"), summary.get("interval", []), strict=False)),
         }
         writer.writerow({key: round(v, 4) if isinstance(v, float) else v for key, v in row.items()})
     write_text(out, text.getvalue())

@@ -15,7 +15,7 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.core.task import read_task
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
-from clclip.evaluation.continual import mean, weighted_mean
+from clclip.evaluation.continual import accuracy_interval, mean, weighted_mean
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 
@@ -144,6 +144,7 @@ def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any
             for part, names in groups.items()
         },
         "per_class": _entries(per_class, counts),
+        "interval": accuracy_interval(sum(right.values()), len(labels)),
         "metric": "accuracy",
         "images": "full",
         "empty_classes": [name for name, count in counts.items() if count == 0],

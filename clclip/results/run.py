@@ -101,6 +101,11 @@ class Experiment:
     curves: dict[str, list[float | None]] = field(repr=False)
     versions: dict[str, str | None] = field(repr=False)
 
+    @property
+    def unscored(self) -> list[str]:
+        """Classes without test instances: no mean counts them."""
+        return [name for name, score in self.per_class.items() if score is None]
+
     def table(self) -> list[dict[str, Any]]:
         """Return one row per seed, task and seen class: seed, task, class, score, objects."""
         return [

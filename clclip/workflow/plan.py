@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.clip.architecture import dense_mode, native_size, taps
+from clclip.clip.architecture import dense_mode, taps
 from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
@@ -33,6 +33,7 @@ from clclip.workflow.data_spec import (
     declared_classes,
     unfit_classes,
 )
+from clclip.workflow.image_store import image_store
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,8 @@ def _with_stores(
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
     if KINDS[experiment.kind].methods[experiment.method].closed_form:
-        store = _image_store(plan, payload, clip)
+        store, described = image_store(payload, clip)
+        plan.features[store] = described
         return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
     if payload["kind"] != "detection":
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
@@ -323,22 +325,3 @@ def _with_stores(
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)
-
-
-def _image_store(plan: RunPlan, payload: dict[str, Any], clip: dict[str, Any]) -> str:
-    """Add the store of whole images' features that a closed-form task reads; return its id."""
-    from clclip.clip.ids import feature_id
-
-    switches = payload["switches"]
-    described = {
-        "data": payload["data"]["id"],
-        "clip": clip["id"],
-        "size": payload["training"]["image_size"] or native_size(clip) or 0,
-        "dense": "image",
-        "taps": [],
-        "flip": switches["mirror"],
-    }
-    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
-    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
-    plan.features[store] = described
-    return store

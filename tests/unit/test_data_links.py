@@ -106,7 +106,8 @@ def circle(path):
 BROKEN = {
     "coco, file": (coco, "images/a.png", nowhere, "'a.png' that leads nowhere"),
     "coco, file to itself": (coco, "images/a.png", circle, "'a.png' that leads in a circle"),
-    "coco, image folder": (coco, "images", nowhere, "."),
+    "coco, image folder": (coco, "images", nowhere, "a link 'images' that leads nowhere"),
+    "voc, image folder": (voc, "JPEGImages", circle, "'JPEGImages' that leads in a circle"),
     "voc, file": (voc, "JPEGImages/000005.jpg", nowhere, "'000005.jpg' that leads nowhere"),
     "folders, file": (folders, "train/cat/0.png", circle, "'0.png' that leads in a circle"),
     "folders, class": (folders, "train/cat", nowhere, "link 'cat' that leads nowhere"),

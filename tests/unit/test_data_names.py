@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from data_making import CATEGORIES, TEST, TRAIN, edited, make_coco, read, save_image
+from data_making import CATEGORIES, TEST, TRAIN, box, edited, make_coco, read, save_image
 from hypothesis import given
 from hypothesis import strategies as st
 from test_data_voc import FILES, LISTS, make_voc, thing
@@ -183,6 +183,13 @@ def test_a_hint_never_shows_two_texts_that_look_the_same(typed, known, shown):
     assert look_alike(typed, known)
     assert shown in nearest(typed, ["horse", known])
     assert nearest("cart", ["horse", "cat"]) == " (did you mean 'cat'?)"
+
+
+def test_splits_that_disagree_by_letters_that_look_alike_are_told_so(tmp_path):
+    test = edited(TEST, "categories", 0, "name", value="\u0441at")
+    test["annotations"].append(box(2, 1, 3, [1, 1, 5, 5]))
+    with pytest.raises(InputError, match=r"id 3 is '\\u0441at' here and 'cat' in the other split"):
+        declared_classes(make_coco(tmp_path, TRAIN, test))
 
 
 def test_classes_that_differ_in_case_or_look_alike_are_told(tmp_path):

@@ -16,6 +16,7 @@ FRACTIONS = {
     "the whole image": [0, 0, 1, 1],
     "centre, width, height": [0.7, 0.6, 0.6, 0.8],
     "corners": [0.5, 0.5, 0.9, 1.0],
+    "a little over": [-0.001, 0.2, 1.0005, 0.5],
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 from scoring_making import (
     GROUPS,
@@ -15,6 +16,7 @@ from scoring_making import (
 )
 
 from clclip.core.errors import InputError
+from clclip.evaluation import continual
 from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed, write_summary_csv
 from clclip.evaluation.score import score
 
@@ -125,7 +127,7 @@ def test_contract_of_the_files(tmp_path, kind):
     row = next(csv.DictReader((tmp_path / "summary.csv").open()))
     expected = "experiment kind method dataset protocol metric tasks seeds P C A std_P std_C std_A"
     images = ["image_rule", "fractions", "images"]
-    scored = ["classes", "scored_classes"]
+    scored = ["classes", "scored_classes", "low_A", "high_A"]
     assert list(row) == [*expected.split(), "forgetting", "average", *images, *scored]
     assert [row[key] for key in images] == ["overlap", "", "full"]
 
@@ -214,3 +216,13 @@ def test_seeds_that_do_not_belong_together_are_refused(tmp_path):
     write(tmp_path / "other.json", other)
     with pytest.raises(InputError, match="method 'fvit'"):
         aggregate_experiment([first, tmp_path / "other.json"], tmp_path / "x.json")
+
+
+def test_interval_of_an_accuracy_is_that_of_resampled_images():
+    right = np.arange(800) < 632
+    draws = np.random.default_rng(1)
+    means = [100 * right[draws.integers(0, 800, 800)].mean() for _ in range(2000)]
+    found = continual.accuracy_interval(632, 800)
+    assert np.allclose(found, np.quantile(means, (0.025, 0.975)), atol=0.4)
+    assert continual.accuracy_interval(5, 5) == [100.0, 100.0]
+    assert continual.accuracy_interval(0, 0) is None

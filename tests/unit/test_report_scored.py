@@ -6,6 +6,7 @@ import json
 import pytest
 from report_fixtures import GROUPS, NAMES
 
+from clclip import load_run
 from clclip.report import page
 from clclip.report.sections import table
 from clclip.report.settings import load
@@ -39,3 +40,14 @@ def test_the_report_says_what_was_scored(copy, empty, over, earlier):
         rows = {row["experiment"]: row for row in csv.DictReader(handle)}
     row = rows[setting.contestants[0].name]
     assert (row["classes"], row["scored_classes"]) == ("6", str(6 - len(empty)))
+
+
+def test_results_from_python_name_what_was_not_scored(copy):
+    root, paths = copy
+    summary = json.loads(paths[2].read_text())
+    for task in summary["tasks"]:
+        task["per_class"] |= {NAMES[1]: None}
+    paths[2].write_text(json.dumps(summary))
+    run = load_run(root / "results")
+    assert run[summary["experiment"]].unscored == [NAMES[1]]
+    assert run[json.loads(paths[1].read_text())["experiment"]].unscored == []

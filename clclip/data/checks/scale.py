@@ -9,6 +9,7 @@ from clclip.data.checks.findings import Findings
 from clclip.data.readers.annotated import Annotated
 
 _SHARE = 0.01  # from this share on, boxes within one pixel are no chance
+_OVER = 0.05  # fractions of tools may stick out of 0..1 a little
 _EXPECTED = "boxes in pixels, not as fractions of the image"
 
 
@@ -30,7 +31,7 @@ def check_scale(annotated: Annotated, split: str, findings: Findings) -> None:
         if min(box[2:]) <= 0:
             continue
         counted += 1
-        if all(0 <= value <= 1 for value in _as_written(box, annotated.corners)):
+        if all(-_OVER <= value <= 1 + _OVER for value in _as_written(box, annotated.corners)):
             small.append(n)
     if not small:
         return

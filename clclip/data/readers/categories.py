@@ -6,6 +6,7 @@ leave placeholders without a name. Where such a category cannot be kept it is le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_categories(
     for strict in (True, False):  # the used ones first: they are not to lose their names to others
         for n, entry in enumerate(entries):
             entry = an_object(entry, f"{path}: categories[{n}]")
-            if (whole(entry.get("id")) in used) is not strict:
+            if (_meant(entry.get("id")) in used) is not strict:
                 continue
             try:
                 kept[n] = _category(entry, n, path, ids, names)
@@ -49,6 +50,13 @@ def read_categories(
     if not kept:
         raise InputError("no category", f"{path}: categories", "at least one class")
     return [kept[n] for n in sorted(kept)], notes
+
+
+def _meant(number: object) -> int | None:
+    """Return the id that is meant, though it be written as text."""
+    if isinstance(number, str) and re.fullmatch(r"\s*-?\d{1,15}\s*", number, re.ASCII):
+        return int(number)
+    return whole(number)
 
 
 def _category(

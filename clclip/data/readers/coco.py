@@ -24,6 +24,7 @@ from clclip.data.readers.fields import (
     unique_id,
     whole,
 )
+from clclip.data.readers.links import broken_link
 
 _SAMPLE = 300  # about so many images are looked for in each folder that may hold them
 
@@ -51,7 +52,9 @@ def image_folder(spec: dict[str, Any], split: str, names: Sequence[str]) -> Path
     root, images, path = Path(spec["root"]), spec.get("images"), annotation_file(spec, split)
     named = root / (images or "images")
     if images and not named.is_dir():
-        raise InputError(f"no image folder {str(named)!r}", "data.images", "an existing folder")
+        broken = f" but a {link}" if (link := broken_link(named)) else ""
+        what = f"no image folder {str(named)!r}{broken}"
+        raise InputError(what, "data.images", "an existing folder")
     official = path.stem.removeprefix("instances_")
     candidates = [
         named,

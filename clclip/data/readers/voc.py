@@ -17,6 +17,7 @@ from clclip.core.errors import InputError, nearest
 from clclip.core.names import spelt
 from clclip.data.images import IMAGE_SUFFIXES
 from clclip.data.readers.annotated import Annotated, check_file_name, relative_name
+from clclip.data.readers.links import broken_link
 from clclip.data.readers.voc_xml import read_text, read_xml
 
 VOC_CLASSES = (
@@ -240,7 +241,9 @@ def _image_files(folder: Path, stems: Iterable[str]) -> dict[str, str]:
         InputError: if the folder is missing or one name of ``stems`` has two suffixes.
     """
     if not folder.is_dir():
-        raise InputError("no image folder", folder, "the folder JPEGImages of a VOC data set")
+        broken = f" but a {link}" if (link := broken_link(folder)) else ""
+        expected = "the folder JPEGImages of a VOC data set"
+        raise InputError(f"no image folder{broken}", folder, expected)
     files: dict[str, str] = {}
     listed = set(stems)
     for below in sorted({os.path.dirname(stem) for stem in listed} | {""}):

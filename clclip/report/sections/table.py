@@ -41,6 +41,7 @@ class Row:
     average: float | None
     kept: float | None
     difference: Difference | None
+    interval: str = ""
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -60,6 +61,7 @@ def rows(setting: Setting) -> list[Row]:
                 summary.get("average"),
                 retention(experiment),
                 difference(experiment, setting.baseline),
+                interval(summary.get("interval")),
             )
         )
     return lines
@@ -87,17 +89,25 @@ def number(value: float | None, std: float | None = None, sign: bool = False) ->
     return f"{text} ± {std:.1f}" if std is not None else text
 
 
+def interval(bounds: Sequence[float] | None) -> str:
+    """Return "76.1–81.8" of an interval over test images, "" for none."""
+    return f"{bounds[0]:.1f}–{bounds[1]:.1f}" if bounds else ""
+
+
 def text_table(settings: Sequence[Setting]) -> str:
     """Return the tables of all settings and what they say, as plain text for a terminal."""
     blocks = []
     for setting in settings:
         lines = rows(setting)
-        head = ["", "method", *[setting.part_name(p) for p in PARTS], "forgetting", "seeds"]
+        over = any(line.interval for line in lines)  # 95 % over test images
+        head = ["", "method", *[setting.part_name(p) for p in PARTS], *["95 %"] * over]
+        head += ["forgetting", "seeds"]
         body = [
             [
                 str(line.rank or ""),
                 line.experiment.label + (" (upper bound)" if line.experiment.joint else ""),
                 *[number(line.final[part], line.std[part]) for part in PARTS],
+                *[line.interval or "–"] * over,
                 number(line.forgetting, line.forgetting_std),
                 str(len(line.experiment.summary["seeds"])),
             ]
