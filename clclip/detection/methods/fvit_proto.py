@@ -97,7 +97,7 @@ class ProtoFViT(DistilledDetector):
     ) -> tuple[Tensor, int]:
         """Return w_a times the mean squared change of region features, and how many regions."""
         with torch.no_grad():
-            wanted = self.teacher.path.regions(levels, boxes, batch.canvas)
+            wanted = self.teacher.path.regions(levels, boxes)
         found = self.path.regions(made.levels, boxes, batch.canvas)
         if not len(found):
             return found.sum(), 0
