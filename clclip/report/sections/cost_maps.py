@@ -148,21 +148,12 @@ def gate_of(
     """
     from safetensors import SafetensorError, safe_open
 
-<<<<<<< HEAD
-    mode = None if task["switches"].get("refiner") else task["switches"].get("gate")
-    if mode == "minmax":
-        return lambda cost: (cost - cost.min()) / max(float(np.ptp(cost)), 1e-6)
-    if mode != "sigmoid":
-=======
     from clclip.clip.cost_volume import minmax_gate, sigmoid_gate
 
-    kind = task["switches"].get("gate", "sigmoid")
-    if experiment.summary["method"] != "clclip" or task["switches"].get("refiner"):
-        return None
-    if kind == "minmax":
+    mode = None if task["switches"].get("refiner") else task["switches"].get("gate")
+    if mode == "minmax":
         return _on_arrays(minmax_gate)
-    if kind != "sigmoid":
->>>>>>> main
+    if mode != "sigmoid":
         return None
     path = experiment.task_dir(experiment.summary["tasks"][0]["task"]) / "weights.safetensors"
     try:
