@@ -14,6 +14,8 @@ from pydantic import Field
 
 from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
 from clclip.classification.closed_form.options import ClosedFormSwitches
+from clclip.classification.rapf.options import METHODS as RAPF
+from clclip.classification.rapf.options import RapfSwitches
 from clclip.core.errors import InputError, nearest
 from clclip.core.models import Strict
 
@@ -72,6 +74,12 @@ class ClassificationSwitches(Strict):
         return used != ("frozen", "template", "text")
 
 
+FROM_FEATURES: tuple[tuple[dict[str, dict[str, Any]], type[Strict], str], ...] = (
+    (CLOSED_FORM, ClosedFormSwitches, "clclip.classification.closed_form.stages"),
+    (RAPF, RapfSwitches, "clclip.classification.rapf.stages"),
+)
+"""Methods that read a feature store: their table, the model of their switches, their stages."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "zeroshot": {
         "visual": "frozen",
@@ -91,24 +99,25 @@ METHODS: dict[str, dict[str, Any]] = {
     "seca": {},
     "seca_pp": {"replay": "gaussian"},
     "joint": {},
-    **CLOSED_FORM,
+    **{method: switches for table, *_ in FROM_FEATURES for method, switches in table.items()},
 }
 
 
 def switch_model(method: str) -> type[Strict]:
     """Return the model of ``switches:`` for a method."""
-    return ClosedFormSwitches if method in CLOSED_FORM else ClassificationSwitches
+    found = (model for table, model, _ in FROM_FEATURES if method in table)
+    return next(found, ClassificationSwitches)
 
 
-def is_closed_form(kind: str, method: str) -> bool:
-    """Tell whether a method is solved from sums over a feature store."""
-    return kind == "classification" and method in CLOSED_FORM
+def from_features(kind: str, method: str) -> bool:
+    """Tell whether a method reads a feature store and nothing else of the images."""
+    return kind == "classification" and any(method in table for table, *_ in FROM_FEATURES)
 
 
 def stages_of(method: str) -> str:
     """Return the module with the stages ``train`` and ``predict`` of a method."""
-    closed = "clclip.classification.closed_form.stages"
-    return closed if method in CLOSED_FORM else "clclip.classification.stages"
+    found = (module for table, _, module in FROM_FEATURES if method in table)
+    return next(found, "clclip.classification.stages")
 
 
 def resolve_switches(method: str, given: Mapping[str, Any]) -> ClassificationSwitches:
@@ -118,7 +127,7 @@ def resolve_switches(method: str, given: Mapping[str, Any]) -> ClassificationSwi
         InputError: if the method is unknown.
         pydantic.ValidationError: if a switch is unknown or has a value out of range.
     """
-    trained = [name for name in METHODS if name not in CLOSED_FORM]
+    trained = [name for name in METHODS if not from_features("classification", name)]
     if method not in trained:
         raise InputError(
             f"unknown method {method!r}{nearest(method, trained)}",

@@ -88,7 +88,7 @@ def _stages(kind: str, method: str) -> Any:
 
 def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
-    from clclip.classification.options import is_closed_form
+    from clclip.classification.options import from_features
     from clclip.config.resolve import check_settings
     from clclip.core.task import read_task
     from clclip.workflow.fingerprint import stage_fingerprint
@@ -109,7 +109,7 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
             stages = _stages(kind, task["method"])
             if stage == "predict":
                 stages.predict(options.task, options.resources)
-            elif options.devices * options.nodes == 1 or is_closed_form(kind, task["method"]):
+            elif options.devices * options.nodes == 1 or from_features(kind, task["method"]):
                 stages.train(options.task, options.resources, attempt=options.attempt)
             else:
                 from clclip.training.launch import launch
@@ -139,11 +139,11 @@ def _predict_ahead(options: argparse.Namespace) -> None:
     The predictions stay that job's to write beside the task. A closed-form task needs no torch, so
     it has nothing to save; the features of its test images may not be there yet.
     """
-    from clclip.classification.options import is_closed_form
+    from clclip.classification.options import from_features
     from clclip.core.task import read_task
 
     folder, task = options.task.parent, read_task(options.task)
-    if task["kind"] != "classification" or is_closed_form(task["kind"], task["method"]):
+    if task["kind"] != "classification" or from_features(task["kind"], task["method"]):
         return
     if not (folder / "test.json").exists():
         return

@@ -23,6 +23,7 @@ from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
 from clclip.classification.closed_form.options import ClosedFormSwitches
 from clclip.classification.options import METHODS as CLASSIFICATION
 from clclip.classification.options import ClassificationSwitches
+from clclip.classification.rapf.options import RapfSwitches
 from clclip.config.experiment import (
     KIND_TRAINING,
     ClipConfig,
@@ -47,7 +48,9 @@ SWITCHES: dict[str, type[BaseModel]] = {
     "detection": DetectionSwitches,
     "classification": ClassificationSwitches,
     "closed_form": ClosedFormSwitches,
+    "rapf": RapfSwitches,
 }
+_FOLDERS = {"closed_form": "classification/closed_form", "rapf": "classification/rapf"}
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (
         "run",
@@ -108,6 +111,12 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         ClosedFormSwitches,
         "With `method: ncm, ridge, ranpac, gda, gda_text` or `seca_cov`. What each does: "
         "[Closed-form classifiers](closed-form.md).",
+    ),
+    (
+        "rapf",
+        "`switches:` of RAPF",
+        RapfSwitches,
+        "With `method: rapf`; see [Closed-form classifiers](closed-form.md#rapf).",
     ),
 )
 
@@ -215,6 +224,7 @@ def _methods() -> Iterator[str]:
         yield f"| detection | `{name}` | `{path}` | {_pairs(method.switches)} |"
     for name, switches in CLASSIFICATION.items():
         own = "closed_form/learner.py" if name in CLOSED_FORM else "seca/learner.py"
+        own = "rapf/adapter.py" if name == "rapf" else own
         path = f"clclip/classification/{own}"
         yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
 
@@ -240,7 +250,7 @@ def switch_readers(kind: str) -> dict[str, list[str]]:
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
     found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
-    folder = PACKAGE / {"closed_form": "classification/closed_form"}.get(kind, kind)
+    folder = PACKAGE / _FOLDERS.get(kind, kind)
     for path in [*sorted(folder.rglob("*.py")), *sorted((PACKAGE / "workflow").glob("*.py"))]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

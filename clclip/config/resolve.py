@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clclip.classification.options import METHODS as CLASSIFICATION
-from clclip.classification.options import is_closed_form
+from clclip.classification.options import from_features
 from clclip.classification.options import switch_model as classification_model
 from clclip.config.experiment import KIND_TRAINING, TrainingConfig
 from clclip.config.load import merged
@@ -78,7 +78,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
             if name not in task[key] and not (key == "training" and name in BESIDE_TASK):
                 raise InputError(f"no key {name!r}", f"{where}: {key}", expected)
         parse(model, task[key], f"{where}: {key}")
-    if task["kind"] == "detection" or is_closed_form(task["kind"], task["method"]):
+    if task["kind"] == "detection" or from_features(task["kind"], task["method"]):
         features = task.get("features")
         wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
         if not isinstance(features, dict):

@@ -16,9 +16,10 @@ def schema_text() -> str:
     """Return ``config/schema.json``."""
     from clclip.classification.closed_form.options import ClosedFormSwitches
     from clclip.classification.options import ClassificationSwitches
+    from clclip.classification.rapf.options import RapfSwitches
     from clclip.detection.options import DetectionSwitches
 
-    switched = (DetectionSwitches, ClassificationSwitches, ClosedFormSwitches)
+    switched = (DetectionSwitches, ClassificationSwitches, ClosedFormSwitches, RapfSwitches)
     models = (Experiment, RunConfig, StreamFile, TrainingConfig, *switched)
     _, schema = models_json_schema([(model, "validation") for model in models])
     definitions = schema["$defs"]

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.options import is_closed_form
+from clclip.classification.options import from_features
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
 from clclip.core.digest import canonical
@@ -217,7 +217,7 @@ def _estimate(
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
         share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
-        if is_closed_form(task.payload["kind"], task.payload["method"]):
+        if from_features(task.payload["kind"], task.payload["method"]):
             seconds += CLOSED_FORM_SECONDS
             continue
         images = tasks[task.number - 1]["images"] or train * share

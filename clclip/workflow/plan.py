@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.options import is_closed_form
+from clclip.classification.options import from_features
 from clclip.clip.architecture import dense_mode, native_size, patch, taps
 from clclip.clip.ids import EMBEDDED
 from clclip.clip.own.settle import settle_clip
@@ -318,7 +318,7 @@ def _with_stores(
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
-    if is_closed_form(payload["kind"], payload["method"]):
+    if from_features(payload["kind"], payload["method"]):
         store, described = image_store(payload, clip)
         plan.features[store] = described
         return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)

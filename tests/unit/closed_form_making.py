@@ -62,8 +62,10 @@ def write_stream(
     switches: dict[str, Any] | None = None,
 ) -> list[Path]:
     """Write stores, splits and task files of a stream below ``base``; return the task files."""
-    values = ClosedFormSwitches(**{**METHODS[method], **(switches or {})}).model_dump()
-    write_store(base / "resources", data, values["mirror"])
+    values = dict(switches or {})
+    if method in METHODS:
+        values = ClosedFormSwitches(**METHODS[method] | values).model_dump()
+    write_store(base / "resources", data, values.get("mirror", False))
     files = []
     for number in range(1, len(groups) + 1):
         folder = base / "results" / "x" / "seed0" / f"task{number}"

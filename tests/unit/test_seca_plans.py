@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clclip.classification.options import CLOSED_FORM, METHODS, ClassificationSwitches
+from clclip.classification.options import METHODS, ClassificationSwitches, from_features
 from clclip.config.experiment import Experiment
 from clclip.config.names import known_names
 from clclip.core.errors import InputError
@@ -113,7 +113,7 @@ def test_ablations_are_configs():
     planned = plan_run({"experiments": sorted(names)}).experiments
     last = [plan.tasks[0, plan.length].payload for plan in planned.values()]
     assert {task["method"] for task in last} == set(METHODS)
-    last = [task for task in last if task["method"] not in CLOSED_FORM]
+    last = [task for task in last if not from_features("classification", task["method"])]
     for switch in ("distillation", "classifier", "evict", "relevance"):
         values = ClassificationSwitches.model_json_schema()["properties"][switch]["enum"]
         assert {task["switches"][switch] for task in last} == set(values)
