@@ -71,7 +71,7 @@ class Case:
         for r, c in zip(region.split(self.chunk), column.split(self.chunk), strict=True):
             gate = self.gates[r, c].unsqueeze(1)
             x = self.regions.index_select(0, r).mul_(FLOOR + gate)
-            scores.append(DISPATCHES[name](self.bank, x, c).scores)
+            scores.append(DISPATCHES[name](self.bank.stacked(), x, c).scores)
         return torch.cat(scores)
 
 

@@ -26,7 +26,8 @@ from clclip.detection.inputs.dataset import FeatureBatches, read_labels
 from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.layers.batch import Batch
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.methods.detector import DetectorInputs
+from clclip.detection.options import ClClipOptions
 
 BATCH = 8
 
@@ -72,8 +73,8 @@ def compared(
         load.load_clip = real
     text = text_embeddings(clip, names)
     torch.manual_seed(0)
-    switches = DetectionSwitches(scales=(2.0, 1.0, 0.5))
-    model = ClClip(store.width, store.stride, switches, [names], text, text[:2], 0)
+    inputs = DetectorInputs(store.width, store.stride, [names], text, text[:2], 0)
+    model = ClClip(inputs, ClClipOptions(scales=(2.0, 1.0, 0.5)))
     trained = trainer(model)
     runs = {
         name: epoch(trained, FeatureBatches(images, source, (0, 1), "flip"))

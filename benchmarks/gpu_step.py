@@ -27,8 +27,9 @@ from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.methods.clclip.detector import ClClip
 from clclip.detection.methods.clclip.dispatch import DISPATCHES
+from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.options import ClClipOptions, FViTOptions
 from clclip.training.device import placed, precision
 from clclip.training.seeds import generator
 
@@ -76,11 +77,11 @@ def detector(method: str, classes: int, tower: FrozenTower, head: dict[str, Any]
     """Return a detector in task 2 with ``classes`` classes in each of two tasks."""
     groups = [[f"{part} {k}" for k in range(classes)] for part in ("old", "new")]
     text = functional.normalize(torch.randn(2 * classes, tower.embed_dim), dim=-1)
-    switches = DetectionSwitches(**head)
+    inputs = DetectorInputs(768, tower.patch, groups, text, text[:2], 0)
     torch.manual_seed(0)
     if method == "fvit":
-        return FViT(768, tower.patch, switches, groups, text)
-    return ClClip(768, tower.patch, switches, groups, text, text[:2], 0)
+        return FViT(inputs, FViTOptions(**head))
+    return ClClip(inputs, ClClipOptions(**head))
 
 
 def step_of(

@@ -23,11 +23,11 @@ from clclip.core.task import find_task, read_task, seen_classes
 from clclip.detection.inputs.dataset import FeatureBatches, read_labels
 from clclip.detection.inputs.online import open_features
 from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.gate import RegionMaps
 from clclip.detection.methods.clclip.inference import route
-from clclip.detection.options import DetectionSwitches
-from clclip.detection.stages.train import PREDICT_BATCH, coco_results, load_detector
+from clclip.detection.stages.build import load_detector
+from clclip.detection.stages.train import PREDICT_BATCH, coco_results
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
 
@@ -37,8 +37,7 @@ TRAINED_ROUTES = ("share", "all")  # thresholds of a trained run fit one of the 
 
 def routed(model: ClClip, how: str) -> ClClip:
     """Let a model route as told, and return it."""
-    given = model.switches.model_dump() | {"route": how}
-    model.switches = DetectionSwitches(**given)
+    model.options = model.options.model_copy(update={"route": how})
     return model
 
 

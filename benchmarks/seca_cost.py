@@ -16,9 +16,10 @@ import torch
 from torch.nn import functional as F
 
 from clclip.classification.classifier import Classifier
-from clclip.classification.options import resolve_switches
 from clclip.classification.records import Memory, Record
+from clclip.classification.registry import method_options
 from clclip.classification.seca.learner import Learner
+from clclip.classification.seca.record_task import task_record
 
 POOL, PROMPTS, CLASSES = 5, 20, 200
 
@@ -44,12 +45,12 @@ class Stepper:
         names = [f"class number {k}" for k in range(10 * (POOL + 1))]
         records: list[Record] = []
         for task in range(POOL + 1):
-            seen, switches = names[: 10 * (task + 1)], resolve_switches(method, {})
+            seen, switches = names[: 10 * (task + 1)], method_options(method, {})
             memory = Memory(records)
             learner = Learner(model, tokenizer, seen, 10 * task, switches, memory, seed=0)
             if task < POOL:
                 learner.begin_task(Noise(10, learner.tower.image_size), torch.arange(10))
-                records.append({k: v.detach().clone() for k, v in learner.end_task().items()})
+                records.append({k: v.detach().clone() for k, v in task_record(learner).items()})
         self.learner, self.batch = learner, torch.arange(batch)
         self.images, self.labels = Noise(batch, learner.tower.image_size), self.batch % 10
         self.begin()

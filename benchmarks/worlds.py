@@ -25,10 +25,11 @@ from clclip.data.shapes.worlds import generate, world_spec
 from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage, read_labels
 from clclip.detection.inputs.views import View, render
 from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.gate import RegionMaps
+from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.options import ClClipOptions, FViTOptions
 from clclip.training.seeds import generator
 
 SIZE, DENSE, TAPS = 128, "tokens", (1, 2, 3)  # what a plan resolves for the embedded tower
@@ -144,12 +145,15 @@ class Scenes:
         edges = [count * k // tasks for k in range(tasks + 1)]
         return [names[a:b] for a, b in pairwise(edges)], text
 
-    def clclip(self, count: int, tasks: int, **switches: object) -> ClClip:
+    def _inputs(self, groups: list[list[str]], text: Tensor) -> DetectorInputs:
+        """Return what a detector of these groups is built for."""
+        return DetectorInputs(self.width, self.tower.patch, groups, text, self.background, 0)
+
+    def clclip(self, count: int, tasks: int, **options: object) -> ClClip:
         """Return untrained CL-CLIP over ``count`` classes, routed by thresholds of the scenes."""
         groups, text = self.groups(count, tasks)
         torch.manual_seed(0)
-        chosen = DetectionSwitches(**switches)
-        model = ClClip(self.width, self.tower.patch, chosen, groups, text, self.background, 0)
+        model = ClClip(self._inputs(groups, text), ClClipOptions(**options))
         model.requires_grad_(False).eval()
         dense = self.batch("train", range(min(32, self.count("train")))).dense
         model.gate.calibrate(model.gates(dense, slice(0, min(count, len(self.names))))[0])
@@ -160,7 +164,8 @@ class Scenes:
                 value[labels == (columns.start + k) % len(self.names), k]
                 for k in range(len(bank.names))
             ]
-            bank.set_thresholds(own, chosen.route_recall, shares=chosen.route == "share")
+            s = model.options
+            bank.set_thresholds(own, s.route_recall, shares=s.route == "share")
         return model
 
     def _routing(self, model: ClClip, columns: slice) -> tuple[Tensor, Tensor]:
@@ -176,12 +181,11 @@ class Scenes:
         value, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
         return value, labels
 
-    def fvit(self, count: int, tasks: int, **switches: object) -> FViT:
+    def fvit(self, count: int, tasks: int, **options: object) -> FViT:
         """Return F-ViT over the same classes."""
         groups, text = self.groups(count, tasks)
         torch.manual_seed(0)
-        chosen = DetectionSwitches(**switches)
-        return FViT(self.width, self.tower.patch, chosen, groups, text).eval()
+        return FViT(self._inputs(groups, text), FViTOptions(**options)).eval()
 
     def count(self, split: str) -> int:
         """Return the number of scenes of a split."""

@@ -20,7 +20,8 @@ from pygments.lexers import get_lexer_for_filename
 from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 
-from clclip.cli.reference import SWITCHES, commands_page, config_page
+from clclip.cli.reference import commands_page, config_page, switch_keys
+from clclip.config.kinds import KINDS
 from clclip.config.names import is_name, read_name
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ SWITCHES_OF = {
     "add-a-method.md": "detection",
     "ablation.md": "detection",
     "seca.md": "classification",
-    "closed-form.md": "closed_form",
+    "closed-form.md": "classification",
 }
 FOLDERS = "clclip config workflow profiles envs tests benchmarks docs".split()
 CODE = re.compile(r"(<pre.*?</pre>|<a [^>]*>.*?</a>)|<code>([^<>]+)</code>", re.DOTALL)
@@ -110,7 +111,7 @@ def _target(text: str, page) -> str | None:
     """Return the address that a piece of code type stands for, seen from a page; None if none."""
     kind = SWITCHES_OF.get(page.file.src_uri)
     key = text.partition(":")[0].strip()
-    if kind and key in SWITCHES[kind].model_fields:
+    if kind and key in switch_keys(KINDS[kind]):
         return get_relative_url(f"config-reference.html#{kind}-{key}", page.url)
     if is_name(text):
         return _source(f"config/streams/{read_name(text).stream.file}.yaml", None, page)

@@ -59,8 +59,8 @@ class Classifier:
     def judge(self, images: Tensor) -> Tensor:
         """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
         scale, text_weight = (
-            self.learner.switches.inference_scale,
-            self.learner.switches.text_weight,
+            self.learner.options.inference_scale,
+            self.learner.options.text_weight,
         )
         return hybrid_probabilities(
             self.features(images), self.text, self.prototypes, scale, text_weight
@@ -77,9 +77,9 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
     memory = read_memory(task_folders(task_file))
     learner, clip = build_learner(task, memory, resources, for_training=False)
     device = learner.device
-    if learner.switches.prompt == "template":
+    if learner.options.prompt == "template":
         text = template_text(
-            clip.model, clip.tokenizer, text_names(task), learner.switches.template
+            clip.model, clip.tokenizer, text_names(task), learner.options.template
         )[None]
     else:
         for folder, record in zip(task_folders(task_file), memory.records, strict=True):
@@ -87,7 +87,7 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
                 expected = "weights made by this task's method and switches"
                 raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
         text = memory.text()
-    rows = prototypes(learner.switches.classifier, memory)
+    rows = prototypes(learner.options.classifier, memory)
     shape = (len(seen_classes(task)), learner.tower.embed_dim)
     for name, table in (("text", text), ("prototypes", rows)):
         if table is not None and table.shape[-2:] != shape:

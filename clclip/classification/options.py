@@ -1,27 +1,56 @@
-"""The switches of the classification methods (``switches:`` in an experiment file); torch-free.
+"""The options of the classification methods (``switches:`` in an experiment file); torch-free.
 
-All methods are one system: a method is a set of defaults for these switches (`METHODS`), and an
-experiment may change each of them. ``hpeft`` and ``seca`` therefore share every setting that they
-do not differ in by definition.
+All methods are one system: a method is a set of defaults for these options (``registry.py``), and
+an experiment may change each of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
-from clclip.classification.closed_form.options import ClosedFormSwitches
-from clclip.classification.rapf.options import METHODS as RAPF
-from clclip.classification.rapf.options import RapfSwitches
-from clclip.core.errors import InputError, nearest
-from clclip.core.models import Strict
+from clclip.core.options import Needs, Options
+
+ADAPTER = {"visual": ("adapter",)}
+LEARNED = {"prompt": ("learned",)}
+DISTILLED = {"distillation": ("clip", "previous", "average", "sgakt")}
+SEVPR = {"classifier": ("sevpr",)}
+GAUSSIAN = {"replay": ("gaussian",)}
+TRAINED = {"visual": ("adapter", "tower")} | LEARNED | SEVPR
 
 
-class ClassificationSwitches(Strict):
-    """Switches of SECA and its baselines."""
+class ClassificationOptions(Options):
+    """SECA and its baselines."""
+
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        "adapter_width": ADAPTER,
+        "adapter_scale": ADAPTER,
+        "adapter_dropout": ADAPTER,
+        "prompt_length": LEARNED,
+        "prompt_lr": LEARNED,
+        "template": {"prompt": ("template",)},
+        "distillation": ADAPTER,  # teachers are snapshots of adapters
+        "pool": {"distillation": ("average", "sgakt")},
+        "evict": {"distillation": ("sgakt",)},
+        "relevance": {"distillation": ("sgakt",)},
+        "beta_scale": DISTILLED,
+        "distillation_scale": DISTILLED,
+        "text_weight": {"classifier": ("centroid", "adapted_centroid", "linear", "sevpr")},
+        "gamma": SEVPR,
+        "consistency": SEVPR,
+        "compare": TRAINED,
+        "training_scale": TRAINED | {"classifier": ("linear", "sevpr")},
+        "replay": LEARNED | SEVPR,
+        "replay_samples": GAUSSIAN,
+        "covariance": GAUSSIAN,
+        "rank": {"covariance": ("lowrank",)},
+    }
+    across_tasks: ClassVar[frozenset[str]] = frozenset(
+        "distillation pool evict relevance beta_scale distillation_scale consistency compare "
+        "replay replay_samples covariance rank".split()
+    )
 
     visual: Literal["frozen", "adapter", "tower"] = Field(
         "adapter", description="what is trained in the visual tower: nothing, adapters, all of it"
@@ -66,72 +95,3 @@ class ClassificationSwitches(Strict):
     )
     covariance: Literal["full", "diagonal", "lowrank"] = "full"
     rank: int = Field(16, ge=1, le=100_000, description="directions kept by covariance: lowrank")
-
-    @property
-    def trains(self) -> bool:
-        """Whether a task leaves anything behind at all; zero-shot does not."""
-        used = (self.visual, self.prompt, self.classifier)
-        return used != ("frozen", "template", "text")
-
-
-FROM_FEATURES: tuple[tuple[dict[str, dict[str, Any]], type[Strict], str], ...] = (
-    (CLOSED_FORM, ClosedFormSwitches, "clclip.classification.closed_form.stages"),
-    (RAPF, RapfSwitches, "clclip.classification.rapf.stages"),
-)
-"""Methods that read a feature store: their table, the model of their switches, their stages."""
-
-METHODS: dict[str, dict[str, Any]] = {
-    "zeroshot": {
-        "visual": "frozen",
-        "prompt": "template",
-        "distillation": "none",
-        "classifier": "text",
-    },
-    "finetune": {
-        "visual": "tower",
-        "prompt": "template",
-        "distillation": "none",
-        "classifier": "text",
-    },
-    "hpeft": {"distillation": "none", "classifier": "text"},
-    "hpeft_sgakt": {"classifier": "text"},
-    "hpeft_sevpr": {"distillation": "none"},
-    "seca": {},
-    "seca_pp": {"replay": "gaussian"},
-    "joint": {},
-    **{method: switches for table, *_ in FROM_FEATURES for method, switches in table.items()},
-}
-
-
-def switch_model(method: str) -> type[Strict]:
-    """Return the model of ``switches:`` for a method."""
-    found = (model for table, model, _ in FROM_FEATURES if method in table)
-    return next(found, ClassificationSwitches)
-
-
-def from_features(kind: str, method: str) -> bool:
-    """Tell whether a method reads a feature store and nothing else of the images."""
-    return kind == "classification" and any(method in table for table, *_ in FROM_FEATURES)
-
-
-def stages_of(method: str) -> str:
-    """Return the module with the stages ``train`` and ``predict`` of a method."""
-    found = (module for table, _, module in FROM_FEATURES if method in table)
-    return next(found, "clclip.classification.stages")
-
-
-def resolve_switches(method: str, given: Mapping[str, Any]) -> ClassificationSwitches:
-    """Return the defaults of a trained ``method`` with the experiment's own values over them.
-
-    Raises:
-        InputError: if the method is unknown.
-        pydantic.ValidationError: if a switch is unknown or has a value out of range.
-    """
-    trained = [name for name in METHODS if not from_features("classification", name)]
-    if method not in trained:
-        raise InputError(
-            f"unknown method {method!r}{nearest(method, trained)}",
-            "method",
-            f"one of {', '.join(trained)}",
-        )
-    return ClassificationSwitches(**{**METHODS[method], **given})

@@ -6,20 +6,18 @@ a second.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.options import resolve_switches
+from clclip.classification.options import ClassificationOptions
+from clclip.classification.registry import method_options
+from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.core.artifacts import read_stage_file
-from clclip.core.digest import digest
 from clclip.core.files import replacing, write_json, write_text
-from clclip.core.task import read_task, seen_classes
+from clclip.core.task import read_task
 
 logger = logging.getLogger(__name__)
-
-UNTRAINED_HISTORY = "step,loss,lr,images_per_s,peak_mib\n"
 
 
 def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
@@ -32,7 +30,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     """
     task = read_task(task_file)
     folder = task_file.parent
-    if not resolve_switches(task["method"], task["switches"]).trains:
+    if not trains_anything(method_options(task["method"], task["switches"])):
         _write_untrained(task, folder)
     else:
         from clclip.classification.train import train_task
@@ -58,6 +56,12 @@ def predict(task_file: Path, resources: Path) -> None:
     write_json(folder / "predictions.json", predictions)
 
 
+def trains_anything(options: ClassificationOptions) -> bool:
+    """Tell whether a task leaves anything behind at all; zero-shot does not."""
+    used = (options.visual, options.prompt, options.classifier)
+    return used != ("frozen", "template", "text")
+
+
 def _write_untrained(task: dict[str, Any], folder: Path) -> None:
     """Write the record of a task that trains nothing: no tensors, and a history without rows."""
     from safetensors.numpy import save_file
@@ -65,11 +69,3 @@ def _write_untrained(task: dict[str, Any], folder: Path) -> None:
     with replacing(folder / "weights.safetensors") as temporary:
         save_file({}, temporary, metadata=record_metadata(task))
     write_text(folder / "history.csv", UNTRAINED_HISTORY)
-
-
-def record_metadata(task: dict[str, Any]) -> dict[str, str]:
-    """Return what a record says about itself."""
-    from clclip import __version__
-
-    classes = json.dumps(seen_classes(task))
-    return {"classes": classes, "digest": digest(task), "clclip": __version__}

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clclip.classification.options import resolve_switches
 from clclip.classification.pixels import Pixels, label_columns
 from clclip.classification.records import Memory, read_memory, write_record
+from clclip.classification.registry import method_options
 from clclip.classification.seca.learner import Learner
+from clclip.classification.seca.record_task import task_record
 from clclip.core.artifacts import read_stage_file
 from clclip.core.digest import files_sha256
 from clclip.core.errors import InputError
@@ -49,7 +50,7 @@ def train_task(
     if parallel.rank():
         return  # the first process writes the files
     metadata = metadata | {"torch": torch.__version__}
-    write_record(folder / "weights.safetensors", learner.end_task(), metadata)
+    write_record(folder / "weights.safetensors", task_record(learner), metadata)
     history.write(folder / "history.csv")
     remove_state(folder / "resume")
 
@@ -67,7 +68,7 @@ def build_learner(
         clip.tokenizer,
         text_names(task),
         len(previous_classes(task)),
-        resolve_switches(task["method"], task["switches"]),
+        method_options(task["method"], task["switches"]),
         memory,
         task["seed"],
         task["training"].get("image_size"),
@@ -152,7 +153,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         resume=folder / "resume",
         digest=_run_digest(task, folder),
         micro_batches=micro_batches(size, attempt),
-        lr_scale={"prompt": learner.switches.prompt_lr},
+        lr_scale={"prompt": learner.options.prompt_lr},
         after_step=settle,
         listener=tracked,
     )

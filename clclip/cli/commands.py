@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import Any
 
 from clclip.cli import features, probes
+from clclip.config.kinds import KINDS
 from clclip.core.errors import InputError
 from clclip.core.files import check_writable, write_text
-from clclip.core.kind import STAGES
 from clclip.core.models import parse
 from clclip.workflow.cache import chosen, entries, evict
 
@@ -79,16 +79,8 @@ def split(options: argparse.Namespace) -> None:
     split_task(options.task, options.resources)
 
 
-def _stages(kind: str, method: str) -> Any:
-    """Return the module with ``train`` and ``predict`` of a method."""
-    from clclip.classification.options import stages_of
-
-    return import_module(STAGES["train", kind] if kind == "detection" else stages_of(method))
-
-
 def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
-    from clclip.classification.options import from_features
     from clclip.config.resolve import check_settings
     from clclip.core.task import read_task
     from clclip.workflow.fingerprint import stage_fingerprint
@@ -98,24 +90,25 @@ def _stored(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     given = read_task(options.task)
     check_settings(given, options.task)
     task = training_slice(given)  # with the method that the first task is told as
-    kind = task["kind"]
+    kind = KINDS[task["kind"]]
     if options.attempt < 1:
         raise InputError(f"got {options.attempt}", "--attempt", "a number from 1")
-    code = stage_fingerprint(stage, kind, task["method"])
+    code = stage_fingerprint(stage, kind.name, task["method"])
 
     def work() -> None:
         # only who really works takes a device, and before torch looks at them
         with devices(getattr(options, "devices", 1)):
-            stages = _stages(kind, task["method"])
+            stages = import_module(kind.module(stage, task["method"]))
+            alone = kind.methods[task["method"]].closed_form
             if stage == "predict":
                 stages.predict(options.task, options.resources)
-            elif options.devices * options.nodes == 1 or from_features(kind, task["method"]):
+            elif options.devices * options.nodes == 1 or alone:
                 stages.train(options.task, options.resources, attempt=options.attempt)
             else:
                 from clclip.training.launch import launch
 
                 spread = (options.attempt, options.devices, options.nodes, options.log)
-                launch(kind, options.task, options.resources, *spread)
+                launch(stages.__name__, options.task, options.resources, *spread)
 
     stored(options.task, options.resources, stage, code, names, work)
 
@@ -133,33 +126,30 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _predict_ahead(options: argparse.Namespace) -> None:
-    """Put a classifier's predictions into the store, where the job `predict` will find them.
+    """Put the predictions of a short task into the store, where the job `predict` finds them.
 
-    A classification task is short: starting torch a second time would cost more than training it.
-    The predictions stay that job's to write beside the task. A closed-form task needs no torch, so
-    it has nothing to save; the features of its test images may not be there yet.
+    They stay that job's to write beside the task. A closed-form task needs no torch, so it has
+    nothing to save; the features of its test images may not be there yet.
     """
-    from clclip.classification.options import from_features
     from clclip.core.task import read_task
 
     folder, task = options.task.parent, read_task(options.task)
-    if task["kind"] != "classification" or from_features(task["kind"], task["method"]):
+    kind = KINDS[task["kind"]]
+    if not kind.predicts_with_training or kind.methods[task["method"]].closed_form:
         return
     if not (folder / "test.json").exists():
         return
-    _stored(options, "predict", ["predictions.json"])
-    (folder / "predictions.json").unlink()
+    _stored(options, "predict", list(kind.predictions))
+    for name in kind.predictions:
+        (folder / name).unlink()
 
 
 def predict(options: argparse.Namespace) -> None:
     """Predict the test images of a task: predictions.json beside its task.json."""
     from clclip.core.task import read_task
 
-    names = ["predictions.json"]
-    if read_task(options.task)["kind"] == "detection":
-        # what the proposals cover, and what the diagnosis of forgetting reads
-        names += ["recall.json", "proposals.json", "probe.json"]
-    _stored(options, "predict", names)
+    kind = KINDS[read_task(options.task)["kind"]]
+    _stored(options, "predict", list(kind.predictions))
 
 
 def score(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import ast
 import functools
 import json
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,38 +19,30 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from clclip.classification.closed_form.options import METHODS as CLOSED_FORM
-from clclip.classification.closed_form.options import ClosedFormSwitches
-from clclip.classification.options import METHODS as CLASSIFICATION
-from clclip.classification.options import ClassificationSwitches
-from clclip.classification.rapf.options import RapfSwitches
+from clclip.config.data import DataConfig
 from clclip.config.experiment import (
-    KIND_TRAINING,
     ClipConfig,
-    DataConfig,
     EvaluationConfig,
     Experiment,
     TaskOverride,
     TrainingConfig,
 )
+from clclip.config.kinds import KINDS
 from clclip.config.listing import stream_rows, variant_rows
 from clclip.config.names import PATTERN
 from clclip.config.run import ReportStyle, RunConfig
 from clclip.config.streams import StreamFile
 from clclip.config.variants import Variant
+from clclip.core.kind import Kind
 from clclip.core.machine import Speed
+from clclip.core.options import Options, in_words
 from clclip.data.shapes.difficulty import Difficulty
-from clclip.detection.options import DetectionSwitches
-from clclip.detection.registry import METHODS as DETECTION
 
 PACKAGE = Path(__file__).parents[1]
-SWITCHES: dict[str, type[BaseModel]] = {
-    "detection": DetectionSwitches,
-    "classification": ClassificationSwitches,
-    "closed_form": ClosedFormSwitches,
-    "rapf": RapfSwitches,
+PAGES = {
+    "detection": "[CL-CLIP](cl-clip.md) and [the other methods](methods.md)",
+    "classification": "[SECA](seca.md) and [closed-form classifiers](closed-form.md)",
 }
-_FOLDERS = {"closed_form": "classification/closed_form", "rapf": "classification/rapf"}
 SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     (
         "run",
@@ -91,33 +83,6 @@ SECTIONS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
         "The keys of `config/streams/*.yaml`. A new file gives a data set all methods of its kind.",
     ),
     ("variant", "A variant", Variant, "By name, in `config/variants.yaml` or a file of streams."),
-    (
-        "detection",
-        "`switches:` of detection",
-        DetectionSwitches,
-        "In an experiment file with `kind: detection`. What each does: [CL-CLIP](cl-clip.md) and "
-        "[the other methods](methods.md). Beside each stand the lines of code that read it.",
-    ),
-    (
-        "classification",
-        "`switches:` of classification",
-        ClassificationSwitches,
-        "In an experiment file with `kind: classification`. What each does: [SECA](seca.md). "
-        "Beside each stand the lines of code that read it.",
-    ),
-    (
-        "closed_form",
-        "`switches:` of the closed-form classifiers",
-        ClosedFormSwitches,
-        "With `method: ncm, ridge, ranpac, gda, gda_text` or `seca_cov`. What each does: "
-        "[Closed-form classifiers](closed-form.md).",
-    ),
-    (
-        "rapf",
-        "`switches:` of RAPF",
-        RapfSwitches,
-        "With `method: rapf`; see [Closed-form classifiers](closed-form.md#rapf).",
-    ),
 )
 
 
@@ -135,19 +100,64 @@ def config_page() -> str:
     for anchor, title, model, text in SECTIONS:
         lines += ["", f"## {title} {{ #{anchor} }}", "", text, "", *_table(anchor, model)]
         if anchor == "training":
-            lines += ["", "Classification starts from other defaults: " + _pairs(_own_training())]
+            lines += [
+                f"\n{kind.name.capitalize()} starts from other defaults: {_pairs(kind.training)}"
+                for kind in KINDS.values()
+                if kind.training
+            ]
+    for kind in KINDS.values():
+        lines += ["", *_switches(kind)]
     lines += ["", "## Methods { #methods }", "", *_methods()]
     lines += ["", "## Names of experiments { #experiments }", "", *_names()]
     return "\n".join(lines) + "\n"
 
 
-def _table(anchor: str, model: type[BaseModel]) -> list[str]:
+def option_classes(kind: Kind) -> dict[type[Options], list[str]]:
+    """Return the classes of a kind's options, those that others build on first -> their methods."""
+    found: dict[type[Options], list[str]] = {}
+    for name, method in kind.methods.items():
+        for cls in reversed(method.options.__mro__):
+            if issubclass(cls, Options) and cls is not Options:
+                found.setdefault(cls, []).append(name)
+    return found
+
+
+def switch_keys(kind: Kind) -> dict[str, type[Options]]:
+    """Return all switches of a kind, each with the class that adds it."""
+    found: dict[str, type[Options]] = {}
+    for cls in option_classes(kind):
+        for key in cls.model_fields:
+            found.setdefault(key, cls)
+    return found
+
+
+def _switches(kind: Kind) -> Iterator[str]:
+    """Yield the tables of a kind's switches, one for each class of options."""
+    yield f"## `switches:` of {kind.name} {{ #{kind.name} }}"
+    yield ""
+    yield (
+        f"In an experiment file with `kind: {kind.name}`. A switch of another method, or one that "
+        "means nothing beside the others, is refused where a file sets it itself, and left out "
+        "where it comes from a base. Beside each stand the lines of code that read it. What each "
+        f"does: {PAGES[kind.name]}."
+    )
+    added = switch_keys(kind)
+    for cls, methods in option_classes(kind).items():
+        whom = "All methods" if len(methods) == len(kind.methods) else ", ".join(methods)
+        yield from ("", f"### {whom} {{ #{kind.name}-{cls.__name__} }}", "")
+        yield from _table(kind.name, cls, [key for key, first in added.items() if first is cls])
+
+
+def _table(anchor: str, model: type[BaseModel], keys: Iterable[str] | None = None) -> list[str]:
     """Return the table of a model's keys; those of switches name the code that reads them."""
-    readers = switch_readers(anchor) if anchor in SWITCHES else {}
+    readers = switch_readers(anchor) if anchor in KINDS else {}
     head = "| key | type | default | meaning |"
     rows = [head, "| --- | --- | --- | --- |"]
-    for key, field in model.model_fields.items():
+    for key in model.model_fields if keys is None else keys:
+        field = model.model_fields[key]
         text = (field.description or "").replace("|", "\\|")
+        if issubclass(model, Options) and key in model.only_with:
+            text = f"{text} Only with {in_words(model.only_with[key])}."
         if key in readers:
             text = f"{text} {', '.join(f'`{path}`' for path in readers[key])}".strip()
         name = f'<span id="{anchor}-{key}">`{key}`</span>'
@@ -205,11 +215,6 @@ def _default(field: FieldInfo) -> str:
     return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
 
 
-def _own_training() -> Mapping[str, Any]:
-    """Return the training defaults of classification that differ."""
-    return KIND_TRAINING["classification"]
-
-
 def _pairs(values: Mapping[str, Any]) -> str:
     """Return switches or settings in one line."""
     return ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in values.items()) or "none"
@@ -217,16 +222,13 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _methods() -> Iterator[str]:
     """Yield the table of methods with the switches that define them."""
-    yield "| kind | method | code | switches that define it |"
-    yield "| --- | --- | --- | --- |"
-    for name, method in DETECTION.items():
-        path = method.module.replace(".", "/") + ".py"
-        yield f"| detection | `{name}` | `{path}` | {_pairs(method.switches)} |"
-    for name, switches in CLASSIFICATION.items():
-        own = "closed_form/learner.py" if name in CLOSED_FORM else "seca/learner.py"
-        own = "rapf/adapter.py" if name == "rapf" else own
-        path = f"clclip/classification/{own}"
-        yield f"| classification | `{name}` | `{path}` | {_pairs(switches)} |"
+    yield "| kind | method | name | code | switches that define it |"
+    yield "| --- | --- | --- | --- | --- |"
+    for kind in KINDS.values():
+        for name, method in kind.methods.items():
+            path = method.module.replace(".", "/") + ".py"
+            told = f"| {kind.name} | `{name}` | {method.label} | `{path}` "
+            yield f"{told}| {_pairs(method.defining)} |"
 
 
 def _names() -> Iterator[str]:
@@ -246,12 +248,12 @@ def _names() -> Iterator[str]:
 def switch_readers(kind: str) -> dict[str, list[str]]:
     """Return, per switch of a kind, where it is read, as ``path/to/file.py:42``.
 
-    That is ``switches.KEY``, ``self.switches.KEY`` or ``s.KEY`` in the kind's folder, and
+    That is ``options.KEY``, ``self.options.KEY`` or ``s.KEY`` in the kind's folder, and
     ``switches["KEY"]`` in the planner; per file the first line counts.
     """
-    found: dict[str, list[str]] = {key: [] for key in SWITCHES[kind].model_fields}
-    folder = PACKAGE / _FOLDERS.get(kind, kind)
-    for path in [*sorted(folder.rglob("*.py")), *sorted((PACKAGE / "workflow").glob("*.py"))]:
+    found: dict[str, list[str]] = {key: [] for key in switch_keys(KINDS[kind])}
+    workflow = sorted((PACKAGE / "workflow").glob("*.py"))
+    for path in [*sorted((PACKAGE / kind).rglob("*.py")), *workflow]:
         first: dict[str, int] = {}
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             key = _switch_read(node)
@@ -269,7 +271,7 @@ def _switch_read(node: ast.AST) -> str | None:
     holder = node.value
     name = holder.attr if isinstance(holder, ast.Attribute) else getattr(holder, "id", "")
     if isinstance(node, ast.Attribute):
-        return node.attr if name in ("switches", "s") else None
+        return node.attr if name in ("options", "s") else None
     key = node.slice.value if isinstance(node.slice, ast.Constant) else None
     return key if name == "switches" else None
 

@@ -7,139 +7,28 @@ every job.
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from clclip.classification.options import METHODS as CLASSIFICATION
-from clclip.config.aliases import ALIASES
 from clclip.config.clip import ClipConfig
+from clclip.config.data import DataConfig
+from clclip.config.kinds import KINDS
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.models import (
-    MAX_SEED,
     Strict,
     check_class,
     check_groups,
     check_seeds,
     check_text,
 )
-from clclip.data.shapes.difficulty import Difficulty
-from clclip.detection.registry import METHODS as DETECTION
 
-Kind = Literal["detection", "classification"]
-METHODS = {"detection": [*DETECTION, *ALIASES], "classification": list(CLASSIFICATION)}
-# keys a data format needs, and keys it may have besides
-FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "shapes": ((), ("world", "draw", "difficulty")),
-    "coco": (("root", "train", "test"), ("images", "exif")),
-    "voc": (("root",), ("year", "train", "test", "exif")),
-    "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
-    "cifar100": (("root",), ()),
-}
-DOWNLOADS = ("voc", "cifar100")
+KindName = Literal["detection", "classification"]
 RESERVED = ("figures", "report.html", "report.log", "summary.csv", "table.txt")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-
-
-class DataConfig(Strict):
-    """The images and annotations of an experiment."""
-
-    format: Literal["shapes", "coco", "voc", "folder", "cifar100"] = Field(
-        "shapes", description="generated world, COCO json, VOC devkit, image folder or CIFAR-100"
-    )
-    world: str | None = Field(
-        None,
-        description="format shapes: which generated world, e.g. clutter20, shapes20, shapes_cil",
-    )
-    draw: int | None = Field(
-        None,
-        ge=1,
-        le=MAX_SEED,
-        description="format shapes: another draw of the world, whose images differ in chance alone",
-    )
-    difficulty: Difficulty | None = Field(
-        None, description="format shapes: knobs of a cluttered world that differ from its own"
-    )
-    root: str | None = Field(
-        None, description="folder of the data set, relative to data_root or to the experiment file"
-    )
-    images: str | None = Field(None, description="format coco: image folder inside root")
-    train: str | None = Field(
-        None, description="coco: training json inside root; voc: split name; folder: sub-folder"
-    )
-    test: str | None = Field(
-        None, description="coco: test json inside root; voc: split name; folder: sub-folder"
-    )
-    year: Literal["2007", "2012"] | None = Field(None, description="format voc: 2007 or 2012")
-    class_names: str | None = Field(
-        None, description="format folder: file with one line `folder name` per class, inside root"
-    )
-    test_fraction: float | None = Field(
-        None, gt=0, lt=1, description="format folder without test folder: share of test images"
-    )
-    split_seed: int | None = Field(
-        None, ge=0, description="format folder without test folder: seed of that split"
-    )
-    image_rule: Literal["overlap", "disjoint", "non_cooccurrence", "place"] = Field(
-        "overlap",
-        description="which images a task may train on when they hold classes of others; place: "
-        "those of place t for task t, whatever else they hold (a world with places, or COCO images "
-        'with "place": 1, 2, ...)',
-    )
-    fractions: tuple[float, ...] | None = Field(
-        None,
-        description="image_rule disjoint: share of the training images that each task is dealt, "
-        "whatever they show (CL-DETR's 70+10: 7/8 and 1/8)",
-    )
-    on_bad_box: Literal["fail", "clip", "skip"] = Field(
-        "fail", description="what to do with a box more than 2 px outside its image"
-    )
-    on_bad_image: Literal["fail", "skip"] = Field(
-        "fail", description="what to do with an image that cannot be read"
-    )
-    exif: Literal["apply", "ignore"] | None = Field(
-        None,
-        description="photographs with an EXIF orientation: boxes were drawn on the turned view "
-        "(apply) or on the stored pixels (ignore); null: sizes and boxes decide",
-    )
-    links: Literal["follow", "refuse"] = Field(
-        "follow",
-        description="symbolic links in the data set; refuse those that leave root where the data "
-        "is not trusted",
-    )
-    download: bool = Field(False, description="fetch a published data set when root lacks it")
-
-    @field_validator("year", mode="before")
-    @classmethod
-    def _year_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-    @model_validator(mode="after")
-    def _belongs(self) -> DataConfig:
-        """Refuse keys that mean nothing for the format, and ask for those it needs."""
-        if self.fractions is not None:
-            if self.image_rule != "disjoint":
-                what = f"fractions with image_rule: {self.image_rule}"
-                raise WrongValue(what, "image_rule: disjoint, whose shares they are")
-            if min(self.fractions, default=0) <= 0 or math.fsum(self.fractions) > 1 + 1e-9:
-                what = f"fractions {list(self.fractions)}"
-                raise WrongValue(what, "one a task, above 0, that add up to at most 1")
-        if self.download and self.format not in DOWNLOADS:
-            what = f"format {self.format!r} has no download"
-            raise WrongValue(what, f"download: false, or format {' or '.join(DOWNLOADS)}")
-        needed, optional = FORMAT_KEYS[self.format]
-        for key in sorted(set().union(*(a + b for a, b in FORMAT_KEYS.values()))):
-            given = getattr(self, key) is not None
-            if given and key not in needed + optional:
-                what = f"key {key!r} has no meaning for format {self.format!r}"
-                known = ", ".join(needed + optional) or "no such key"
-                raise WrongValue(what, f"of the keys of formats only {known}")
-            if not given and key in needed:
-                what = f"format {self.format!r} needs the key {key!r}"
-                raise WrongValue(what, f"the keys {', '.join(needed)}")
-        return self
 
 
 class TrainingConfig(Strict):
@@ -193,19 +82,6 @@ class TrainingConfig(Strict):
         return value
 
 
-KIND_TRAINING: dict[str, dict[str, Any]] = {
-    "detection": {},
-    "classification": {
-        "epochs": 10,
-        "batch_size": 64,
-        "optimizer": "adam",
-        "weight_decay": 5e-4,
-        "warmup_steps": 0,
-        "augment": "none",
-    },
-}
-
-
 class EvaluationConfig(Strict):
     """How the predictions are scored; named in every output."""
 
@@ -224,6 +100,14 @@ class TaskOverride(Strict):
     switches: dict[str, Any] = Field({}, description="switches that differ in this task")
 
 
+@dataclass(frozen=True)
+class Own:
+    """The switches that an experiment file sets itself, as opposed to its bases."""
+
+    switches: tuple[str, ...] = ()
+    per_task: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
 class Experiment(Strict):
     """An experiment file."""
 
@@ -233,8 +117,10 @@ class Experiment(Strict):
         description="name (STREAM_METHOD[_VARIANT...]) or file whose keys this one takes over and "
         "overrides",
     )
-    kind: Kind = Field(description="detection or classification")
-    method: str = Field(description="; ".join(f"{k}: {', '.join(m)}" for k, m in METHODS.items()))
+    kind: KindName = Field(description="detection or classification")
+    method: str = Field(
+        description="; ".join(f"{k}: {', '.join(v.methods)}" for k, v in KINDS.items())
+    )
     data: DataConfig = Field(DataConfig(), description="images and annotations")
     tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
     stream: str | None = Field(
@@ -248,6 +134,23 @@ class Experiment(Strict):
     switches: dict[str, Any] = Field({}, description="the method's own switches")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how it is scored")
     seeds: list[int] = Field([0], description="one run per seed")
+    _own: Own | None = PrivateAttr(None)
+
+    @property
+    def own(self) -> Own:
+        """What the file sets itself; all of it unless ``inheriting`` told otherwise."""
+        tasks = {number: tuple(task.switches) for number, task in self.per_task.items()}
+        return Own(tuple(self.switches), tasks) if self._own is None else self._own
+
+    def inheriting(self, values: Mapping[str, Any]) -> Experiment:
+        """Return the experiment that sets ``values`` itself and has the rest from its bases."""
+        tasks = {
+            int(number): tuple(task.get("switches", ()))
+            for number, task in values.get("per_task", {}).items()
+        }
+        same = self.model_copy()
+        same._own = Own(tuple(values.get("switches", ())), tasks)
+        return same
 
     @property
     def stream_name(self) -> str | None:
@@ -288,7 +191,7 @@ class Experiment(Strict):
     @model_validator(mode="after")
     def _cross(self) -> Experiment:
         """Check what no single key can tell."""
-        methods = METHODS[self.kind]
+        kind, methods = KINDS[self.kind], KINDS[self.kind].methods
         if self.method not in methods:
             hint = nearest(self.method, methods)
             what = f"unknown method {self.method!r} for kind {self.kind!r}{hint}"
@@ -297,12 +200,11 @@ class Experiment(Strict):
         if len(given) != 1:
             what = " and ".join(given) or "neither tasks nor stream"
             raise WrongValue(what, "either tasks or stream, e.g. tasks: [[cat, dog], [cow]]")
-        if self.kind == "detection" and self.data.format in ("folder", "cifar100"):
-            what = f"data.format {self.data.format!r} has no boxes for kind 'detection'"
-            raise WrongValue(what, "shapes, coco or voc, or kind: classification")
-        if self.kind == "classification" and self.data.format in ("coco", "voc"):
-            what = f"data.format {self.data.format!r} is for kind 'detection'"
-            raise WrongValue(what, "shapes, folder or cifar100, or kind: detection")
+        if self.data.format not in kind.formats:
+            others = [k.name for k in KINDS.values() if self.data.format in k.formats]
+            what = f"data.format {self.data.format!r} is not for kind {self.kind!r}"
+            expected = f"one of {', '.join(kind.formats)}, or kind: {' or '.join(others)}"
+            raise WrongValue(what, expected)
         for key in ("fractions", "image_rule"):
             usual = DataConfig.model_fields[key].default
             if self.kind == "classification" and getattr(self.data, key) != usual:

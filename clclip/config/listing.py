@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from clclip.config.aliases import ALIASES
-from clclip.config.experiment import METHODS
+from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment, resolved
 from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
 from clclip.config.resolve import resolve_switches
@@ -88,19 +87,14 @@ def sizes_text(sizes: Iterable[int]) -> str:
 
 
 def method_rows() -> list[Row]:
-    """Return every method with the kinds that have it."""
-    kinds: dict[str, list[str]] = {}
-    for kind, methods in METHODS.items():
-        for method in methods:
-            kinds.setdefault(method, []).append(kind)
-    return [(method, _method_text(method, own)) for method, own in kinds.items()]
-
-
-def _method_text(method: str, kinds: list[str]) -> str:
-    """Return a method in words: its kinds, and what an alias stands for."""
-    alias = ALIASES.get(method)
-    told = f"; {alias.alias} with {flow(alias.defining)}" if alias else ""
-    return ", ".join(kinds) + told
+    """Return every method with its name in tables and the kinds that have it."""
+    found: dict[str, str] = {}
+    for kind in KINDS.values():
+        for name, method in kind.methods.items():
+            alias = f": {method.alias} with {flow(method.defining)}" if method.alias else ""
+            told = f"{method.label} ({kind.name}){alias}"
+            found[name] = f"{found[name]}; {told}" if name in found else told
+    return list(found.items())
 
 
 def variant_rows() -> list[Row]:
@@ -121,7 +115,7 @@ def variant_text(variant: Variant) -> str:
 def _behind_stream(stem: str) -> tuple[list[Row], list[Row]]:
     """Return the methods and variants that can follow a stream of a file."""
     file = stream_file(stem)
-    methods = METHODS[file.kind]
+    methods = KINDS[file.kind].methods
     right = {name for method in methods for name in fitting(file, method)}
     return (
         [row for row in method_rows() if row[0] in methods],
@@ -161,8 +155,9 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
         shown["data"] = {**data, "root": os.path.abspath(start / expanded(data["root"]))}
     shown = {key: value for key, value in shown.items() if value not in ({}, None)}
     lines = [f"# {experiment.name}{_parts(entry) if source.shipped else f' ({source.file})'}"]
-    if alias := ALIASES.get(str(values["method"])):
-        lines.append(f"# {values['method']} is {alias.alias} with {flow(alias.defining)}")
+    method = KINDS[experiment.kind].methods[experiment.method]
+    if method.alias:
+        lines.append(f"# {experiment.method} is {method.alias} with {flow(method.defining)}")
     for key, value in shown.items():
         text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
         lines.append(f"{key}: {text.removesuffix('...' + chr(10)).strip()}")

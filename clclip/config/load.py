@@ -13,7 +13,6 @@ import yaml
 
 from clclip.clip.own.hub import PREFIX
 from clclip.clip.own.sources import LOCAL
-from clclip.config.aliases import ALIASES
 from clclip.config.experiment import Experiment
 from clclip.config.names import is_name, read_name, shipped_names, values_of
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
@@ -127,8 +126,9 @@ def read_experiment(source: Source | Path | str) -> tuple[Experiment, Path]:
     """Read an experiment with its bases.
 
     Returns:
-        The experiment, its name filled in, and the folder that relative paths start from: that of
-        the file which gives ``data``.
+        The experiment, its name filled in, and the folder that its data's root starts from: that
+        of the file which writes it. A shipped stream knows no place of the data: it starts at the
+        file that names the stream, or where the command was typed.
 
     Raises:
         InputError: if anything in it or its bases is wrong.
@@ -140,14 +140,15 @@ def read_experiment(source: Source | Path | str) -> tuple[Experiment, Path]:
     if not source.shipped and is_name(str(experiment.name)):
         what = f"name {experiment.name!r} is a shipped experiment's"
         raise InputError(what, source, "another name")
-    if (alias := ALIASES.get(experiment.method)) is not None:
-        switches = merged(dict(alias.defining), experiment.switches)
-        experiment = experiment.model_copy(update={"method": alias.alias, "switches": switches})
-    return experiment, folder
+    own = {} if source.shipped else source.values
+    return experiment.inheriting(own), folder or Path.cwd()
 
 
-def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path]:
-    """Return an experiment's keys over those of its bases, and the folder that gave ``data``.
+def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path | None]:
+    """Return an experiment's keys over those of its bases, and where its data's root starts.
+
+    Returns:
+        The keys, and the folder; None for what is shipped.
 
     Raises:
         InputError: if a base is missing or wrong, or bases name each other.
@@ -160,7 +161,7 @@ def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any
         values = {**values, "clip": _placed(values["clip"], own)}
     base = values.get("base")
     if base is None:
-        return values, _start(values, own)
+        return values, None if source.shipped else _start(values, own)
     if not isinstance(base, str):
         raise InputError(f"got {base!r}", f"{source}: base", "a shipped name or a YAML file")
     below, folder = resolved(find_experiment(base, own, f"{source}: base"), (*above, known))
@@ -171,7 +172,16 @@ def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any
         below.pop("data", None)  # keys of another format would have no meaning
     if isinstance(values.get("clip"), dict) and _names_another(values["clip"], below.get("clip")):
         below.pop("clip")
-    return merged(below, values), _start(values, own) if "data" in values else folder
+    values = merged(below, values)
+    if not source.shipped and (folder is None or _writes_root(source.values)):
+        folder = _start(values, own)
+    return values, folder
+
+
+def _writes_root(values: Mapping[str, Any]) -> bool:
+    """Tell whether an experiment's own keys hold ``data.root``."""
+    data = values.get("data")
+    return isinstance(data, dict) and "root" in data
 
 
 def _start(values: Mapping[str, Any], folders: tuple[Path, ...]) -> Path:

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from clclip.classification.options import switch_model as classification_model
-from clclip.config.aliases import ALIASES
-from clclip.config.experiment import METHODS
+from clclip.config.kinds import KINDS
 from clclip.config.streams import (
     Stream,
     StreamFile,
@@ -86,14 +84,10 @@ def values_of(name: Name) -> dict[str, Any]:
     """Return the keys of the experiment, as a file of its own would hold them."""
     file, method = name.file, name.method
     values = file.shared | {"method": method, "stream": name.stream.name}
-    for own in _lineage(method):
+    for own in _lineage(file.kind, method):
         values = merged(values, file.per_method.get(own, {}))
     for variant in name.variants:
         values = merged(values, variants_of(file)[variant].values(file.kind, method))
-    if file.kind == "classification" and "switches" in values:  # what the stream says to others
-        known = classification_model(method).model_fields
-        own = {key: value for key, value in values["switches"].items() if key in known}
-        values["switches"] = own
     return values
 
 
@@ -116,7 +110,7 @@ def shipped_names() -> tuple[str, ...]:
             f"{stream}_{method}"
             for stem in stream_files()
             for stream in streams_of(stem)
-            for method in METHODS[stream_file(stem).kind]
+            for method in KINDS[stream_file(stem).kind].methods
         )
     )
 
@@ -125,21 +119,22 @@ def known_names() -> Iterator[str]:
     """Yield every STREAM_METHOD, and each with every variant that fits it."""
     for stem in stream_files():
         file = stream_file(stem)
-        for method in METHODS[file.kind]:
+        for method in KINDS[file.kind].methods:
             variants = ["", *(f"_{variant}" for variant in fitting(file, method))]
             yield from (f"{s}_{method}{variant}" for s in streams_of(stem) for variant in variants)
 
 
-def _lineage(method: str) -> tuple[str, ...]:
+def _lineage(kind: str, method: str) -> tuple[str, ...]:
     """Return the methods whose ``per_method`` keys a method takes over, itself last."""
-    return (ALIASES[method].alias, method) if method in ALIASES else (method,)
+    alias = KINDS[kind].methods[method].alias
+    return (alias, method) if alias else (method,)
 
 
 def _readings(name: str) -> Iterator[Name]:
     """Yield the ways in which a name can be read, the longest parts first."""
     for stream, rest in _heads(name, _matching_streams(name)):
         file = stream_file(stream.file)
-        for method, left in _heads(rest, {method: method for method in METHODS[file.kind]}):
+        for method, left in _heads(rest, {method: method for method in KINDS[file.kind].methods}):
             for variants in _variant_lists(left, variants_of(file)):
                 yield Name(stream, method, variants)
 
@@ -198,12 +193,12 @@ def _wrong_part(name: str) -> Wrong:
         return _wrong_stream(name)
     stream, rest = found[0]
     file = stream_file(stream.file)
-    methods = METHODS[file.kind]
+    methods = KINDS[file.kind].methods
     if not rest:
         return Wrong(f"{name!r} is a stream", f"{name}_METHOD, one of {', '.join(methods)}")
     if any(f"_{method}_" in f"{rest}_" for method in methods):
         return _wrong_stream(name)  # that begins as a right one does: shapes_cil_8x6_seca
-    others = [m for kind in METHODS for m in METHODS[kind] if m not in methods]
+    others = [m for kind in KINDS.values() for m in kind.methods if m not in methods]
     if other := _heads(rest, {method: method for method in others}):
         what = f"method {other[0][0]!r} is not for {file.kind}, as {stream.name} is"
         return Wrong(what, f"one of {', '.join(methods)}")
@@ -221,7 +216,7 @@ def _wrong_part(name: str) -> Wrong:
 def _wrong_stream(name: str) -> Wrong:
     """Return that the stream of a name is unknown, with the nearest right one."""
     known = {stream: stem for stem in stream_files() for stream in streams_of(stem)}
-    methods = dict.fromkeys(method for kind in METHODS for method in METHODS[kind])
+    methods = dict.fromkeys(method for kind in KINDS.values() for method in kind.methods)
     cuts = [f"{name}_".partition(f"_{method}_") for method in methods]
     heads = [head for head, mark, _ in cuts if mark]
     wrong = min(heads, key=len) if heads else _closest(name, known)[1] or name

@@ -1,4 +1,8 @@
-"""A task's training section and switches, complete: defaults below what an experiment file says."""
+"""A task's training section and switches, complete: defaults below what an experiment file says.
+
+An option that means nothing for the method, or beside the others, is left out; where a file sets
+one itself, it is refused in one line that names what would give it a meaning.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from clclip.classification.options import METHODS as CLASSIFICATION
-from clclip.classification.options import from_features
-from clclip.classification.options import switch_model as classification_model
-from clclip.config.experiment import KIND_TRAINING, TrainingConfig
+from clclip.config.experiment import Experiment, TrainingConfig
+from clclip.config.kinds import KINDS
 from clclip.config.load import merged
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
+from clclip.core.kind import Method, method_of
 from clclip.core.models import input_error, parse
+from clclip.core.options import Options, in_words
 from clclip.core.task import BESIDE_TASK
-from clclip.detection.registry import METHODS as DETECTION
 
 
 def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -26,42 +29,113 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
     Raises:
         InputError: if a key is unknown or a value is wrong.
     """
-    return _dump(TrainingConfig, {**KIND_TRAINING[kind], **given}, f"{where}: training")
-
-
-def switch_model(kind: str, method: str) -> type[BaseModel]:
-    """Return the model of ``switches:`` for a method of a kind."""
-    if kind == "detection":
-        from clclip.detection.options import DetectionSwitches
-
-        return DetectionSwitches
-    return classification_model(method)
+    return _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
 
 
 def resolve_switches(
     kind: str, method: str, given: Mapping[str, Any], where: str
 ) -> dict[str, Any]:
-    """Return all switches: the model's defaults, the method's above them, the file's above those.
+    """Return the options that count: their defaults, the method's above them, then those given.
+
+    Options of other methods, and those without meaning beside the others, are left out.
 
     Raises:
-        InputError: if a switch is unknown or a value is wrong.
+        InputError: if an option is one of no method, or a value is wrong.
     """
-    own = DETECTION[method].switches if kind == "detection" else CLASSIFICATION[method]
-    values = merged(dict(own), dict(given))
-    return _dump(switch_model(kind, method), values, f"{where}: switches")
+    found = KINDS[kind].methods[method]
+    options = _options(found, given, where)
+    values = _plain(options, f"{where}: switches")
+    return {key: value for key, value in values.items() if found.counts(options, key)}
+
+
+def check_own_switches(experiment: Experiment, where: str) -> None:
+    """Refuse the options that a file sets itself though they mean nothing.
+
+    One for all tasks must mean something in some task, one of ``per_task`` in that task.
+
+    Args:
+        experiment: its file, bases merged in; ``experiment.own`` tells what it sets itself.
+        where: the file.
+
+    Raises:
+        InputError: for the first such option.
+    """
+    method = KINDS[experiment.kind].methods[experiment.method]
+    common = {"": dict(experiment.switches)}
+    tasks = {
+        f"per_task.{number}": merged(dict(experiment.switches), task.switches)
+        for number, task in experiment.per_task.items()
+    }
+    own = experiment.own
+    sections = [(key, "", common | tasks) for key in own.switches]
+    for number, keys in own.per_task.items():
+        section = f"per_task.{number}"
+        sections += [(key, section, {section: tasks[section]}) for key in keys]
+    for key, section, _ in sections:
+        readers = readers_of(key)
+        if readers and experiment.method not in readers:
+            what = f"switch {key!r} means nothing for method {experiment.method}"
+            expected = f"a method that has it: {', '.join(readers)}"
+            raise InputError(what, _place(where, section, key), expected)
+    for key, section, cases in sections:
+        found = [_options(method, given, _place(where, name)) for name, given in cases.items()]
+        if not any(method.counts(options, key) for options in found):
+            what, expected = _why_not(experiment.method, found[0], key)
+            raise InputError(
+                f"switch {key!r} means nothing {what}", _place(where, section, key), expected
+            )
+
+
+def _place(where: str, section: str, key: str | None = None) -> str:
+    """Return the file with the section, and the switch in it, for a message."""
+    return ": ".join(filter(None, [where, section, key and f"switches.{key}"]))
+
+
+def _why_not(method: str, options: Options, key: str) -> tuple[str, str]:
+    """Return why an option means nothing, and what would give it a meaning."""
+    if options.counts(key):
+        others = ", ".join(readers_of(key, earlier=True))
+        return f"for method {method}, which has no earlier task", f"one of {others}"
+    needs = options.lacking(key)
+    now = in_words({other: (getattr(options, other),) for other in needs}, ", ")
+    return f"with {now}", in_words(needs)
+
+
+def readers_of(key: str, earlier: bool = False) -> list[str]:
+    """Return the methods that have an option; ``earlier``: those that have earlier tasks."""
+    return [
+        name
+        for kind in KINDS.values()
+        for name, method in kind.methods.items()
+        if key in method.options.model_fields and not (earlier and method.trains == "all")
+    ]
+
+
+def _options(method: Method, given: Mapping[str, Any], where: str) -> Options:
+    """Return a method's options with those given above them; those of other methods are let go."""
+    own = method.options.model_fields
+    values = {key: value for key, value in given.items() if key in own or not readers_of(key)}
+    try:
+        return method.options.model_validate(merged(dict(method.defining), values))
+    except ValidationError as error:
+        raise input_error(method.options, error, f"{where}: switches") from None
 
 
 def _dump(model: type[BaseModel], values: dict[str, Any], where: str) -> dict[str, Any]:
     """Validate ``values`` and return them all as plain JSON values."""
     try:
-        checked = model.model_validate(values)
-        return json.loads(canonical(checked.model_dump(mode="json")))
+        return _plain(model.model_validate(values), where)
     except ValidationError as error:
         raise input_error(model, error, where) from None
+
+
+def _plain(checked: BaseModel, where: str) -> dict[str, Any]:
+    """Return all values of a section as plain JSON values."""
+    try:
+        values: dict[str, Any] = json.loads(canonical(checked.model_dump(mode="json")))
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(str(error), where, "finite numbers") from None
+    return values
 
 
 def check_settings(task: Mapping[str, Any], where: object) -> None:
@@ -72,13 +146,16 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
         where: its file.
     """
     expected = "a file made by `clclip resolve`"
-    switches = switch_model(task["kind"], task["method"])
-    for key, model in (("training", TrainingConfig), ("switches", switches)):
-        for name in model.model_fields:
-            if name not in task[key] and not (key == "training" and name in BESIDE_TASK):
-                raise InputError(f"no key {name!r}", f"{where}: {key}", expected)
-        parse(model, task[key], f"{where}: {key}")
-    if task["kind"] == "detection" or from_features(task["kind"], task["method"]):
+    for name in TrainingConfig.model_fields:
+        if name not in task["training"] and name not in BESIDE_TASK:
+            raise InputError(f"no key {name!r}", f"{where}: training", expected)
+    parse(TrainingConfig, task["training"], f"{where}: training")
+    method = method_of(KINDS[task["kind"]].methods, task["method"], where)
+    options = parse(method.options, task["switches"], f"{where}: switches")
+    for name in method.options.model_fields:
+        if name not in task["switches"] and method.counts(options, name):
+            raise InputError(f"no key {name!r}", f"{where}: switches", expected)
+    if task["kind"] == "detection" or method.closed_form:
         features = task.get("features")
         wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
         if not isinstance(features, dict):

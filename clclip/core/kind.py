@@ -1,15 +1,120 @@
-"""The two kinds of experiment, and which module each stage of a kind runs; torch-free."""
+"""What a method and a kind of experiment are told as: facts, no code; torch-free.
+
+The tables of methods are ``detection/registry.py`` and ``classification/registry.py``.
+"""
 
 from __future__ import annotations
 
-STAGES = {
-    ("split", "detection"): "clclip.data.split",
-    ("split", "classification"): "clclip.data.split",
-    ("train", "detection"): "clclip.detection.stages.train",
-    ("train", "classification"): "clclip.classification.stages",
-    ("predict", "detection"): "clclip.detection.stages.train",
-    ("predict", "classification"): "clclip.classification.stages",
-    ("score", "detection"): "clclip.evaluation.score",
-    ("score", "classification"): "clclip.evaluation.score",
-}
-"""(stage, kind) -> the module that does the work."""
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clclip.core.errors import InputError, nearest
+from clclip.core.options import Options
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the name of a method stands for.
+
+    Attributes:
+        code: what is trained, as ``path.to.file.Class`` below the package.
+        options: what it can be told (``switches:``).
+        label: its name in tables and figures.
+        role: what it is compared as; the first baseline of a table is what others are measured by.
+        defining: the options that define it, beneath those of the experiment file.
+        alias: the method that task.json and summaries name instead: this one is a setting of it.
+        first_task: method whose first task is the same one, so that it is trained once.
+        trains: the classes of the last task, or of all tasks at once.
+        colour: its place in the report's palette wherever it takes part.
+        stages: the module with ``train`` and ``predict``, where it is not that of the kind.
+        closed_form: it reads stored features alone, by sums or a small matrix: one process.
+    """
+
+    code: str
+    options: type[Options]
+    label: str
+    role: Literal["method", "baseline", "upper bound"] = "method"
+    defining: Mapping[str, Any] = field(default_factory=dict)
+    alias: str | None = None
+    first_task: str | None = None
+    trains: Literal["last", "all"] = "last"
+    colour: int | None = None
+    stages: str | None = None
+    closed_form: bool = False
+
+    @property
+    def module(self) -> str:
+        """The dotted name of the file that holds the code."""
+        return f"clclip.{self.code.rpartition('.')[0]}"
+
+    def load(self) -> Any:
+        """Import and return the class."""
+        return getattr(importlib.import_module(self.module), self.code.rpartition(".")[2])
+
+    def given(self, values: Mapping[str, Any]) -> Options:
+        """Return the options: the method's own, and ``values`` above them.
+
+        Raises:
+            pydantic.ValidationError: if a value is wrong, or an option no one of the method's.
+        """
+        return self.options(**{**self.defining, **values})
+
+    def counts(self, options: Options, key: str) -> bool:
+        """Tell whether an option means something for the method, beside the values of the others.
+
+        What relates a task to earlier ones does not where all classes are trained at once.
+        """
+        alone = self.trains == "all" and key in (options.across_tasks or options.later)
+        return not alone and options.counts(key)
+
+
+def method_of(methods: Mapping[str, Method], name: str, where: object = "method") -> Method:
+    """Return the facts of a method.
+
+    Args:
+        methods: by name.
+        name: the method's.
+        where: what names it, for the message.
+
+    Raises:
+        InputError: if there is no method of that name.
+    """
+    if name not in methods:
+        expected = f"one of {', '.join(methods)}"
+        raise InputError(f"unknown method {name!r}{nearest(name, methods)}", where, expected)
+    return methods[name]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of experiment is: its methods, its data, the modules and files of its stages.
+
+    Attributes:
+        name: as ``kind:`` in an experiment file.
+        methods: its methods by name.
+        formats: ``data.format`` that hold what it is trained on.
+        world: the generated world of an experiment that names none.
+        stages: stage -> module that does the work.
+        predictions: files that ``predict`` writes, the predictions first.
+        predicts_with_training: whether ``train`` predicts at once: starting torch a second time
+            would cost more than the training.
+        training: defaults of ``training:`` that differ from those of ``TrainingConfig``.
+    """
+
+    name: str
+    methods: Mapping[str, Method]
+    formats: tuple[str, ...]
+    world: str
+    stages: Mapping[str, str]
+    predictions: tuple[str, ...] = ("predictions.json",)
+    predicts_with_training: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def module(self, stage: str, method: str) -> str:
+        """Return the module that does the work of a stage for a method."""
+        own = self.methods.get(method)
+        if stage in ("train", "predict") and own is not None and own.stages:
+            return own.stages
+        return self.stages[stage]

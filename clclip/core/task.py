@@ -16,7 +16,7 @@ from clclip.core.files import read_json
 
 KEYS = (
     "kind method seed task groups text data clip training switches evaluation".split()
-)  # "features" besides, for tasks that read a feature store
+)  # besides "features" for detection, and "trains": "all" where no class waits for a later task
 
 
 BESIDE_TASK = ("cache_features", "devices", "nodes")
@@ -52,7 +52,9 @@ def check_task(task: Any, where: object) -> None:
         raise InputError(f"class {twice!r} twice", where, "each class in one group")
     if type(task["seed"]) is not int:
         raise InputError(f"got seed {task['seed']!r:.60}", where, "a whole number")
-    number = 1 if task["method"] == "joint" else len(groups)
+    if task.get("trains", "all") != "all":
+        raise InputError(f"got trains {task['trains']!r:.60}", where, "all, or the key left out")
+    number = 1 if trains_all(task) else len(groups)
     if task["task"] != number:
         raise InputError(f"got task {task['task']}", where, f"{number}, as its groups tell")
     if task["kind"] not in ("detection", "classification"):
@@ -71,15 +73,20 @@ def _is_group(group: Any) -> bool:
     return isinstance(group, list) and bool(group) and all(isinstance(n, str) for n in group)
 
 
+def trains_all(task: Mapping[str, Any]) -> bool:
+    """Tell whether a task trains all classes of the stream at once: an upper bound."""
+    return task.get("trains") == "all"
+
+
 def previous_classes(task: Mapping[str, Any]) -> list[str]:
-    """Return the classes of earlier tasks, in order; ``joint`` has none."""
-    if task["method"] == "joint":
+    """Return the classes of earlier tasks, in order; none where all are trained at once."""
+    if trains_all(task):
         return []
     return [name for group in task["groups"][:-1] for name in group]
 
 
 def current_classes(task: Mapping[str, Any]) -> list[str]:
-    """Return the classes that this task trains; for ``joint`` all of them."""
+    """Return the classes that this task trains; all of them where ``trains_all`` says so."""
     return seen_classes(task)[len(previous_classes(task)) :]
 
 

@@ -29,7 +29,14 @@ from typing import Any
 
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import write_json
-from clclip.core.task import current_classes, data_dir, previous_classes, read_task, seen_classes
+from clclip.core.task import (
+    current_classes,
+    data_dir,
+    previous_classes,
+    read_task,
+    seen_classes,
+    trains_all,
+)
 from clclip.data.index import read_index, read_split
 
 logger = logging.getLogger(__name__)
@@ -141,15 +148,15 @@ def _taken_at(images: list[dict[str, Any]], task: dict[str, Any]) -> Callable[[i
         what = "image_rule place, but no image has a place"
         where = f"data {task['data']['id']!r}"
         raise InputError(what, where, 'images with "place": 1, 2, ..., or another image_rule')
-    if task["method"] == "joint":
+    if trains_all(task):
         return lambda _: True
     return lambda image_id: places[image_id] == task["task"]
 
 
 def _dealt(fractions: list[float], task: dict[str, Any]) -> Callable[[int], bool]:
-    """Return whether an image falls into the task's share of [0, 1); ``joint`` gets all shares."""
+    """Return whether an image falls into the task's share of [0, 1), all for all classes."""
     end = math.fsum(fractions)
-    start = 0.0 if task["method"] == "joint" else math.fsum(fractions[:-1])
+    start = 0.0 if trains_all(task) else math.fsum(fractions[:-1])
     return lambda image_id: start <= _unit_hash(image_id) < end
 
 

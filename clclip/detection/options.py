@@ -1,16 +1,45 @@
-"""The switches of the detection methods (``switches:`` in an experiment file); torch-free."""
+"""The options of the detection methods (``switches:`` in an experiment file); torch-free.
+
+One class per detector, and they inherit as the detectors do: an option belongs to the methods that
+read it, and a new one is in no other method's task.json.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from clclip.core.models import Strict
+from clclip.core.errors import WrongValue
+from clclip.core.options import Needs, Options
+
+SCALES = (4.0, 2.0, 1.0, 0.5)
+
+GUARD = frozenset({"relegation_guard", "guard_threshold", "guard_overlap"})
+GUARDED = {"relegation_guard": ("ignore", "pseudo")}
 
 
-class DetectionSwitches(Strict):
-    """Switches of F-ViT and CL-CLIP."""
+def _known_scale(value: float) -> float:
+    """Return ``value`` if the pyramid has a resampler for it; WrongValue otherwise."""
+    if value not in SCALES:
+        raise WrongValue(f"scale {value:g}", f"one of {', '.join(f'{s:g}' for s in SCALES)}")
+    return value
+
+
+Scale = Annotated[
+    float, AfterValidator(_known_scale), Field(json_schema_extra={"enum": list(SCALES)})
+]
+
+
+class DetectorOptions(Options):
+    """What every detector reads: the tower's tokens, the shared path, inference, the guard."""
+
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        "guard_threshold": GUARDED,
+        "guard_overlap": GUARDED,
+    }
+    later: ClassVar[frozenset[str]] = GUARD
 
     # The frozen tower
     dense: Literal["auto", "maskclip", "clipself", "catseg", "tokens", "attnpool"] = Field(
@@ -18,7 +47,7 @@ class DetectionSwitches(Strict):
     )
 
     # The shared path: pyramid, proposals, RoI layers, box regression
-    scales: tuple[Annotated[float, Field(gt=0, le=16)], ...] = Field(
+    scales: tuple[Scale, ...] = Field(
         (2.0, 1.0, 0.5),
         min_length=1,
         max_length=8,
@@ -53,11 +82,6 @@ class DetectionSwitches(Strict):
     score_threshold: float = Field(0.01, ge=0, lt=1, description="Detections below are dropped.")
     nms: float = Field(0.5, gt=0, le=1, description="IoU of the per-class suppression.")
     detections: int = Field(100, ge=1, le=100_000, description="Detections kept per image.")
-
-    # F-ViT's classifier
-    columns: Literal["all", "current"] = Field(
-        "all", description="F-ViT: the training softmax spans all seen classes or the current ones."
-    )
     temperature: float = Field(
         50.0, gt=0, description="Initial scale of the cosine logits of regions against texts."
     )
@@ -67,7 +91,139 @@ class DetectionSwitches(Strict):
         0.0, ge=0, le=1, description="Weight a of the frozen CLIP score: p^(1-a) * p_clip^a."
     )
 
-    # CL-CLIP: gate and decoupling
+    # What the previous model says about a new task's images
+    relegation_guard: Literal["off", "ignore", "pseudo"] = Field(
+        "off",
+        description="Objects that the previous model claims on a new task's images: background, "
+        "left out of the losses of proposals and regions, or taught there as objects.",
+    )
+    guard_threshold: float = Field(0.5, ge=0, le=1, description="Smallest score of such a claim.")
+    guard_overlap: float = Field(
+        0.5, gt=0, le=1, description="A claim with more IoU with a labelled object is that object."
+    )
+
+
+class FViTOptions(DetectorOptions):
+    """F-ViT: its classifier's training softmax besides."""
+
+    later: ClassVar[frozenset[str]] = GUARD | {"columns"}
+
+    columns: Literal["all", "current"] = Field(
+        "all", description="The training softmax spans all seen classes or the current ones."
+    )
+
+
+class PseudoOptions(FViTOptions):
+    """``fvit_pseudo``: from which score on a detection of the previous model is a label."""
+
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        "guard_threshold": GUARDED
+    }  # pseudo-labels have an overlap without a guard too
+    later: ClassVar[frozenset[str]] = FViTOptions.later | {"pseudo_threshold"}
+
+    pseudo_threshold: float = Field(
+        0.75, ge=0, le=1, description="Smallest score of a pseudo-label (BPF: 0.75)."
+    )
+
+
+class DistilledOptions(DetectorOptions):
+    """Distillation of regions from the model before the task."""
+
+    later: ClassVar[frozenset[str]] = GUARD | {"distil_weight"}
+
+    distil_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of region distillation; null: as published (MMA and ABR by the number "
+        "of new classes, IOR 1).",
+    )
+
+
+class MmaOptions(DistilledOptions):
+    """``fvit_mma``: distillation of proposals besides."""
+
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {"distil_rpn_weight"}
+
+    distil_rpn_weight: float = Field(
+        1.0, ge=0, description="Weight of the distillation of proposals."
+    )
+
+
+class ReplayOptions(DistilledOptions):
+    """``fvit_replay``: attentive distillation, and the remembered boxes."""
+
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {
+        "attentive_weight",
+        "attentive_gamma",
+        "old_label",
+    }
+
+    attentive_weight: float | None = Field(
+        None, ge=0, description="Weight of L_ARD; null: 0.5 from 10 new classes on, else 1."
+    )
+    attentive_gamma: float = Field(
+        1.0, ge=0, description="Weight of attention maps in L_ARD (ABR: 0.5 to 5)."
+    )
+    memory: int = Field(
+        200, ge=1, le=1_000_000, description="Boxes remembered, of all classes (ABR, VOC: 2000)."
+    )
+    memory_min_side: int = Field(
+        0, ge=0, description="Boxes not larger than this many px both ways are not kept (ABR: 70)."
+    )
+    old_label: Literal["ce", "zero"] = Field(
+        "ce",
+        description="Class loss of replayed regions: cross-entropy, or none as in ABR's code.",
+    )
+
+
+class IorOptions(DistilledOptions):
+    """``fvit_ior``: how objects are inverted."""
+
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {
+        "invert_objects",
+        "invert_steps",
+        "invert_accept",
+    }
+
+    invert_objects: int = Field(
+        5, ge=1, le=100_000, description="Objects inverted per class (IOR: 10)."
+    )
+    invert_steps: int = Field(
+        200, ge=1, le=1_000_000, description="Steps of the inversion (IOR: 2000)."
+    )
+    invert_size: int = Field(
+        64, ge=16, le=4096, description="Canvas of the inversion in px (IOR: 160; ViT-B/16: 224)."
+    )
+    invert_accept: bool = Field(
+        False, description="Keep only objects that the model detects again (IOR keeps all)."
+    )
+
+
+GATED = {"gate": ("sigmoid", "minmax", "softmax")}
+DRIFT = {"shared": ("drift",)}
+
+
+class ClClipOptions(DetectorOptions):
+    """CL-CLIP: the gate, the experts, and what protects the shared path."""
+
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        **DetectorOptions.only_with,
+        "temperature": {"text_score": (True,)},
+        "gate_floor": GATED,
+        "refiner": GATED,
+        "expert_box": {"experts": (True,)},
+        "route": {"experts": (True,)},
+        "route_recall": {"route": ("share", "prior")},
+        "adapter": {"shared": ("adapters",)},
+        "drift": DRIFT,
+        "drift_weight": DRIFT,
+        "orthogonality_weight": {"orthogonality": ("regions", "maps")},
+        # a path that is frozen, or one of the task's own, needs no guard
+        "relegation_guard": {"shared": ("drift", "free")},
+    }
+    later: ClassVar[frozenset[str]] = GUARD | {"shared", "adapter", "drift", "drift_weight"}
+
+    # Gate and decoupling
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
         "sigmoid", description="How the cost volume is squashed; off: no decoupling."
     )
@@ -76,7 +232,7 @@ class DetectionSwitches(Strict):
         False, description="Refine the cost volume by a small net shared by all classes."
     )
 
-    # CL-CLIP: experts
+    # Experts
     experts: bool = Field(True, description="One expert per class; false: one shared by all.")
     expert_width: int = Field(32, ge=4, le=4096, description="Channels of an expert.")
     expert_depth: int = Field(2, ge=1, le=32, description="3x3 convolutions of an expert.")
@@ -103,7 +259,7 @@ class DetectionSwitches(Strict):
     )
     route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
 
-    # CL-CLIP: the shared path across tasks
+    # The shared path across tasks
     shared: Literal["drift", "free", "frozen", "adapters"] = Field(
         "adapters", description="What protects the shared path after task 1."
     )
@@ -118,60 +274,3 @@ class DetectionSwitches(Strict):
         "regions", description="Where cross-class co-activation is penalised."
     )
     orthogonality_weight: float = Field(0.1, ge=0, description="lambda_orth.")
-
-    # What the previous model says about a new task's images
-    relegation_guard: Literal["off", "ignore", "pseudo"] = Field(
-        "off",
-        description="Objects that the previous model claims on a new task's images: background, "
-        "left out of the losses of proposals and regions, or taught there as objects.",
-    )
-    guard_threshold: float = Field(0.5, ge=0, le=1, description="Smallest score of such a claim.")
-    guard_overlap: float = Field(
-        0.5, gt=0, le=1, description="A claim with more IoU with a labelled object is that object."
-    )
-    pseudo_threshold: float = Field(
-        0.75, ge=0, le=1, description="fvit_pseudo: smallest score of a pseudo-label (BPF: 0.75)."
-    )
-
-    # Distillation: fvit_mma, fvit_replay, fvit_ior
-    distil_weight: float | None = Field(
-        None,
-        ge=0,
-        description="Weight of region distillation; null: as published (MMA and ABR by the number "
-        "of new classes, IOR 1).",
-    )
-    distil_rpn_weight: float = Field(
-        1.0, ge=0, description="fvit_mma: weight of the distillation of proposals."
-    )
-    attentive_weight: float | None = Field(
-        None, ge=0, description="fvit_replay: weight of L_ARD; null: 0.5 from 10 new classes on, 1."
-    )
-    attentive_gamma: float = Field(
-        1.0, ge=0, description="fvit_replay: weight of attention maps in L_ARD (ABR: 0.5 to 5)."
-    )
-
-    # Remembered objects: fvit_replay
-    memory: int = Field(
-        200, ge=1, le=1_000_000, description="Boxes remembered, of all classes (ABR, VOC: 2000)."
-    )
-    memory_min_side: int = Field(
-        0, ge=0, description="Boxes not larger than this many px both ways are not kept (ABR: 70)."
-    )
-    old_label: Literal["ce", "zero"] = Field(
-        "ce",
-        description="Class loss of replayed regions: cross-entropy, or none as in ABR's code.",
-    )
-
-    # Inverted objects: fvit_ior
-    invert_objects: int = Field(
-        5, ge=1, le=100_000, description="Objects inverted per class (IOR: 10)."
-    )
-    invert_steps: int = Field(
-        200, ge=1, le=1_000_000, description="Steps of the inversion (IOR: 2000)."
-    )
-    invert_size: int = Field(
-        64, ge=16, le=4096, description="Canvas of the inversion in px (IOR: 160; ViT-B/16: 224)."
-    )
-    invert_accept: bool = Field(
-        False, description="Keep only objects that the model detects again (IOR keeps all)."
-    )

@@ -1,42 +1,62 @@
 """The detection methods by name: the only place where a method is announced; torch-free.
 
-A new method is one file in this folder and one line here (docs/add-a-method.md). The name is then
-known to experiment files, to the plan and to every stage, and nothing that other methods have made
-is made again: which code a task runs is told to its fingerprint method by method.
+A new method is one file in ``methods/``, its options where it has some (``options.py``), and one
+entry here (docs/add-a-method.md). The name is then known to experiment files, to the plan, to every
+stage and to the report, and nothing that other methods have made is made again: which code a task
+runs is told to its fingerprint method by method.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from clclip.core.kind import Method
+from clclip.detection.options import (
+    ClClipOptions,
+    FViTOptions,
+    IorOptions,
+    MmaOptions,
+    PseudoOptions,
+    ReplayOptions,
+)
 
-
-@dataclass(frozen=True)
-class Method:
-    """What a name stands for.
-
-    Attributes:
-        code: the detector, as ``path.to.file.Class`` below this folder.
-        switches: the switches that define it, beneath those of the experiment file.
-    """
-
-    code: str
-    switches: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def module(self) -> str:
-        """The dotted name of the detector's file."""
-        return f"clclip.detection.{self.code.rpartition('.')[0]}"
-
+FVIT = "detection.methods.fvit.FViT"
+CLCLIP = "detection.methods.clclip.detector.ClClip"
 
 METHODS: dict[str, Method] = {
-    "fvit": Method("methods.fvit.FViT"),
-    "fvit_current": Method("methods.fvit.FViT", {"columns": "current"}),
-    "fvit_mma": Method("methods.fvit_mma.MmaFViT"),
-    "fvit_pseudo": Method("methods.fvit_pseudo.PseudoFViT"),
-    "fvit_replay": Method("methods.fvit_replay.ReplayFViT"),
-    "fvit_ior": Method("methods.fvit_ior.detector.IorFViT"),
-    "clclip": Method("methods.clclip.detector.ClClip"),
-    "joint": Method("methods.fvit.FViT"),
+    "fvit": Method(FVIT, FViTOptions, "F-ViT", "baseline", colour=1),
+    "fvit_current": Method(
+        FVIT,
+        FViTOptions,
+        "F-ViT, current columns",
+        "baseline",
+        defining={"columns": "current"},
+        first_task="fvit",
+        colour=2,
+    ),
+    "fvit_mma": Method(
+        "detection.methods.fvit_mma.MmaFViT", MmaOptions, "F-ViT + MMA", first_task="fvit"
+    ),
+    "fvit_pseudo": Method(
+        "detection.methods.fvit_pseudo.PseudoFViT",
+        PseudoOptions,
+        "F-ViT + pseudo-labels",
+        first_task="fvit",
+    ),
+    "fvit_replay": Method(
+        "detection.methods.fvit_replay.ReplayFViT", ReplayOptions, "F-ViT + replay"
+    ),
+    "fvit_ior": Method("detection.methods.fvit_ior.detector.IorFViT", IorOptions, "F-ViT + IOR"),
+    "clclip": Method(CLCLIP, ClClipOptions, "CL-CLIP", colour=0),
+    "clclip_paper": Method(
+        CLCLIP,
+        ClClipOptions,
+        "CL-CLIP as published",
+        defining={
+            "text_score": False,
+            "shared": "drift",
+            "drift": "feature",
+            "orthogonality": "regions",
+        },
+        alias="clclip",
+    ),
+    "joint": Method(FVIT, FViTOptions, "Joint training", "upper bound", trains="all"),
 }

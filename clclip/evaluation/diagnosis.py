@@ -22,7 +22,7 @@ import numpy as np
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
-from clclip.core.task import read_task, seen_classes, task_folders
+from clclip.core.task import read_task, seen_classes, task_folders, trains_all
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.causes import (
     CAUSES,
@@ -50,7 +50,7 @@ def diagnose(task_file: Path) -> dict[str, Any]:
     task = read_task(task_file)
     folder, earlier = task_file.parent, task_folders(task_file)[:-1]
     result: dict[str, Any] = {"task": task["task"], "iou": MATCH, "proposals": False, "classes": {}}
-    if not earlier or task["method"] == "joint":
+    if not earlier or trains_all(task):
         return result
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")

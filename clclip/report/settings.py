@@ -33,7 +33,6 @@ METHOD_NAMES = {
     "gda": "LDA",
     "gda_text": "LDA + text",
     "seca_cov": "SECA-Cov",
-    "rapf": "RAPF",
     "zeroshot": "Zero-shot CLIP",
     "joint": "Joint training",
 }

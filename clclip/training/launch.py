@@ -22,7 +22,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from clclip.core.errors import InputError
-from clclip.core.kind import STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ PORTS = 20_000, 10_000  # of the rendezvous between nodes: the first, and how ma
 
 
 def launch(
-    kind: str,
+    stages: str,
     task_file: Path,
     resources: Path,
     attempt: int,
@@ -41,7 +40,7 @@ def launch(
     """Train a task in ``devices`` processes on each of ``nodes`` nodes.
 
     Args:
-        kind: detection or classification.
+        stages: the module with the kind's ``train``.
         task_file: task.json of the task.
         resources: folder of resources.
         attempt: see ``shares.micro_batches``.
@@ -54,9 +53,9 @@ def launch(
     """
     _check(devices, nodes)
     if nodes > 1:
-        _launch_everywhere(kind, task_file, resources, attempt, devices, nodes, log)
+        _launch_everywhere(stages, task_file, resources, attempt, devices, nodes, log)
     else:
-        run_launcher(kind, task_file, resources, attempt, devices, 1, log, "localhost:0")
+        run_launcher(stages, task_file, resources, attempt, devices, 1, log, "localhost:0")
 
 
 def _check(devices: int, nodes: int) -> None:
@@ -72,7 +71,7 @@ def _check(devices: int, nodes: int) -> None:
 
 
 def _launch_everywhere(
-    kind: str,
+    stages: str,
     task_file: Path,
     resources: Path,
     attempt: int,
@@ -83,7 +82,7 @@ def _launch_everywhere(
     """Start one launcher per node of this job; each does what ``main`` says."""
     first, count = PORTS
     endpoint = f"{os.uname().nodename}:{first + int(os.environ['SLURM_JOB_ID']) % count}"
-    own = [kind, task_file, resources, attempt, devices, nodes, log or os.devnull, endpoint]
+    own = [stages, task_file, resources, attempt, devices, nodes, log or os.devnull, endpoint]
     command = ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
     command += [sys.executable, "-m", "clclip.training.launch", *map(str, own)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
@@ -93,7 +92,7 @@ def _launch_everywhere(
 
 
 def run_launcher(
-    kind: str,
+    stages: str,
     task_file: Path,
     resources: Path,
     attempt: int,
@@ -116,7 +115,7 @@ def run_launcher(
     )
     logger.info("training in %d processes on %d node(s)", devices * nodes, nodes)
     try:
-        answers = elastic_launch(config, worker)(kind, task_file, resources, attempt, log)
+        answers = elastic_launch(config, worker)(stages, task_file, resources, attempt, log)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         told = failure.message
@@ -129,10 +128,10 @@ def run_launcher(
 
 
 def worker(
-    kind: str, task_file: Path, resources: Path, attempt: int, log: Path | None
+    module: str, task_file: Path, resources: Path, attempt: int, log: Path | None
 ) -> tuple[str, str, str] | None:
     """Train as one of several processes; return what an InputError says, if one ends it."""
-    stages = importlib.import_module(STAGES["train", kind])
+    stages = importlib.import_module(module)
     local, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     _log_to(log if int(os.environ["RANK"]) == 0 else None)
     if torch.cuda.is_available():
@@ -161,10 +160,10 @@ def _log_to(log: Path | None) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run one node's launcher; the arguments are those of ``_launch_everywhere``."""
-    kind, task_file, resources, attempt, devices, nodes, log, endpoint = arguments
+    stages, task_file, resources, attempt, devices, nodes, log, endpoint = arguments
     paths = Path(task_file), Path(resources)
     numbers = int(attempt), int(devices), int(nodes)
-    run_launcher(kind, *paths, *numbers, Path(log), endpoint)
+    run_launcher(stages, *paths, *numbers, Path(log), endpoint)
 
 
 if __name__ == "__main__":

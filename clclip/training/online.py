@@ -57,7 +57,7 @@ def _server_and_key() -> tuple[str, str | None]:
         settings = wandb_setup._setup(wandb.Settings(silent=True), start_service=False).settings
         server = str(settings.base_url).rstrip("/")
         found = wbauth.authenticate_session(host=server, source="clclip", prompt=False)
-    except (Error, ValueError, OSError) as error:
+    except (Error, ValueError, OSError, RuntimeError) as error:  # RuntimeError: no home
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         what = f"no usable key of Weights & Biases ({reason})"
         raise InputError(what, "wandb: online", expected) from None

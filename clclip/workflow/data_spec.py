@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clclip.config.experiment import Experiment
+from clclip.config.kinds import KINDS
 from clclip.core.errors import InputError
 from clclip.core.files import expanded
 
 Value = TypeVar("Value")
 
-DEFAULT_WORLD = {"detection": "shapes20", "classification": "shapes_cil"}
 VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
 LOCATION_KEYS = (
     "images train test year class_names test_fraction split_seed on_bad_box on_bad_image exif"
@@ -44,7 +44,7 @@ def data_spec(
     if data.format == "shapes":
         from clclip.data.shapes.worlds import changes, world_spec
 
-        world = data.world or DEFAULT_WORLD[experiment.kind]
+        world = data.world or KINDS[experiment.kind].world
         knobs = data.difficulty and data.difficulty.model_dump(mode="json", exclude_unset=True)
         changed = changes({"draw": data.draw, "difficulty": knobs})
         known = _told_of(where, lambda: world_spec(world, **changed))

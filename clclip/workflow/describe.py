@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.options import from_features
 from clclip.config.experiment import Experiment
+from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
@@ -214,10 +214,11 @@ def _estimate(
     train, test = counts.get("train", 0), counts.get("test", 0)
     seconds = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
     seconds /= FEATURE_RATE
+    closed_form = KINDS[planned.config.kind].methods[planned.config.method].closed_form
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
         share = min(1.0, len(current_classes(task.payload)) / max(seen, 1) + 0.25)
-        if from_features(task.payload["kind"], task.payload["method"]):
+        if closed_form:
             seconds += CLOSED_FORM_SECONDS
             continue
         images = tasks[task.number - 1]["images"] or train * share

@@ -11,9 +11,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from clclip.classification.options import stages_of
-from clclip.core.kind import STAGES
-from clclip.detection.registry import METHODS
+from clclip.config.kinds import KINDS
 
 PACKAGE = Path(__file__).parents[1]
 # What these decide reaches a stage through task.json alone, or is bookkeeping.
@@ -21,25 +19,25 @@ IGNORED_PACKAGES = ("clclip.cli", "clclip.config", "clclip.workflow")
 IGNORED = frozenset(
     f"clclip.{name}"
     for name in "core.artifacts core.errors core.files core.kind core.machine core.models "
-    "detection.registry training.tracking".split()
+    "core.options detection.kind detection.options detection.registry "
+    "classification.kind classification.options classification.registry training.tracking".split()
 )
 
 
-def stage_fingerprint(stage: str, kind: str, method: str) -> str:
+def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAGE) -> str:
     """Return the fingerprint of the code that ``stage`` runs for a kind and a method.
 
-    A detector's file is found by its name in the table of methods and not by an import, so it is
+    A method's file is found by its name in the table of methods and not by an import, so it is
     looked up here; a line more in that table changes nothing for other methods.
     """
-    if kind == "classification" and stage in ("train", "predict"):
-        return fingerprint(stages_of(method))
-    found = fingerprint(STAGES[stage, kind])
-    if kind != "detection" or stage not in ("train", "predict"):
+    of = KINDS[kind]
+    found = fingerprint(of.module(stage, method), package)
+    own = of.methods.get(method)
+    # None: of a task file made by hand; the stage itself says what is wrong
+    if own is None or stage not in ("train", "predict"):
         return found
-    own = METHODS.get(method)
-    if own is None:  # of a task file made by hand: the stage itself says what is wrong
-        return found
-    return hashlib.sha256(f"{found};{own.code};{fingerprint(own.module)}".encode()).hexdigest()[:16]
+    told = f"{found};{own.code};{fingerprint(own.module, package)}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 @cache

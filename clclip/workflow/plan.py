@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.options import from_features
-from clclip.clip.architecture import dense_mode, native_size, patch, taps
-from clclip.clip.ids import EMBEDDED
+from clclip.clip.architecture import dense_mode, taps
 from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment
+from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
-from clclip.config.resolve import resolve_switches, resolve_training
+from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
 from clclip.config.run import RunConfig
 from clclip.config.streams import stream
 from clclip.core.digest import canonical
@@ -27,6 +26,7 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
+from clclip.workflow.canvas import canvas_side, check_size
 from clclip.workflow.data_spec import (
     check_places,
     data_spec,
@@ -34,8 +34,6 @@ from clclip.workflow.data_spec import (
     unfit_classes,
 )
 from clclip.workflow.image_store import image_store
-
-EMBEDDED_SIZE, CANVAS_SIZE = 128, 640  # default side of the detection canvas in px
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class ExperimentPlan:
 
     @property
     def length(self) -> int:
-        """Number of tasks of a seed; ``joint`` has one."""
+        """Number of tasks of a seed; one where all classes are trained at once."""
         return len(self.tasks) // len(self.seeds)
 
 
@@ -170,6 +168,7 @@ def add_experiment(
         present: whether the data must be there; ``describe`` plans without.
         job: as in ``plan_run``.
     """
+    check_own_switches(experiment, str(where))
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
@@ -177,9 +176,10 @@ def add_experiment(
     clip = settle_clip(experiment.clip.given(), cache, job)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
+    at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, unfit, where)
-        count = 1 if experiment.method == "joint" else len(groups)
+        count = 1 if at_once else len(groups)
         for number in sorted(experiment.per_task):
             if not 1 <= number <= count:
                 raise InputError(
@@ -193,7 +193,7 @@ def add_experiment(
         if experiment.data.image_rule == "place":
             check_places(spec, count, where)
         for number in range(1, count + 1):
-            upto = groups if experiment.method == "joint" else groups[:number]
+            upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
     planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
@@ -260,10 +260,12 @@ def _payload(
     switches = merged(dict(experiment.switches), override.switches if override else {})
     seen = {name for group in groups for name in group}
     resolved = resolve_training(experiment.kind, training, place)
-    _check_size(experiment.kind, resolved["image_size"], clip, place)
+    check_size(experiment.kind, resolved["image_size"], clip, place)
+    method = KINDS[experiment.kind].methods[experiment.method]
     return {
         "kind": experiment.kind,
-        "method": experiment.method,
+        "method": method.alias or experiment.method,
+        **({"trains": "all"} if method.trains == "all" else {}),
         "seed": seed,
         "task": number,
         "groups": groups,
@@ -282,30 +284,6 @@ def _payload(
     }
 
 
-def _check_size(kind: str, given: int | None, clip: dict[str, Any], place: str) -> None:
-    """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
-    size = given or (native_size(clip) if kind == "classification" else _canvas(clip))
-    side = patch(clip)
-    if size is None or side is None or size % side == 0:
-        return
-    below = size // side * side
-    near = f"{below} or {below + side}" if below else str(side)
-    name = clip["id"] if "config_text" in clip else clip["model"]
-    expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
-    raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
-
-
-def _canvas(clip: Mapping[str, Any]) -> int:
-    """Return the side of the detection canvas in px where the training section gives none.
-
-    The largest multiple of the tower's patch up to F-ViT's 640.
-    """
-    if clip["model"] in EMBEDDED:
-        return EMBEDDED_SIZE
-    side = patch(clip) or 1
-    return CANVAS_SIZE // side * side
-
-
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
     """Return the shares of images of the tasks so far, if the experiment gives any."""
     given = experiment.data.fractions
@@ -318,7 +296,7 @@ def _with_stores(
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
-    if from_features(payload["kind"], payload["method"]):
+    if KINDS[experiment.kind].methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
         return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
@@ -332,7 +310,7 @@ def _with_stores(
     training, switches = payload["training"], payload["switches"]
     # large-scale jitter shows another crop in every pass: there is nothing to cache
     cache = cache and training["augment"] != "lsj"
-    size = training["image_size"] or _canvas(clip)
+    size = training["image_size"] or canvas_side(clip)
     dense = switches["dense"]
     described = {
         "data": payload["data"]["id"],

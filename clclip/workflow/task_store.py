@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.config.kinds import KINDS
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import make_folder, read_json, replacing, write_json
@@ -27,31 +28,22 @@ from clclip.core.task import read_task, task_folders
 
 logger = logging.getLogger(__name__)
 
-SAME_FIRST_TASK = {"fvit_current": "fvit", "fvit_mma": "fvit", "fvit_pseudo": "fvit"}
-"""Methods whose first task is another method's: then the current classes are all seen ones."""
-
-LATER_SWITCHES = {
-    "fvit": ("columns",),
-    "clclip": (
-        *("shared", "adapter", "drift", "drift_weight"),
-        *("relegation_guard", "guard_threshold", "guard_overlap"),
-    ),
-}
-"""Switches of a method that say nothing before there is an earlier task."""
-
 
 def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides the weights of ``task``, given the weights of the tasks before it.
 
-    The evaluation flavour does not; nor do, in the first task, the switches that speak of earlier
+    The evaluation flavour does not; nor do, in the first task, the options that speak of earlier
     tasks; and where a method's first task is another's by definition, it is told as that other's.
     """
     kept = {key: value for key, value in task.items() if key != "evaluation"}
-    method = SAME_FIRST_TASK.get(task["method"], task["method"])
-    if task["task"] == 1 and method in LATER_SWITCHES:
-        later = LATER_SWITCHES[method]
-        switches = {key: value for key, value in task["switches"].items() if key not in later}
-        kept |= {"method": method, "switches": switches}
+    methods = KINDS[task["kind"]].methods
+    method = methods.get(task["method"])
+    if task["task"] == 1 and method is not None:
+        name = method.first_task or task["method"]
+        options = methods[name].options
+        known = set(options.model_fields) - options.later
+        switches = {key: value for key, value in task["switches"].items() if key in known}
+        kept |= {"method": name, "switches": switches}
     return kept
 
 

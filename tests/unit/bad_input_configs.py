@@ -148,7 +148,16 @@ CONFIGS = {
     "rate with a comma": (keys(training={"lr": "0,001"}), ["'0,001'", "training: lr", "number"]),
     "seed of 30 digits": (keys(seeds=[10**30]), ["seed 1000", "outside 0..2147483647"]),
     "channels without end": (keys(switches={"channels": 10**12}), ["channels", "equal to 4096"]),
-    "scale negative": (keys(switches={"scales": [-1.0]}), ["-1.0", "scales.0", "greater than 0"]),
+    "scale of no resampler": (keys(switches={"scales": [3]}), ["scale 3", "one of 4, 2, 1, 0.5"]),
+    "switch of another method": (keys(switches={"memory": 9}), ["'memory'", "fvit_replay"]),
+    "switch without a meaning": (
+        keys(switches={"drift_weight": 9}),
+        ["'drift_weight'", "shared: adapters", "shared: drift"],
+    ),
+    "scale negative": (
+        keys(switches={"scales": [-1.0]}),
+        ["scale -1", "scales.0", "one of 4, 2, 1, 0.5"],
+    ),
     "no scales": (keys(switches={"scales": []}), ["switches: scales", "at least 1 item"]),
     "text blank": (keys(text={"ace": " "}), ["the text of 'ace'", "blank"]),
     "text with a line break": (keys(text={"ace": "a\nb"}), ["the text of 'ace'", "control"]),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from clclip.classification.closed_form.options import METHODS, ClosedFormSwitches
 from clclip.classification.feature_store import FORMAT
+from clclip.classification.registry import METHODS
 from clclip.core.files import write_json
 
 WIDTH = 12
@@ -62,9 +62,7 @@ def write_stream(
     switches: dict[str, Any] | None = None,
 ) -> list[Path]:
     """Write stores, splits and task files of a stream below ``base``; return the task files."""
-    values = dict(switches or {})
-    if method in METHODS:
-        values = ClosedFormSwitches(**METHODS[method] | values).model_dump()
+    values = METHODS[method].given(switches or {}).model_dump()
     write_store(base / "resources", data, values.get("mirror", False))
     files = []
     for number in range(1, len(groups) + 1):

@@ -8,8 +8,10 @@ from torch.nn import functional
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.detector import Detector, DetectorInputs
 from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.registry import METHODS
+from clclip.detection.stages.build import make_detector
 from clclip.training.seeds import generator
 
 WIDTH, STRIDE, SIDE, DIM = 16, 8.0, 64, 8
@@ -17,7 +19,6 @@ NAMES = ["ace", "jack", "king", "nine", "queen", "ten"]
 SMALL = {
     "channels": 8,
     "fc_width": 16,
-    "expert_width": 8,
     "rpn_batch": 32,
     "roi_batch": 16,
     "proposals_train": 30,
@@ -35,25 +36,25 @@ def background_rows() -> torch.Tensor:
     return functional.normalize(torch.randn(2, DIM, generator=generator("background")), dim=-1)
 
 
-def clclip(groups, *, seed: int = 0, names=None, **switches) -> ClClip:
-    torch.manual_seed(seed)
-    flat = [name for group in groups for name in group]
-    return ClClip(
-        WIDTH,
-        STRIDE,
-        DetectionSwitches(**{**SMALL, **switches}),
-        groups,
-        text_rows(flat),
-        background_rows(),
-        seed,
-    )
+def inputs(groups, seed: int = 0) -> DetectorInputs:
+    """Return what a detector of these groups is built for."""
+    text = text_rows([name for group in groups for name in group])
+    return DetectorInputs(WIDTH, STRIDE, groups, text, background_rows(), seed)
 
 
-def fvit(groups, *, seed: int = 0, **switches) -> FViT:
+def make(method, groups, *, seed: int = 0, **options) -> Detector:
+    """Return a small detector of any method."""
     torch.manual_seed(seed)
-    flat = [name for group in groups for name in group]
-    switches = DetectionSwitches(**{**SMALL, **switches})
-    return FViT(WIDTH, STRIDE, switches, groups, text_rows(flat))
+    small = SMALL | ({"expert_width": 8} if method.startswith("clclip") else {})
+    return make_detector(method, inputs(groups, seed), METHODS[method].given(small | options))
+
+
+def clclip(groups, *, seed: int = 0, **options) -> ClClip:
+    return make("clclip", groups, seed=seed, **options)
+
+
+def fvit(groups, *, seed: int = 0, **options) -> FViT:
+    return make("fvit", groups, seed=seed, **options)
 
 
 def batch(count: int = 2, classes: int = 3, *, seed: int = 0, labelled: bool = True) -> Batch:

@@ -7,12 +7,10 @@ from detection_making import (
     DIM,
     NAMES,
     SIDE,
-    SMALL,
-    STRIDE,
     WIDTH,
     batch,
+    make,
     snapshot,
-    text_rows,
 )
 from detection_making import step as take_step
 from torch.nn import functional
@@ -21,21 +19,10 @@ from clclip.clip.tower import TowerFeatures
 from clclip.detection.inputs.dataset import LabelledImage
 from clclip.detection.inputs.views import render
 from clclip.detection.methods.rehearsal.memory import Crop
-from clclip.detection.options import DetectionSwitches
-from clclip.detection.registry import METHODS
-from clclip.detection.stages.build import detector_class
 from clclip.training.seeds import generator
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
 ROWS = ["fvit_mma", "fvit_pseudo", "fvit_replay", "fvit_ior"]
-CPU = torch.device("cpu")
-
-
-def make(method, groups, *, seed=0, **switches):
-    torch.manual_seed(seed)
-    settings = DetectionSwitches(**{**SMALL, **METHODS[method].switches, **switches})
-    text = text_rows([name for group in groups for name in group])
-    return detector_class(method)(WIDTH, STRIDE, settings, groups, text)
 
 
 def second_task(method, **switches):

@@ -102,6 +102,7 @@ def run(root, name, method, groups, truth, seeds=(0,), protocol=None):
         for number, step in enumerate(steps, start=1):
             here = folder / f"seed{seed}" / f"task{number}"
             task = {"kind": "detection", "method": method, "seed": seed, "task": number}
+            task |= {"trains": "all"} if method == "joint" else {}
             write(here / "task.json", task | {"groups": groups[:step]} | REST)
             write(here / "test.json", truth)
             write(here / "predictions.json", predict(truth, groups, method, step, rng))

@@ -23,6 +23,7 @@ def detection(
     """Write the files of one task; ``found`` are (image, class, right?, score)."""
     groups = groups or GROUPS[:number]
     task = {"kind": "detection", "method": method, "seed": seed, "task": number, "groups": groups}
+    task |= {"trains": "all"} if method == "joint" else {}
     task |= {"data": {"id": "zoo-1"}, "clip": {"id": "embedded-1"}, "evaluation": {}} | REST
     write(folder / "task.json", task | ({"evaluation": evaluation} if evaluation else {}))
     boxes = {name: [10 * k, 0, 10, 10] for k, name in enumerate(NAMES)}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clclip.classification.options import resolve_switches
+from clclip.classification.registry import method_options
 
 torch.set_num_threads(1)  # the nets are tiny; threads would only wait for each other
 
@@ -99,7 +99,7 @@ def write_stream(
             "data": {"id": "noise"},
             "clip": {"id": "small"},
             "training": settings,
-            "switches": resolve_switches(method, switches or {}).model_dump(),
+            "switches": method_options(method, switches or {}).model_dump(),
             "evaluation": {},
         }
         folder.mkdir(parents=True)

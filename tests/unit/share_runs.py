@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from detection_making import DIM, SIDE, SMALL, STRIDE, WIDTH, text_rows
+from detection_making import DIM, SIDE, STRIDE, WIDTH
 from torch.nn import functional
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
-from clclip.detection.options import DetectionSwitches
 from clclip.training import fit as fit_module
 from clclip.training.fit import FitSettings, fit
 from clclip.training.seeds import generator
@@ -34,13 +33,6 @@ def images(numbers) -> Batch:
     extents = torch.tensor([[SIDE, SIDE]] * len(draws))
     canvas = canvas_list(len(draws), (SIDE, SIDE), extents)
     return Batch(levels, torch.stack(dense), canvas, targets, draws)
-
-
-def taught(kind, groups):
-    """Return a detector of a method with a teacher."""
-    torch.manual_seed(0)
-    names = [name for group in groups for name in group]
-    return kind(WIDTH, STRIDE, DetectionSwitches(**SMALL), groups, text_rows(names))
 
 
 def run_steps(model, folder, *, micro_batches: int) -> list[dict]:

@@ -24,7 +24,9 @@ FLOORS = (
 )
 # Rooms of detection/, likewise; inside methods/ no method imports another's folder.
 DETECTION = (
-    ("options", "registry", "weights"),
+    ("options", "weights"),
+    ("registry",),
+    ("kind",),
     ("layers",),
     ("inputs",),
     ("methods",),

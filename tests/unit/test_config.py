@@ -88,7 +88,10 @@ WRONG = {
     "unknown world": ({"data": {"world": "shapes21"}}, r"unknown world 'shapes21'"),
     "world of other kind": ({"data": {"world": "shapes_cil"}}, "a world for detection"),
     "unknown format": ({"data": {"format": "yolo"}}, "'shapes', 'coco', 'voc'"),
-    "folder for detection": ({"data": {"format": "folder", "root": "x"}}, "has no boxes"),
+    "folder for detection": (
+        {"data": {"format": "folder", "root": "x"}},
+        "is not for kind 'detection'",
+    ),
     "key of another format": ({"data": {"year": "2007"}}, "'year' has no meaning for format"),
     "coco without images": ({"data": {"format": "coco", "root": "x"}}, "needs the key"),
     "missing root": (

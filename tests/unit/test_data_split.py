@@ -61,6 +61,7 @@ def make_task(groups, method="clclip", kind="detection", text=None, **data):
         "training": {},
         "switches": {},
         "evaluation": {"ap": "voc_area", "images": "full"},
+        **({"trains": "all"} if method == "joint" else {}),
     }
 
 

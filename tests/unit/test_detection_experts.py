@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from clclip.detection.layers.region_maps import RegionMaps, pool_maps
 from clclip.detection.methods.clclip.dispatch import DISPATCHES, dispatch_on
 from clclip.detection.methods.clclip.experts import ExpertBank
-from clclip.detection.methods.clclip.gate import Gate, RegionMaps, pool_maps
+from clclip.detection.methods.clclip.gate import Gate
 from clclip.detection.methods.clclip.losses import map_orthogonality, score_loss
 from clclip.detection.methods.clclip.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.methods.clclip.pairs import routed_pairs, training_pairs
@@ -43,7 +44,7 @@ def test_every_dispatch_equals_the_plain_loop_with_its_gradients(name, columns, 
             value.normal_()
     column = torch.tensor(sorted(columns), dtype=torch.int64)
     x = torch.randn(len(columns), 5, 7, 7, dtype=torch.float64, requires_grad=True)
-    found = DISPATCHES[name](bank, x, column)
+    found = DISPATCHES[name](bank.stacked(), x, column)
     assert found.scores.shape == (len(columns),) and found.deltas.shape == (len(columns), 4)
     assert found.activations.shape == (len(columns), 6, 7, 7)
     if not columns:

@@ -9,7 +9,7 @@ from detection_making import (
     WIDTH,
     snapshot,
 )
-from methods_making import CPU, GROUPS, ToySource, labelled, make
+from methods_making import GROUPS, ToySource, labelled, make
 from torchvision.ops import box_iou
 
 from clclip.core.errors import InputError
@@ -138,10 +138,10 @@ def test_inverted_objects_of_a_task_from_stored_statistics(tmp_path):
     model = make("fvit_ior", GROUPS, invert_objects=2, invert_steps=2, invert_size=32)
     load_chain(model, [path])
     model.begin_task()
-    made = invert_classes(model.teacher, NAMES[:3], NAMES[:5], [path], source, (0, 2), CPU)
+    made = invert_classes(model.teacher, NAMES[:3], NAMES[:5], [path], source, (0, 2))
     assert sorted(c.name for c in made) == sorted(NAMES[:3] * 2)
     assert all(c.image is None and max(c.pixels.shape[1:]) <= 32 for c in made)
-    again = invert_classes(model.teacher, NAMES[:3], NAMES[:5], [path], source, (0, 2), CPU)
+    again = invert_classes(model.teacher, NAMES[:3], NAMES[:5], [path], source, (0, 2))
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(made, again, strict=True))
     with pytest.raises(InputError, match="invert_size"):
         stored_statistics(images, 3, source, 33, (0, 1))

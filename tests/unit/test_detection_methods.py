@@ -191,10 +191,10 @@ def test_taught_claims_are_objects_to_the_shared_path_and_rest_to_the_experts():
     assert all(torch.isfinite(value) for value in losses.values())
 
 
-def test_the_guard_of_protected_paths_does_nothing(caplog):
+def test_the_guard_of_protected_paths_does_nothing():
     model = clclip(GROUPS, shared="adapters", relegation_guard="ignore")
     model.begin_task()
-    assert model.teacher is None and "relegation_guard" in caplog.text
+    assert model.teacher is None
 
 
 # ---- every row trains ---------------------------------------------------------------------------

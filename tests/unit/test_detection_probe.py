@@ -11,9 +11,9 @@ from torchvision.ops import box_iou
 
 from clclip.detection.stages.probe import (
     WIDTH,
-    ProposalListener,
+    ProposalOverlaps,
     activations,
-    gate_overlap,
+    map_overlap,
     sketch,
     write_probe,
 )
@@ -40,41 +40,28 @@ def truth(data):
 def test_overlaps_are_those_of_the_class_own_path(make):
     model = make(GROUPS).eval()
     data = making.batch(3, classes=6)
-    listener = ProposalListener(model, {"groups": GROUPS}, truth(data))
-    with listener:
-        model.detect(data)
-    listener.match([100, 101, 102], [2.0, 2.0, 2.0])
+    proposed = model.predict(data).proposals
+    found = ProposalOverlaps(len(model.shared_paths()), {"groups": GROUPS}, truth(data))
+    found.match(proposed, [100, 101, 102], [2.0, 2.0, 2.0])
     proposals = [boxes for _, _, boxes in proposals_of(model, data)]
-    assert len(listener.best) == 6
+    assert len(found.best) == 6
     for n, target in enumerate(data.targets):
         for k, label in enumerate(target["labels"]):
             path = int(label) // 3 if len(proposals) == 2 else 0
             best = box_iou(target["boxes"][[k]], proposals[path][n]).max()
-            assert listener.best[str(10 * n + k)] == pytest.approx(float(best), abs=1e-3)
-    hits = covered(listener.heard, data.targets)
+            assert found.best[str(10 * n + k)] == pytest.approx(float(best), abs=1e-3)
+    hits = covered(proposed, data.targets)
     again = proposal_hits(model, data)
     assert all(torch.equal(a, b) for a, b in zip(hits, again, strict=True))
-
-
-def test_listener_leaves_no_hook():
-    model = making.fvit(GROUPS).eval()
-    data = making.batch(1, classes=6)
-    listener = ProposalListener(model, {"groups": GROUPS}, truth(data))
-    with pytest.raises(RuntimeError), listener:
-        raise RuntimeError
-    model.detect(data)
-    assert listener.heard == [[]] and not model.path.rpn._forward_hooks
 
 
 def test_classes_to_come_are_left_out():
     model = making.fvit(GROUPS[:1]).eval()
     data = making.batch(4, classes=6)
-    listener = ProposalListener(model, {"groups": GROUPS[:1]}, truth(data))
-    with listener:
-        model.detect(data)
-    listener.match([100, 101, 102, 103], [2.0] * 4)
+    found = ProposalOverlaps(1, {"groups": GROUPS[:1]}, truth(data))
+    found.match(model.predict(data).proposals, [100, 101, 102, 103], [2.0] * 4)
     seen = sum(int((target["labels"] < 3).sum()) for target in data.targets)
-    assert len(listener.best) == seen < 8
+    assert len(found.best) == seen < 8
 
 
 def test_sketches_tell_the_length_of_a_change():
@@ -127,11 +114,11 @@ def test_overlap_of_gates_by_hand():
     data = making.batch(2, labelled=False)
     with torch.no_grad():
         model.text.copy_(model.text[:1].expand_as(model.text))  # all classes alike
-    found = gate_overlap(model, data)
+    found = map_overlap(model, data)
     assert found["cost volume"] == {
         part: pytest.approx(1.0, abs=1e-4) for part in ("previous", "between", "current")
     }
     # a gate that is 1 everywhere has no direction
     assert found["gate"]["between"] == pytest.approx(0.0, abs=1e-6)
-    first = gate_overlap(making.clclip(GROUPS[:1]).eval(), data)["gate"]
+    first = map_overlap(making.clclip(GROUPS[:1]).eval(), data)["gate"]
     assert first["previous"] is None and first["between"] is None and 0 < first["current"] < 1

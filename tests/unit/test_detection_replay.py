@@ -9,15 +9,16 @@ import torch
 from detection_making import (
     NAMES,
 )
-from methods_making import CPU, GROUPS, ToySource, crop, labelled, make
+from methods_making import GROUPS, ToySource, crop, labelled, make
 
 from clclip.core.errors import InputError
 from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage
 from clclip.detection.methods.fvit_ior.detector import ior_paste
-from clclip.detection.methods.fvit_replay import abr_paste, choose_boxes, cut
+from clclip.detection.methods.fvit_replay import abr_paste, choose_boxes
 from clclip.detection.methods.rehearsal.batches import PastedBatches
 from clclip.detection.methods.rehearsal.memory import (
     Crop,
+    cut,
     nearest_to_mean,
     packed,
     quota,
@@ -202,10 +203,8 @@ def pasted_batches(fixed=False, paste=None):
     def default(pixels, image, draws):
         return abr_paste(pixels, image, crops, torch.zeros(3), draws)
 
-    columns = {name: k for k, name in enumerate(NAMES[:5])}
-    return PastedBatches(
-        labelled(), ToySource(), (0, 2), "flip", paste or default, columns, fixed=fixed
-    )
+    plain = FeatureBatches(labelled(), ToySource(), (0, 2), "flip")
+    return PastedBatches(plain, plain.source, paste or default, NAMES[:5], fixed=fixed)
 
 
 def test_pasted_batches_repeat_per_image_whatever_the_batch():
@@ -255,7 +254,7 @@ def test_chosen_boxes_are_cut_from_their_images():
     source = ToySource()
     images = labelled(6, classes=3)
     batches = FeatureBatches(images, source, (0, 1), "none")
-    tensors, told = choose_boxes(model, batches, source, NAMES[:3], 3, CPU, step=4)
+    tensors, told = choose_boxes(model, batches, source, NAMES[:3], 3, step=4)
     crops = unpacked(tensors, told, "x")
     for name in NAMES[:3]:
         assert sum(c.name == name for c in crops) <= quota(4, 3)
@@ -267,7 +266,6 @@ def test_chosen_boxes_are_cut_from_their_images():
             for b in image.boxes[image.labels == label]
         ]
         assert any(torch.equal(one.pixels, pixels) for pixels in own)
-    few, told = choose_boxes(
-        make("fvit_replay", GROUPS[:1], memory_min_side=30), batches, source, NAMES[:3], 3, CPU
-    )
+    model = make("fvit_replay", GROUPS[:1], memory_min_side=30)
+    few, told = choose_boxes(model, batches, source, NAMES[:3], 3)
     assert unpacked(few, told, "x") == []

@@ -22,9 +22,11 @@ from snakemake.cli import get_argument_parser, parse_config
 
 from clclip.cli.main import main
 from clclip.cli.parser import COMMANDS, build_parser
-from clclip.config.experiment import Experiment
+from clclip.config.experiment import METHODS, Experiment
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import is_name
+from clclip.config.streams import StreamFile
+from clclip.core.models import parse
 from clclip.workflow.describe import describe
 from clclip.workflow.plan import plan_run
 from clclip.workflow.task_store import training_slice
@@ -134,6 +136,15 @@ def test_yaml_on_a_page_is_valid_config(page, monkeypatch, tmp_path):
     for language, text in docs_reading.blocks(page):
         if language == "yaml" and not text.startswith(("# ", "cff-version", "--8<--")):
             Experiment(**(base | yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize("method", METHODS["detection"])
+def test_the_template_of_a_stream_of_photographs_fits_every_method(method):
+    values = yaml.safe_load((ROOT / "docs/examples/photographs.yaml").read_text())
+    stream = parse(StreamFile, values, "photographs.yaml")
+    assert all(sum(sizes) == len(stream.classes) for sizes in stream.streams.values())
+    found = Experiment(method=method, tasks=[stream.classes], text=stream.text, **stream.shared)
+    assert found.training["image_size"] == 320 and found.switches["proposals_test"] == 120
 
 
 def test_describe_runs_as_typed(typed_in, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""docs/add-a-method.md, followed word by word: the file, the line, a run of two tasks."""
+"""docs/add-a-method.md, followed word by word: the file, the entry, a run of two tasks."""
 
 from __future__ import annotations
 
@@ -54,8 +54,12 @@ def followed(tmp_path_factory) -> Path:
     (home / place).write_text(code)
     table = home / re.search(r"In `([\w/]+\.py)`, in the table `METHODS`", text).group(1)
     before = table.read_text()
-    table.write_text(before.replace('    "joint":', line + '    "joint":'))
-    assert table.read_text() != before and line.count("\n") == 1
+    options = re.search(r"(\w+Options),", line).group(1)
+    entered = before.replace('    "joint":', line + '    "joint":')
+    table.write_text(
+        entered.replace("    ClClipOptions,\n", f"    ClClipOptions,\n    {options},\n", 1)
+    )
+    assert entered != before and line.count("\n") == 3
     return home
 
 
@@ -79,7 +83,8 @@ def test_the_method_trains_and_is_scored_and_others_stay_valid(followed, tmp_pat
     bad_input_world.make_data(tmp_path)
     own = yaml.safe_load(docs_reading.files_to_write(PAGE)["lwf.yaml"])
     assert own == {"base": "shapes_10_10_fvit", "method": "fvit_lwf"}
-    values = DETECTION | {"method": own["method"]}
+    switches = {k: v for k, v in DETECTION["switches"].items() if k != "expert_width"}
+    values = DETECTION | {"method": own["method"], "switches": switches}
     (tmp_path / "lwf.yaml").write_text(yaml.safe_dump(values))
     paths = os.pathsep.join([str(followed), str(Path(__file__).parent)])
     done = subprocess.run(

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 import urllib.parse
 from pathlib import Path
 
@@ -16,8 +15,10 @@ import docs_reading
 import pytest
 import yaml
 
+import clclip
 from clclip.cli import reference
 from clclip.cli.parser import COMMANDS
+from clclip.config.kinds import KINDS
 from clclip.config.names import known_names
 from clclip.config.streams import stream_file, stream_files, streams
 from clclip.config.variants import shared_variants
@@ -98,7 +99,10 @@ def test_pages_link_code_and_switches(built):
 
 def test_config_reference_has_every_key_with_its_own_words(built):
     page, text = built["config-reference.html"], reference.config_page()
-    for anchor, _, model, _ in reference.SECTIONS:
+    sections = [(anchor, model) for anchor, _, model, _ in reference.SECTIONS]
+    for kind in KINDS.values():
+        sections += [(kind.name, cls) for cls in reference.option_classes(kind)]
+    for anchor, model in sections:
         for key, field in model.model_fields.items():
             assert f"{anchor}-{key}" in page.ids
             row = next(line for line in text.splitlines() if f'id="{anchor}-{key}"' in line)
@@ -113,7 +117,7 @@ def test_config_reference_tells_types_limits_and_defaults():
     assert "list of text or null" not in text.split("`on_bad_box`")[0].split("`world`")[1]
 
 
-@pytest.mark.parametrize("kind", reference.SWITCHES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_switch_is_read_by_code(kind):
     for key, lines in reference.switch_readers(kind).items():
         assert lines, f"switch {key} has no effect"
@@ -150,13 +154,12 @@ def test_versions_are_told_alike():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert citation["version"] == newest == declared
+    assert citation["version"] == newest == clclip.__version__
 
 
 @pytest.mark.parametrize("page", docs_reading.pages(ROOT), ids=lambda page: page.name)
 def test_files_and_experiments_named_on_a_page_exist(page):
-    written = set(docs_reading.files_to_write(page)) | {"mine.yaml", "cards.yaml", "lwf.py"}
+    written = set(docs_reading.files_to_write(page)) | {"mine.yaml", "cards.yaml", "fvit_lwf.py"}
     for code in docs_reading.INLINE.findall(docs_reading.FENCE.sub("", page.read_text("utf-8"))):
         name = code.partition(":")[0]
         if (

@@ -30,7 +30,10 @@ EXPECTED = {
     "blank": ({"tasks": [[" "]]}, "expected 1 to 200 characters"),
     "twice": ({"tasks": [["a"], ["a"]]}, "expected each class in one task, once"),
     "seeds": ({"seeds": [1, 1]}, "expected each seed once"),
-    "kind": ({"data": {"format": "folder", "root": "x"}}, "expected shapes, coco or voc, or kind"),
+    "kind": (
+        {"data": {"format": "folder", "root": "x"}},
+        "expected one of shapes, coco, voc, or kind",
+    ),
 }
 
 

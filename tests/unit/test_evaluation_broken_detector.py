@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
-from clclip.detection.stages.probe import ProposalListener
+from clclip.detection.stages.probe import ProposalOverlaps
 from clclip.evaluation.causes import open_run
 from clclip.evaluation.diagnosis import split_loss
 from clclip.training.seeds import generator
@@ -84,17 +84,16 @@ def run(model, data, truth):
     """Return (matched run, overlap of proposals) of a detector on the images."""
     groups = [OLD] if len(model.text) == len(OLD) else [OLD, [NEW]]
     names = [name for group in groups for name in group]
-    listener = ProposalListener(model, {"groups": groups}, truth)
-    with listener:
-        found = model.detect(data)
-    listener.match(range(IMAGES), [1.0] * IMAGES)
+    found, proposed = model.predict(data)
+    overlaps = ProposalOverlaps(1, {"groups": groups}, truth)
+    overlaps.match(proposed, range(IMAGES), [1.0] * IMAGES)
     rows = []
     for n, one in enumerate(found):
         for box, score, label in zip(one["boxes"], one["scores"], one["labels"], strict=True):
             x0, y0, x1, y1 = box.tolist()
             row = {"image_id": n, "category_id": IDS[names[label]], "score": float(score)}
             rows.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
-    return open_run(truth, rows, {name: IDS[name] for name in names}), listener.best
+    return open_run(truth, rows, {name: IDS[name] for name in names}), overlaps.best
 
 
 def causes(trained, broken):

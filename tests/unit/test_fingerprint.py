@@ -1,8 +1,13 @@
 """Fingerprints change with statements of the modules in use, and with nothing else."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from clclip.core.kind import STAGES
+import clclip
+from clclip.config.kinds import KINDS
+from clclip.detection.registry import METHODS
 from clclip.workflow.fingerprint import IGNORED, fingerprint, stage_fingerprint, used_modules
 
 
@@ -79,7 +84,7 @@ def test_a_function_of_only_a_docstring_is_an_empty_function(package):
 
 
 def test_stages_do_not_depend_on_how_plans_are_made():
-    for module in STAGES.values():
+    for module in {module for kind in KINDS.values() for module in kind.stages.values()}:
         used = used_modules(module)
         assert module in used and not IGNORED & set(used)
     assert "clclip.core.task" in used_modules("clclip.detection.stages.train")
@@ -90,3 +95,76 @@ def test_stages_do_not_depend_on_how_plans_are_made():
     scoring = set(used_modules("clclip.evaluation.score"))
     assert not training & {"clclip.evaluation.score", "clclip.evaluation.ap"}
     assert not scoring & {"clclip.detection.stages.train", "clclip.training.fit"}
+    assert "clclip.data.split" in used_modules(KINDS["detection"].stages["split"])
+
+
+# ---- the package itself: which edit makes which stage of which method again ---------------------
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    """A copy of the package whose files may be edited."""
+    home = tmp_path_factory.mktemp("copy") / "clclip"
+    ignore = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.html", "*.css")
+    shutil.copytree(Path(clclip.__file__).parent, home, ignore=ignore)
+    return home
+
+
+def changed_by(path, package, stage="train", kind="detection"):
+    """Return the methods whose stage has another fingerprint once a file has a statement more."""
+
+    def told():
+        fingerprint.cache_clear()
+        methods = KINDS[kind].methods
+        return {name: stage_fingerprint(stage, kind, name, package) for name in methods}
+
+    text, before = path.read_text(), told()
+    path.write_text(text + "\nUNUSED = 1\n")
+    after = told()
+    path.write_text(text)
+    return {name for name in before if after[name] != before[name]}
+
+
+def own_files(method):
+    """Return a method's own files, relative to the package: its file or its folder."""
+    path = Path(*METHODS[method].module.split(".")[1:]).with_suffix(".py")
+    return [path] if path.parent.name == "methods" else [path.parent / "*.py"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stage", ["train", "predict"])
+def test_a_method_s_own_files_are_in_no_other_method_s_fingerprint(method, stage, copied):
+    """But in those of methods that are the same class, or build on it."""
+    cls = METHODS[method].load()
+    same = {name for name, other in METHODS.items() if issubclass(other.load(), cls)}
+    files = [file for pattern in own_files(method) for file in copied.glob(str(pattern))]
+    assert files
+    for file in files:
+        if file.name != "__init__.py":
+            assert changed_by(file, copied, stage) == same, file
+
+
+def test_what_methods_share_is_in_the_fingerprints_of_those_that_share_it(copied):
+    methods = copied / "detection" / "methods"
+    baselines = {name for name in METHODS if not name.startswith("clclip")}
+    assert changed_by(methods / "two_stage.py", copied) == baselines
+    assert changed_by(methods / "distilled.py", copied) == {"fvit_mma", "fvit_replay"}
+    assert changed_by(methods / "rehearsal" / "pasting.py", copied) == {"fvit_replay", "fvit_ior"}
+    for shared in (methods / "detector.py", copied / "detection" / "layers" / "path.py"):
+        assert changed_by(shared, copied) == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    "file", ["detection/options.py", "detection/registry.py", "core/options.py", "core/kind.py"]
+)
+def test_a_new_option_or_method_is_no_other_code(file, copied):
+    assert not changed_by(copied / file, copied)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_edits_of_the_split_rerun_it_and_only_scoring_code_reruns_scores(kind, copied):
+    every = set(KINDS[kind].methods)
+    assert changed_by(copied / "data" / "split.py", copied, "split", kind) == every
+    assert changed_by(copied / "evaluation" / "score.py", copied, "score", kind) == every
+    for file in ("report/page.py", "report/settings.py", "clip/ids.py", "clip/trunk.py"):
+        assert not changed_by(copied / file, copied, "score", kind), file

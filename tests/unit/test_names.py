@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from clclip.cli.main import main
-from clclip.config.experiment import METHODS
+from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import fitting, read_name, shipped_names
 from clclip.config.streams import stream_file, stream_files, streams, streams_of
@@ -89,7 +89,7 @@ def test_every_stream_method_and_fitting_variant_makes_an_experiment():
     for stem in stream_files():
         file = stream_file(stem)
         for place, stream in enumerate(streams_of(stem)):
-            for method in METHODS[file.kind]:
+            for method in KINDS[file.kind].methods:
                 variants = ["", *(f"_{variant}" for variant in fitting(file, method))]
                 for variant in variants:
                     name = f"{stream}_{method}{variant}"
@@ -265,7 +265,9 @@ def test_list_tells_what_names_are_made_of(capsys):
         return capsys.readouterr().out
 
     whole = told()
-    for part in itertools.chain(streams(), *METHODS.values(), ("no_text", "openai", "tuned")):
+    for part in itertools.chain(
+        streams(), *(kind.methods for kind in KINDS.values()), ("no_text", "openai", "tuned")
+    ):
         assert f"\n  {part} " in whole
     assert "  shapes_cil " in whole and "the same as shapes_cil_8x5" in whole
     part = told("70")

@@ -313,7 +313,8 @@ def test_what_protects_earlier_tasks_is_no_matter_of_the_first(tmp_path):
         return [training_slice(tasks[0, t].payload) for t in (1, 2)]
 
     first, second = both()
-    for switches in ({"shared": "drift"}, {"relegation_guard": "ignore"}, {"drift_weight": 1.0}):
+    guarded = {"shared": "free", "relegation_guard": "ignore"}
+    for switches in ({"shared": "drift"}, guarded, {"shared": "drift", "drift_weight": 1.0}):
         assert both(**switches)[0] == first
         assert both(**switches)[1] != second
     assert both(gate_floor=0.1)[0] != first

@@ -8,9 +8,9 @@ import closed_form_making as making
 import numpy as np
 import pytest
 
-from clclip.classification.options import METHODS, stages_of
+from clclip.classification.kind import CLASSIFICATION
 from clclip.classification.rapf import adapter, stages
-from clclip.classification.rapf.options import RapfSwitches
+from clclip.classification.rapf.options import RapfOptions
 from clclip.core.errors import InputError
 
 GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
@@ -84,7 +84,7 @@ def test_gaussians_draw_what_they_were_fitted_to():
 
 def run(base, data, **switches):
     """Train a stream; return its task files and the predictions after the last task."""
-    values = RapfSwitches(**switches).model_dump()
+    values = RapfOptions(**switches).model_dump()
     files = making.write_stream(base, "rapf", GROUPS, data, values)
     for file in files:
         stages.train(file, base / "resources")
@@ -118,7 +118,6 @@ def test_a_record_of_another_method_is_refused(tmp_path):
 
 
 def test_methods_find_their_stages():
-    assert stages_of("rapf") == "clclip.classification.rapf.stages"
-    assert stages_of("ranpac") == "clclip.classification.closed_form.stages"
-    assert stages_of("seca") == "clclip.classification.stages"
-    assert METHODS["rapf"] == {}
+    assert CLASSIFICATION.module("train", "rapf") == "clclip.classification.rapf.stages"
+    closed = "clclip.classification.closed_form.stages"
+    assert CLASSIFICATION.module("predict", "ranpac") == closed

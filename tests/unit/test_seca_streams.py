@@ -16,8 +16,8 @@ import clclip.clip.load
 from clclip.classification import stages
 from clclip.classification import train as learning
 from clclip.classification.classifier import load_classifier
-from clclip.classification.options import METHODS, resolve_switches
 from clclip.classification.pixels import Pixels
+from clclip.classification.registry import METHODS, method_options
 from clclip.classification.tools.classify import classify
 from clclip.cli.main import main
 from clclip.core.errors import InputError
@@ -43,7 +43,7 @@ def test_every_method_runs_and_predicts(tmp_path, method):
 def test_joint_trains_all_groups_at_once(tmp_path):
     file = write_stream(tmp_path, "joint", GROUPS)[-1]
     folder = file.parent.parent / "task1"
-    task = json.loads(file.read_text()) | {"task": 1}
+    task = json.loads(file.read_text()) | {"task": 1, "trains": "all"}
     splits = [json.loads((file.parents[1] / f"task{k}/train.json").read_text()) for k in (1, 2, 3)]
     images = [image for split in splits for image in split["images"]]
     (folder / "task.json").write_text(json.dumps(task))
@@ -230,12 +230,12 @@ def test_bad_input_is_one_clear_error(tmp_path):
 
 def test_unknown_methods_and_switches_are_refused():
     with pytest.raises(InputError, match=r"did you mean 'seca'"):
-        resolve_switches("secca", {})
+        method_options("secca", {})
     with pytest.raises(ValueError, match="Extra inputs"):
-        resolve_switches("seca", {"poool": 3})
-    assert resolve_switches("hpeft", {}).model_copy(
+        method_options("seca", {"poool": 3})
+    assert method_options("hpeft", {}).model_copy(
         update={"distillation": "sgakt", "classifier": "sevpr"}
-    ) == resolve_switches("seca", {})
+    ) == method_options("seca", {})
 
 
 def test_an_interrupted_task_ends_in_the_same_bytes(tmp_path, monkeypatch):

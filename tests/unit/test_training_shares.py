@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from detection_making import batch, clclip, fvit
-from share_runs import images, run_steps, taught
+from detection_making import batch, clclip, fvit, make
+from share_runs import images, run_steps
 
-from clclip.detection.methods.fvit_mma import MmaFViT
-from clclip.detection.methods.fvit_replay import ReplayFViT
 from clclip.training.shares import Losses, Share, micro_batches
 
 GROUPS = [["ace", "jack", "king"], ["nine", "queen", "ten"]]
 MODELS = {
     "fvit": lambda: fvit(GROUPS),
     "fvit of current columns": lambda: fvit(GROUPS, columns="current"),
-    "mma": lambda: taught(MmaFViT, GROUPS),
-    "replay": lambda: taught(ReplayFViT, GROUPS),
+    "mma": lambda: make("fvit_mma", GROUPS),
+    "replay": lambda: make("fvit_replay", GROUPS),
     "clclip": lambda: clclip(GROUPS),
     "clclip, drift of features": lambda: clclip(GROUPS, shared="drift", orthogonality="maps"),
     "clclip, drift of parameters": lambda: clclip(

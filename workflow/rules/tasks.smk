@@ -28,6 +28,8 @@ rule split_task:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        code=code("split"),
     shell:
         "clclip split --task {input.task:q} --log {log:q}"
 

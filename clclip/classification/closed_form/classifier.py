@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from clclip.classification.feature_store import image_features
-from clclip.classification.options import stages_of
+from clclip.classification.kind import CLASSIFICATION
 from clclip.core.task import clip_dir, read_task
 
 
@@ -31,5 +31,6 @@ def judge_files(task_file: Path, resources: Path, paths: Sequence[Path]) -> np.n
     size, mirror = task["features"]["size"] or None, task["features"]["flip"]
     arrays = image_features(clip, paths, size, mirror)
     features = np.stack(list(arrays.values()))
-    solved = import_module(stages_of(task["method"])).load_solved(task_file, features.shape[-1])
+    stages = import_module(CLASSIFICATION.module("predict", task["method"]))
+    solved = stages.load_solved(task_file, features.shape[-1])
     return np.exp(solved.log_probabilities(features))

@@ -43,17 +43,17 @@ def solved(
         counts: classes of each task.
         text: (K, d) unit text embeddings of the seen classes, or None.
     """
-    switches = maps.switches
+    options = maps.options
     known = seen(maps, records, counts)
     penalty = None
-    if switches.head in ("ridge", "joined"):
-        penalty = switches.penalty or _stored_penalty(records) or chosen_penalty(maps, known)
-    first = linear(switches, known.ridge, penalty)
-    if switches.head == "gda_text":
+    if options.head in ("ridge", "joined"):
+        penalty = options.penalty or _stored_penalty(records) or chosen_penalty(maps, known)
+    first = linear(options, known.ridge, penalty)
+    if options.head == "gda_text":
         balance = Balance(*map(float, records[0]["balance"]))
         return Solved(maps, first, text=text, balance=balance)
-    if switches.head == "joined":
-        second = discriminant(switches, known.plain, text)
+    if options.head == "joined":
+        second = discriminant(options, known.plain, text)
         balance = _balance(maps, known, penalty or 0.0, text)
         return Solved(maps, first, second, balance=balance)
     return Solved(maps, first)
@@ -76,11 +76,11 @@ def _balance(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Bal
         return total - part(features[:, out], labels[out], classes)
 
     def ridge(out: Array) -> Array:
-        fitted = linear(maps.switches, without(known.ridge, out, "ridge"), penalty)
+        fitted = linear(maps.options, without(known.ridge, out, "ridge"), penalty)
         return Solved(maps, fitted).log_odds(features[:, out])
 
     def plain(out: Array) -> Array:
-        fitted = discriminant(maps.switches, without(known.plain, out, "plain"), text)
+        fitted = discriminant(maps.options, without(known.plain, out, "plain"), text)
         return fitted.logits(maps.averaged(features[:, out]))
 
     return fitted_balance(*out_of_fold(folds, classes, (ridge, plain)), labels)
@@ -107,7 +107,7 @@ def text_balance(maps: Maps, features: Array, labels: Array, folds: Array, text:
 
     def visual(out: Array) -> Array:
         fitted = total - maps.ridge_sums(features[:, out], labels[out], classes)
-        return Solved(maps, linear(maps.switches, fitted, None)).log_odds(features[:, out])
+        return Solved(maps, linear(maps.options, fitted, None)).log_odds(features[:, out])
 
     return fitted_balance(*out_of_fold(folds, classes, (cosines, visual)), labels)
 

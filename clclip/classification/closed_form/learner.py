@@ -10,7 +10,7 @@ import numpy as np
 from clclip.classification.closed_form import heads
 from clclip.classification.closed_form.heads import Linear, log_softmax
 from clclip.classification.closed_form.joining import Balance, joined_logits
-from clclip.classification.closed_form.options import ClosedFormSwitches
+from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.closed_form.projection import Hidden
 from clclip.classification.closed_form.record import (
     Record,
@@ -31,9 +31,9 @@ TEXT_SCALE = 100.0  # CLIP's own factor on cosines
 class Maps:
     """The two maps of features that a classifier sums over: a ridge's and a discriminant's."""
 
-    def __init__(self, switches: ClosedFormSwitches, seed: int, width: int) -> None:
-        self.switches, self.width = switches, width
-        self.hidden = Hidden(seed, width, switches.hidden, switches.normalise)
+    def __init__(self, options: ClosedFormOptions, seed: int, width: int) -> None:
+        self.options, self.width = options, width
+        self.hidden = Hidden(seed, width, options.hidden, options.normalise)
         self.plain = Hidden(seed, width, 0, True)
 
     def ridge_sums(self, features: Array, labels: Array, classes: int) -> Sums:
@@ -52,7 +52,7 @@ class Maps:
 
 def task_record(maps: Maps, features: Array, labels: Array, folds: Array, classes: int) -> Record:
     """Return what a task of images (V, N, d) keeps: rows or sums, the smaller."""
-    both = maps.switches.head == "joined"
+    both = maps.options.head == "joined"
     widths = [maps.hidden.size, *([maps.width] if both else [])]
     if rows_are_smaller(features.shape, widths, classes):
         return kept_rows(features, labels, folds)
@@ -85,10 +85,10 @@ def seen(maps: Maps, records: Sequence[Record], counts: Sequence[int]) -> Seen:
         if "features" in record:
             kept = record["features"], record["labels"], classes
             parts.append(maps.ridge_sums(*kept))
-            plain.append(maps.plain_sums(*kept) if maps.switches.head == "joined" else None)
+            plain.append(maps.plain_sums(*kept) if maps.options.head == "joined" else None)
         else:
             parts.append(read_sums(record))
-            plain.append(read_sums(record, "plain.") if maps.switches.head == "joined" else None)
+            plain.append(read_sums(record, "plain.") if maps.options.head == "joined" else None)
     rows = _rows(records, counts) if all("features" in record for record in records) else None
     both = joined([part for part in plain if part is not None]) if plain[0] is not None else None
     return Seen(joined(parts), both, rows)
@@ -150,16 +150,16 @@ class Solved:
         return np.mean([self.ridge.logits(self.maps.hidden(view)) for view in features], axis=0)
 
 
-def linear(switches: ClosedFormSwitches, sums: Sums, penalty: float | None) -> Linear:
+def linear(options: ClosedFormOptions, sums: Sums, penalty: float | None) -> Linear:
     """Return the linear scores of a head that has one half."""
-    if switches.head == "ncm":
+    if options.head == "ncm":
         return heads.nearest_mean(sums)
-    if switches.head in ("gda", "gda_text"):
+    if options.head in ("gda", "gda_text"):
         return heads.discriminant(sums)
     return heads.ridge(sums, penalty or 0.0)
 
 
-def discriminant(switches: ClosedFormSwitches, sums: Sums, text: Array | None) -> Linear:
+def discriminant(options: ClosedFormOptions, sums: Sums, text: Array | None) -> Linear:
     """Return the discriminant of the joined classifier, its means refined by the texts if asked."""
-    means = refined_means(sums, text) if switches.prior == "text" and text is not None else None
+    means = refined_means(sums, text) if options.prior == "text" and text is not None else None
     return heads.discriminant(sums, means)

@@ -1,16 +1,23 @@
-"""The switches of the closed-form classifiers (``switches:`` in an experiment file); torch-free."""
+"""The options of the closed-form classifiers (``switches:`` in an experiment file); torch-free."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from clclip.core.models import Strict
+from clclip.core.options import Needs, Options
 
 
-class ClosedFormSwitches(Strict):
-    """Switches of the classifiers that are solved from sums over frozen features."""
+class ClosedFormOptions(Options):
+    """The classifiers that are solved from sums over frozen features."""
+
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        "penalty": {"head": ("ridge", "joined")},
+        "penalty_rule": {"penalty": (None,)},
+        "prior": {"head": ("joined",)},
+    }
 
     head: Literal["ncm", "ridge", "gda", "gda_text", "joined"] = Field(
         "ridge",
@@ -33,14 +40,3 @@ class ClosedFormSwitches(Strict):
         description="prior of the class means of a discriminant: none, or a Gaussian process over "
         "the class texts (SE-VPR under a covariance)",
     )
-
-
-METHODS: dict[str, dict[str, Any]] = {
-    "ncm": {"head": "ncm"},
-    "ridge": {"head": "ridge"},
-    "ranpac": {"head": "ridge", "hidden": 2000, "normalise": False},
-    "gda": {"head": "gda"},
-    "gda_text": {"head": "gda_text"},
-    "seca_cov": {"head": "joined", "hidden": 2000, "mirror": True, "prior": "text"},
-}
-"""Method -> its values of the switches; all others keep their defaults."""

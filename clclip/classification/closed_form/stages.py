@@ -16,10 +16,11 @@ import numpy as np
 from clclip.classification.closed_form.fitting import published_penalty, solved, text_balance
 from clclip.classification.closed_form.joining import fold_of
 from clclip.classification.closed_form.learner import Maps, Solved, task_record
-from clclip.classification.closed_form.options import METHODS, ClosedFormSwitches
+from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.closed_form.record import Record, check_widths, read_record, write_record
 from clclip.classification.feature_store import ImageFeatures
-from clclip.classification.stages import UNTRAINED_HISTORY, record_metadata
+from clclip.classification.registry import METHODS
+from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_json, write_text
@@ -50,12 +51,12 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     maps = maps_of(task, store.width)
     new = len(current_classes(task))
     record = task_record(maps, features, labels, folds, new)
-    if needs_text(maps.switches):
+    if needs_text(maps.options):
         record["text"] = store.text(text_names(task)[-new:]).astype(np.float32)
-    if maps.switches.head == "gda_text" and not previous_classes(task):
+    if maps.options.head == "gda_text" and not previous_classes(task):
         balance = text_balance(maps, features, labels, folds, np.float64(record["text"]))
         record["balance"] = np.array(balance, dtype=np.float64)
-    if maps.switches.penalty_rule == "holdout" and maps.switches.head in ("ridge", "joined"):
+    if maps.options.penalty_rule == "holdout" and maps.options.head in ("ridge", "joined"):
         folders = task_folders(task_file)[:-1] if previous_classes(task) else []
         earlier = [read_record(place / "weights.safetensors") for place in folders]
         counts = _counts(task)
@@ -107,9 +108,10 @@ def open_store(task: dict[str, Any], split: str, resources: Path) -> ImageFeatur
 
 
 def maps_of(task: dict[str, Any], width: int) -> Maps:
-    """Return the maps of features that a task's switches ask for."""
-    values = {**METHODS.get(task["method"], {}), **task["switches"]}
-    return Maps(ClosedFormSwitches(**values), task["seed"], width)
+    """Return the maps of features that a task's options ask for."""
+    options = METHODS[task["method"]].given(task["switches"])
+    assert isinstance(options, ClosedFormOptions)
+    return Maps(options, task["seed"], width)
 
 
 def load_solved(task_file: Path, width: int) -> Solved:
@@ -125,7 +127,7 @@ def load_solved(task_file: Path, width: int) -> Solved:
     records = [read_record(folder / "weights.safetensors") for folder in folders]
     check_widths(records, folders, width)
     maps = maps_of(task, width)
-    text = _text(records, folders) if needs_text(maps.switches) else None
+    text = _text(records, folders) if needs_text(maps.options) else None
     try:
         return solved(maps, records, _counts(task), text)
     except (KeyError, ValueError, IndexError) as error:
@@ -135,9 +137,9 @@ def load_solved(task_file: Path, width: int) -> Solved:
         ) from None
 
 
-def needs_text(switches: ClosedFormSwitches) -> bool:
+def needs_text(options: ClosedFormOptions) -> bool:
     """Tell whether a classifier reads the class texts."""
-    return switches.head == "gda_text" or (switches.head == "joined" and switches.prior == "text")
+    return options.head == "gda_text" or (options.head == "joined" and options.prior == "text")
 
 
 def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clclip.classification.rapf.options import RapfSwitches
+from clclip.classification.rapf.options import RapfOptions
 
 Array = np.ndarray
 
@@ -104,7 +104,7 @@ def trained(
     labels: Array,
     text: Array,
     before: Gaussians | None,
-    switches: RapfSwitches,
+    options: RapfOptions,
     draws: np.random.Generator,
 ) -> Array:
     """Return A (d, d) after one task.
@@ -115,33 +115,33 @@ def trained(
         labels: (N,) among all seen classes.
         text: (K, d) unit texts of all seen classes.
         before: Gaussians of the old classes, None in the first task.
-        switches: the method.
+        options: of the method.
         draws: of batches and pseudo features.
     """
     state = Adam(adapter)
     old = 0 if before is None else len(before.mean)
-    pairs = near_pairs(text, old, switches.threshold)
+    pairs = near_pairs(text, old, options.threshold)
     rows = features.astype(np.float64)
-    for epoch in range(switches.epochs):
-        rate = switches.lr * 0.1 ** sum(epoch >= milestone for milestone in switches.milestones)
+    for epoch in range(options.epochs):
+        rate = options.lr * 0.1 ** sum(epoch >= milestone for milestone in options.milestones)
         order = draws.permutation(len(rows))
-        for start in range(0, len(rows), switches.batch_size):
-            batch = order[start : start + switches.batch_size]
+        for start in range(0, len(rows), options.batch_size):
+            batch = order[start : start + options.batch_size]
             x, y = rows[batch], labels[batch]
             gradient = np.zeros_like(adapter)
             if before is not None:
-                chosen = draws.choice(old, min(old, switches.replay_classes), replace=False)
-                count = switches.replay_samples
+                chosen = draws.choice(old, min(old, options.replay_classes), replace=False)
+                count = options.replay_samples
                 x = np.concatenate([x, *(before.draw(k, count, draws) for k in chosen)])
                 y = np.concatenate([y, np.repeat(chosen, count)])
             if before is not None and pairs:
-                count = switches.pair_samples
+                count = options.pair_samples
                 drawn = np.concatenate([before.draw(i, count, draws) for i, _ in pairs])
                 sides = [
                     np.repeat([text[pair[k]] for pair in pairs], count, axis=0) for k in (0, 1)
                 ]
-                gradient += hinge_step(state.value, drawn, *sides, switches.margin)[1]
-            gradient += entropy_step(state.value, x, y, text, switches.scale)[1]
+                gradient += hinge_step(state.value, drawn, *sides, options.margin)[1]
+            gradient += entropy_step(state.value, x, y, text, options.scale)[1]
             state.step(gradient, rate)
     return state.value
 

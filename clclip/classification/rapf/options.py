@@ -1,16 +1,14 @@
-"""The switches of RAPF; torch-free. Published values, except where ``docs/closed-form.md`` says."""
+"""The options of RAPF; torch-free. Published values, except where ``docs/closed-form.md`` says."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
-from clclip.core.models import Strict
+from clclip.core.options import Options
 
 
-class RapfSwitches(Strict):
-    """Switches of RAPF. Its schedule is its own: ``training`` says nothing to it but image_size."""
+class RapfOptions(Options):
+    """RAPF. Its schedule is its own: of ``training`` it reads image_size alone."""
 
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate of Adam")
     epochs: int = Field(15, ge=1, le=10_000, description="passes over the task's features")
@@ -29,6 +27,3 @@ class RapfSwitches(Strict):
     fusion: float = Field(
         0.6, ge=0, le=1, description="least share of the new adapter where both are fused"
     )
-
-
-METHODS: dict[str, dict[str, Any]] = {"rapf": {}}

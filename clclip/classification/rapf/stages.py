@@ -18,7 +18,7 @@ from clclip.classification.closed_form.stages import (
     write_predictions,
 )
 from clclip.classification.rapf.adapter import Gaussians, cosines, fused, gaussians_of, trained
-from clclip.classification.rapf.options import RapfSwitches
+from clclip.classification.rapf.options import RapfOptions
 from clclip.classification.stages import UNTRAINED_HISTORY, record_metadata
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
@@ -47,7 +47,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     features = store.rows([image["id"] for image in split["images"]])[0]
     classes = current_classes(task)
     labels = class_columns(split, classes, folder / "train.json")
-    switches = RapfSwitches(**task["switches"])
+    options = RapfOptions(**task["switches"])
     earlier = _records(task_folders(task_file)[:-1]) if previous_classes(task) else []
     text = np.concatenate(
         [*(record["text"] for record in earlier), store.text(text_names(task)[-len(classes) :])]
@@ -60,9 +60,9 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     digest = hashlib.sha256(f"rapf {task['seed']} {task['task']}".encode()).digest()
     draws = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     old = len(previous_classes(task))
-    adapter = trained(start, features, labels + old, text, before, switches, draws)
+    adapter = trained(start, features, labels + old, text, before, options, draws)
     if earlier:
-        adapter = fused(start, adapter, switches.fusion)
+        adapter = fused(start, adapter, options.fusion)
     own = gaussians_of(features, labels, len(classes))
     record = {"adapter": adapter, "mean": own.mean, "factor": own.factor, "text": text[old:]}
     record = {name: value.astype(np.float32) for name, value in record.items()}

@@ -1,4 +1,4 @@
-"""SECA and its baselines: one learner, whose switches decide which parts exist.
+"""SECA and its baselines: one learner, whose options decide which parts exist.
 
 Loss of task s (SECA, section 3.5), with everything that is frozen computed once per image at the
 start of the task::
@@ -22,14 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clclip.classification.options import ClassificationSwitches
+from clclip.classification.options import ClassificationOptions
 from clclip.classification.pixels import Pixels
-from clclip.classification.records import Memory, Record
+from clclip.classification.records import Memory
 from clclip.classification.seca.adapters import Stem, VisualTower, adapter_stack, seeded_dropout
 from clclip.classification.seca.baselines import fixed_teacher, new_linear
 from clclip.classification.seca.frozen import Frozen, compute_frozen
 from clclip.classification.seca.prompts import PromptedText, new_prompt, template_text
-from clclip.classification.seca.record_task import task_record
 from clclip.classification.seca.replay import Gaussians, log_memory
 from clclip.classification.seca.sevpr import Refinement, consistency_loss, raw_prototypes
 from clclip.classification.seca.sgakt import (
@@ -46,11 +45,11 @@ class Learner:
     """One task's learner.
 
     Args:
-        model: an open_clip model, frozen unless ``switches.visual`` is "tower".
+        model: an open_clip model, frozen unless ``options.visual`` is "tower".
         tokenizer: texts -> token ids.
         names: texts of the seen classes, previous ones first.
         old: number of previous classes.
-        switches: the method.
+        options: the method.
         memory: records of the earlier tasks.
         seed: experiment seed; every draw comes from (seed, task, purpose).
         image_size: side in px, None: the tower's own.
@@ -63,20 +62,20 @@ class Learner:
         tokenizer: Callable[[list[str]], Tensor],
         names: Sequence[str],
         old: int,
-        switches: ClassificationSwitches,
+        options: ClassificationOptions,
         memory: Memory,
         seed: int,
         image_size: int | None = None,
         for_training: bool = True,
     ) -> None:
-        self.switches, self.memory, self.seed = switches, memory, seed
+        self.options, self.memory, self.seed = options, memory, seed
         self.task = len(memory) + for_training
         self.old, self.names = old, list(names)
         self.new = len(self.names) - old
         self.tower = VisualTower(model, image_size)
         self.device = next(model.parameters()).device
         self.model, self.tokenizer = model, tokenizer
-        self.scale = switches.training_scale or float(model.logit_scale.detach().exp().max())
+        self.scale = options.training_scale or float(model.logit_scale.detach().exp().max())
         self.modules: dict[str, nn.Module] = {}
         self.trained: dict[str, nn.Parameter] = {}
         self._build_visual()
@@ -92,15 +91,15 @@ class Learner:
         return generator(self.seed, self.task, *purpose)
 
     def _build_visual(self) -> None:
-        switches = self.switches
+        options = self.options
         self.adapters: nn.ModuleList | None = None
-        if switches.visual == "adapter":
+        if options.visual == "adapter":
             self.adapters = self.snapshot(None)
             last = self.memory.part("adapter")
             if last:
                 self.memory.fill(self.adapters, last)
             self.modules["adapter"] = self.adapters
-        elif switches.visual == "tower":
+        elif options.visual == "tower":
             last = self.memory.part("tower")
             if last:
                 self.memory.fill(self.tower.visual, last, strict=False)
@@ -110,42 +109,42 @@ class Learner:
 
     def snapshot(self, task: int | None) -> nn.ModuleList:
         """Return the adapters of a task, frozen; None: fresh ones."""
-        switches = self.switches
+        options = self.options
         draw = generator(self.seed, "adapter")
-        stack = adapter_stack(self.tower, switches.adapter_width, switches.adapter_scale, draw)
+        stack = adapter_stack(self.tower, options.adapter_width, options.adapter_scale, draw)
         if task is not None:
             self.memory.fill(stack, self.memory.part("adapter", task))
             stack.requires_grad_(False)
         return stack.to(self.device)
 
     def _build_text(self) -> None:
-        switches = self.switches
-        if switches.prompt == "learned":
-            self.text = PromptedText(self.model, self.tokenizer, self.names, switches.prompt_length)
-            prompt = new_prompt(switches.prompt_length, self.text.width, self._draw("prompt"))
+        options = self.options
+        if options.prompt == "learned":
+            self.text = PromptedText(self.model, self.tokenizer, self.names, options.prompt_length)
+            prompt = new_prompt(options.prompt_length, self.text.width, self._draw("prompt"))
             self.prompt = nn.Parameter(prompt.data.to(self.device))
             self.trained["prompt"] = self.prompt
             self.template = None
         else:
-            self.template = template_text(self.model, self.tokenizer, self.names, switches.template)
+            self.template = template_text(self.model, self.tokenizer, self.names, options.template)
 
     def _build_heads(self) -> None:
-        switches, d = self.switches, self.tower.embed_dim
+        options, d = self.options, self.tower.embed_dim
         self.pool = self.memory.pool() if self.adapters is not None else []
-        self.distilled = switches.distillation != "none" and bool(self.pool)
-        if switches.distillation == "sgakt" and self.pool:
+        self.distilled = options.distillation != "none" and bool(self.pool)
+        if options.distillation == "sgakt" and self.pool:
             mixer = Mixer(
-                d, self.tower.pooled_width, switches.relevance, generator(self.seed, "mixer")
+                d, self.tower.pooled_width, options.relevance, generator(self.seed, "mixer")
             )
             self._restore("mixer", mixer)
             size = len(self.pool)
-            utility = torch.full((size,), 1 / switches.pool, device=self.device)
+            utility = torch.full((size,), 1 / options.pool, device=self.device)
             # a parameter without gradient, so that it is kept with the resume state
             self.trained["utility"] = nn.Parameter(utility, requires_grad=False)
-        if switches.classifier == "sevpr":
+        if options.classifier == "sevpr":
             draw = generator(self.seed, "refinement")
-            self._restore("refinement", Refinement(d, switches.gamma, draw))
-        if switches.classifier == "linear":
+            self._restore("refinement", Refinement(d, options.gamma, draw))
+        if options.classifier == "linear":
             linear = new_linear(self.new, d, self._draw("linear"))
             self.trained["linear"] = nn.Parameter(linear.data.to(self.device))
 
@@ -171,14 +170,14 @@ class Learner:
             labels: (N,) columns of the classes among the current ones.
         """
         self.images, self.labels = images, labels.to(self.device)
-        needs_pool = self.distilled and self.switches.distillation != "clip"
+        needs_pool = self.distilled and self.options.distillation != "clip"
         teachers = [self.snapshot(task) for task in self.pool] if needs_pool else []
-        keep = self.switches.visual != "tower"
+        keep = self.options.visual != "tower"
         self.frozen = compute_frozen(self.tower, images, teachers, keep)
         self.fixed = None
-        if self.distilled and self.switches.distillation != "sgakt":
+        if self.distilled and self.options.distillation != "sgakt":
             self.fixed = fixed_teacher(
-                self.switches.distillation, self.tower, self.frozen, self.pool, self.task - 1
+                self.options.distillation, self.tower, self.frozen, self.pool, self.task - 1
             )
         self.raw_new = raw_prototypes(self.frozen.raw, self.labels, self.new)
         self.raw = self._with_old(self.memory.rows("raw"), self.raw_new)
@@ -199,10 +198,10 @@ class Learner:
         return torch.stack([self.text(prompt.to(self.device), new) for prompt in prompts])
 
     def _old_gaussians(self) -> Gaussians | None:
-        stored = self.memory.gaussians() if self.switches.replay == "gaussian" else None
+        stored = self.memory.gaussians() if self.options.replay == "gaussian" else None
         if stored is None:
             return None
-        log_memory(stored, self.switches.covariance, self.switches.rank)
+        log_memory(stored, self.options.covariance, self.options.rank)
         return Gaussians(*(x.to(self.device) for x in (stored.mean, stored.factor, stored.spread)))
 
     # ---------------------------------------------------------------- losses
@@ -210,15 +209,15 @@ class Learner:
         """Return the stem of training images (B,), kept or made now."""
         if self.frozen.stem is not None:
             return self.frozen.stem[rows.to(self.frozen.stem.h.device)]
-        if self.switches.visual == "tower":
+        if self.options.visual == "tower":
             return self.tower.stem(self.images[rows.tolist()])
         with torch.no_grad():
             return self.tower.stem(self.images[rows.tolist()])
 
     def _columns(self) -> slice:
         """Return the text columns that a step needs: all only where they are compared."""
-        switches = self.switches
-        everything = switches.classifier == "sevpr" or switches.compare == "seen"
+        options = self.options
+        everything = options.classifier == "sevpr" or options.compare == "seen"
         everything = everything or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
@@ -230,30 +229,30 @@ class Learner:
             step: 0-based optimizer step; with seed and task it decides dropout and replay draws.
             share: which of them are at hand; at least one.
         """
-        switches, scale = self.switches, self.scale
+        options, scale = self.options, self.scale
         places = share.part(range(len(batch)))
         rows = share.part(batch)
         labels = self.labels[rows.to(self.device)]
         drop = None
-        if switches.visual == "adapter":
+        if options.visual == "adapter":
             draw = self._draw("dropout", step)
-            drop = seeded_dropout(switches.adapter_dropout, draw, places, len(batch))
+            drop = seeded_dropout(options.adapter_dropout, draw, places, len(batch))
         student = F.normalize(self.tower.feature(self.stem(rows), self.adapters, drop), dim=-1)
         columns = self._columns()
         text = self.text(self.prompt, columns) if self.template is None else self.template[columns]
-        first = self.old if switches.compare == "current" else 0  # column that softmaxes start at
+        first = self.old if options.compare == "current" else 0  # column that softmaxes start at
         compared = text[first - columns.start :]  # (C, d)
         targets = labels + self.old - first
         losses = Losses(len(rows))
         losses["ce_text"] = F.cross_entropy(scale * student @ compared.T, targets)
         refined = None
-        if switches.classifier == "sevpr":
+        if options.classifier == "sevpr":
             refined = self.modules["refinement"](text, self.raw)
             losses["ce_visual"] = F.cross_entropy(scale * student @ refined[first:].T, targets)
             if self.stored is not None:
                 reg = consistency_loss(self.stored, refined[: self.old])
-                losses["consistency"] = switches.consistency * reg
-        elif switches.classifier == "linear":
+                losses["consistency"] = options.consistency * reg
+        elif options.classifier == "linear":
             weights = F.normalize(self.trained["linear"], dim=-1)
             losses["ce_visual"] = F.cross_entropy(scale * student @ weights.T, labels)
         part = len(rows) / len(batch)
@@ -273,22 +272,22 @@ class Learner:
         first: bool,
     ) -> dict[str, Tensor]:
         """Return L_agg and beta * L_SG-AKT (or the KL to another teacher); {} in task 1."""
-        switches = self.switches
+        options = self.options
         if not self.distilled:
             return {}
-        beta = switches.beta_scale * (self.task - 1)
+        beta = options.beta_scale * (self.task - 1)
         rows = rows.to(self.device)
         losses = {}
-        if switches.distillation == "sgakt":
+        if options.distillation == "sgakt":
             teacher, relevance = self.teacher(rows, compared[targets])
             losses["aggregation"] = aggregation_loss(teacher, compared, targets, self.scale)
-            if len(self.pool) == switches.pool and torch.is_grad_enabled():  # not while counting
+            if len(self.pool) == options.pool and torch.is_grad_enabled():  # not while counting
                 utility = self.trained["utility"]
                 moved = updated_utility(utility.data, relevance, part=part, first=first)
                 utility.data.copy_(moved)
         else:
             teacher = self.fixed[rows]
-        kl = distillation_loss(teacher, student, compared, switches.distillation_scale)
+        kl = distillation_loss(teacher, student, compared, options.distillation_scale)
         return losses | {"distillation": beta * kl}
 
     def teacher(self, rows: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -320,7 +319,7 @@ class Learner:
         """
         scale = self.scale
         draw = self._draw("replay", step)
-        pseudo, old_labels = self.gaussians.sample(self.switches.replay_samples, draw)
+        pseudo, old_labels = self.gaussians.sample(self.options.replay_samples, draw)
         own = slice(*(round(bound * len(pseudo)) for bound in bounds))
         pseudo, old_labels = pseudo[own], old_labels[own]
         x = torch.cat([F.normalize(pseudo, dim=-1), student.detach()])
@@ -329,9 +328,3 @@ class Learner:
         if refined is not None:
             loss = loss + F.cross_entropy(scale * x @ refined.T, y)
         return loss, len(x)
-
-    # ---------------------------------------------------------------- end_task
-    @torch.no_grad()
-    def end_task(self) -> Record:
-        """Return the record of the task (see ``records.py``)."""
-        return task_record(self)

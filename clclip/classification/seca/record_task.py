@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from clclip.classification.pixels import over_batches
 from clclip.classification.records import Record
 from clclip.classification.seca.frozen import EVAL_BATCH
+from clclip.classification.seca.learner import Learner
 from clclip.classification.seca.replay import fit_gaussians, log_memory
 from clclip.classification.seca.sevpr import raw_prototypes
 from clclip.classification.seca.sgakt import next_pool
-
-if TYPE_CHECKING:
-    from clclip.classification.seca.learner import Learner
 
 
 @torch.no_grad()
@@ -52,8 +48,8 @@ def _text(learner: Learner, record: Record) -> Tensor:
 
 def _features(learner: Learner, record: Record) -> None:
     """Store means and Gaussians of adapted features where the method asks for them."""
-    switches = learner.switches
-    if switches.classifier != "adapted_centroid" and switches.replay == "none":
+    options = learner.options
+    if options.classifier != "adapted_centroid" and options.replay == "none":
         return
     features = over_batches(
         len(learner.images),
@@ -61,23 +57,23 @@ def _features(learner: Learner, record: Record) -> None:
         lambda rows: learner.tower.feature(learner.stem(torch.tensor(rows)), learner.adapters),
     )
     record["centroid"] = raw_prototypes(features, learner.labels, learner.new)
-    if switches.replay == "gaussian":
+    if options.replay == "gaussian":
         fitted = fit_gaussians(
-            features, learner.labels, learner.new, switches.covariance, switches.rank
+            features, learner.labels, learner.new, options.covariance, options.rank
         )
-        log_memory(fitted, switches.covariance, switches.rank)
+        log_memory(fitted, options.covariance, options.rank)
         record["gaussian.mean"] = fitted.mean
         record["gaussian.factor"], record["gaussian.spread"] = fitted.factor, fitted.spread
 
 
 def _pool(learner: Learner, record: Record, current: Tensor) -> None:
     """Store which snapshots stay and, for SG-AKT, each one's relevance by class (K_new, P)."""
-    switches = learner.switches
-    if learner.adapters is None or switches.distillation == "none":
+    options = learner.options
+    if learner.adapters is None or options.distillation == "none":
         return
     utility = learner.trained.get("utility")
     values = None if utility is None else utility.data
-    kept = next_pool(learner.pool, learner.task, values, switches.pool, switches.evict)
+    kept = next_pool(learner.pool, learner.task, values, options.pool, options.evict)
     record["pool"] = torch.tensor(kept, dtype=torch.int64)
     if values is None:
         return

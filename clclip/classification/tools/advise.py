@@ -19,11 +19,11 @@ import numpy as np
 from clclip.classification.closed_form import heads
 from clclip.classification.closed_form.joining import fitted_balance, fold_of, joined_logits
 from clclip.classification.closed_form.learner import TEXT_SCALE
-from clclip.classification.closed_form.options import METHODS
 from clclip.classification.closed_form.projection import Hidden
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
 from clclip.classification.closed_form.sums import Sums, one_hot, unit
 from clclip.classification.feature_store import BATCH, TEMPLATE, image_features
+from clclip.classification.registry import METHODS
 from clclip.core.errors import InputError
 
 Array = np.ndarray
@@ -177,7 +177,8 @@ def judged(features: Array, labels: Array, folds: Array, text: Array) -> dict[st
     """
     classes, width = len(text), features.shape[1]
     plain = Hidden(0, width, 0, True)
-    wide = Hidden(0, width, METHODS["ranpac"]["hidden"], METHODS["ranpac"]["normalise"])
+    ranpac = METHODS["ranpac"].defining
+    wide = Hidden(0, width, ranpac["hidden"], ranpac["normalise"])
     tables: dict[str, Array] = {"zeroshot": TEXT_SCALE * unit(features) @ text.T}
     for names, hidden in (
         (("ncm", "ridge", "gda"), plain(features)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clclip.classification.options import from_features
+from clclip.classification.registry import METHODS
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.core.task import find_task, read_task, resources_of, seen_classes
@@ -60,7 +60,7 @@ def classify(
 def _judged(task_file: Path, resources: Path, images: Sequence[Path]) -> list[list[float]]:
     """Return the probabilities (N, K) of all seen classes for image files."""
     task = read_task(task_file)
-    if from_features(task["kind"], task["method"]):
+    if METHODS[task["method"]].closed_form:
         from clclip.classification.closed_form.classifier import judge_files
 
         return judge_files(task_file, resources, images).tolist()

@@ -13,7 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from clclip.detection.layers.proposals import region_proposals
 from clclip.detection.layers.pyramid import Pyramid, group_norm
 from clclip.detection.layers.text_score import TextClassifier, TextScore
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.options import DetectorOptions
 from clclip.training.checkpointing import recomputed
 from clclip.training.shares import Losses
 
@@ -56,43 +56,43 @@ class SharedPath(nn.Module):
     Args:
         width: channels of the tower's taps.
         stride: pixels per token of the tower.
-        switches: sizes and sampling numbers.
+        options: sizes and sampling numbers.
         text_width: dimension of the text embeddings, for a text score; 0: none.
     """
 
     def __init__(
-        self, width: int, stride: float, switches: DetectionSwitches, text_width: int = 0
+        self, width: int, stride: float, options: DetectorOptions, text_width: int = 0
     ) -> None:
         super().__init__()
-        channels = switches.channels
-        strides = [stride / scale for scale in switches.scales]
-        self.pyramid = Pyramid(width, switches.scales, channels, switches.extra_level)
-        extra = [2 * strides[-1]] if switches.extra_level else []
+        channels = options.channels
+        strides = [stride / scale for scale in options.scales]
+        self.pyramid = Pyramid(width, options.scales, channels, options.extra_level)
+        extra = [2 * strides[-1]] if options.extra_level else []
         self.rpn = region_proposals(
             channels,
             strides + extra,
-            switches.anchor_size,
-            batch=switches.rpn_batch,
-            kept_train=switches.proposals_train,
-            kept_test=switches.proposals_test,
+            options.anchor_size,
+            batch=options.rpn_batch,
+            kept_train=options.proposals_train,
+            kept_test=options.proposals_test,
         )
         self.pooler = region_pooler(strides)
         layers: list[nn.Module] = []
-        for _ in range(switches.roi_convs):
+        for _ in range(options.roi_convs):
             conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
             layers += [conv, group_norm(channels), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*layers)
         self.fc = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(channels * REGION * REGION, switches.fc_width),
+            nn.Linear(channels * REGION * REGION, options.fc_width),
             nn.ReLU(inplace=True),
         )
-        self.box = nn.Linear(switches.fc_width, 4)
+        self.box = nn.Linear(options.fc_width, 4)
         nn.init.normal_(self.box.weight, std=0.001)
         nn.init.zeros_(self.box.bias)
         self.text = None
         if text_width:
-            classifier = TextClassifier(switches.fc_width, text_width, switches.temperature)
+            classifier = TextClassifier(options.fc_width, text_width, options.temperature)
             self.text = TextScore(classifier)
 
     def levels(

@@ -9,35 +9,24 @@ no class axis; which proposals are distilled is ABR's rule, 64 at random of the 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import (
-    drawn_regions,
     proposal_distillation,
     proposal_outputs,
-    published_weight,
     unbiased_cross_entropy,
-    unbiased_distillation,
 )
-from clclip.detection.methods.fvit import FViT, Pass
+from clclip.detection.methods.distilled import DistilledDetector
+from clclip.detection.methods.two_stage import Pass
+from clclip.detection.options import MmaOptions
 
-BEST, DRAWN = 128, 64  # of the teacher's proposals
 
-
-class MmaFViT(FViT):
+class MmaFViT(DistilledDetector):
     """F-ViT with unbiased cross-entropy, unbiased region distillation and RPN distillation."""
 
-    asks_teacher = True
-
-    @property
-    def distil_weight(self) -> float:
-        """The weight of region distillation: the switch, or the published rule."""
-        weight = self.switches.distil_weight
-        return published_weight(len(self.text) - self.previous) if weight is None else weight
+    options: MmaOptions
 
     def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
         """Return the unbiased cross-entropy and the number of regions."""
@@ -49,29 +38,8 @@ class MmaFViT(FViT):
         with torch.no_grad():
             before = proposal_outputs(self.teacher.path, levels)
         now = proposal_outputs(self.path, made.levels)
-        weight = self.switches.distil_rpn_weight
+        weight = self.options.distil_rpn_weight
         return {
             "distil_rpn": (weight * proposal_distillation(now, before), len(boxes)),
             **self.region_distillation(batch, made, levels, boxes),
-        }
-
-    @torch.no_grad()
-    def teacher_regions(self, batch: Batch) -> tuple[OrderedDict[str, Tensor], list[Tensor]]:
-        """Return the teacher's levels and, per image, the regions to distil."""
-        levels = self.teacher.path.levels(batch.taps)
-        proposals, _ = self.teacher.path.propose(levels, batch.canvas)
-        return levels, drawn_regions(proposals, batch.generators, BEST, DRAWN)
-
-    def region_distillation(
-        self, batch: Batch, made: Pass, levels: OrderedDict[str, Tensor], boxes: list[Tensor]
-    ) -> dict[str, tuple[Tensor, int]]:
-        """Return the unbiased distillation of scores and the L2 distillation of boxes."""
-        with torch.no_grad():
-            wanted, wanted_deltas = self.teacher.outputs(levels, boxes, batch.canvas)
-        logits, deltas = self.outputs(made.levels, boxes, batch.canvas)
-        scores = unbiased_distillation(logits, wanted, self.previous)
-        moved = (deltas - wanted_deltas).pow(2).sum(1)
-        return {
-            "distil_class": (self.distil_weight * scores, len(logits)),
-            "distil_box": (self.distil_weight * moved.sum() / max(len(moved), 1), len(moved)),
         }

@@ -12,11 +12,13 @@ from torch import Tensor
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.guard import guarded
 from clclip.detection.methods.fvit import FViT
+from clclip.detection.options import PseudoOptions
 
 
 class PseudoFViT(FViT):
     """F-ViT that learns old classes from what it detected before the task."""
 
+    options: PseudoOptions
     asks_teacher = True
 
     def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
@@ -24,6 +26,6 @@ class PseudoFViT(FViT):
         targets = super().seen_targets(batch)
         if self.teacher is None:
             return targets
-        s = self.switches
+        s = self.options
         found = self.teacher.detect(batch)
         return guarded(targets, found, "pseudo", s.pseudo_threshold, s.guard_overlap)

@@ -14,18 +14,34 @@ frozen tower's it would be zero), grey = the tower's mean colour, no repeats of 
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clclip.core.task import current_classes, previous_classes, seen_classes
 from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage
 from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import attentive_distillation, unbiased_cross_entropy
 from clclip.detection.layers.guard import taught
-from clclip.detection.methods.fvit import Pass
-from clclip.detection.methods.fvit_mma import MmaFViT
-from clclip.detection.methods.rehearsal.memory import Crop, nearest_to_mean, packed, quota
+from clclip.detection.methods.detector import Rehearsal, RehearsalTask, Stored
+from clclip.detection.methods.distilled import DistilledDetector
+from clclip.detection.methods.rehearsal.batches import (
+    PastedBatches,
+    earlier_weights,
+    pixel_source,
+)
+from clclip.detection.methods.rehearsal.memory import (
+    Crop,
+    cut,
+    nearest_to_mean,
+    packed,
+    quota,
+    read_memory,
+    trimmed,
+)
 from clclip.detection.methods.rehearsal.pasting import (
     ABR_RULE,
     Pasted,
@@ -35,10 +51,16 @@ from clclip.detection.methods.rehearsal.pasting import (
     sized,
     uniform,
 )
+from clclip.detection.methods.two_stage import Pass
+from clclip.detection.options import ReplayOptions
+
+logger = logging.getLogger(__name__)
 
 
-class ReplayFViT(MmaFViT):
+class ReplayFViT(DistilledDetector):
     """F-ViT with inclusive losses, region and attentive distillation; pasted boxes are labels."""
+
+    options: ReplayOptions
 
     def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the labelled objects and the pasted ones."""
@@ -51,7 +73,7 @@ class ReplayFViT(MmaFViT):
 
     def class_loss(self, logits: Tensor, column: Tensor) -> tuple[Tensor, int]:
         """Return the inclusive classification loss and the number of regions."""
-        loss = unbiased_cross_entropy(logits, column, self.previous, self.switches.old_label)
+        loss = unbiased_cross_entropy(logits, column, self.previous, self.options.old_label)
         return loss, len(logits)
 
     def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
@@ -62,13 +84,35 @@ class ReplayFViT(MmaFViT):
         with torch.no_grad():
             wanted = self.teacher.path.pooler(levels, boxes, sizes)
         found = self.path.pooler(made.levels, boxes, sizes)
-        s = self.switches
+        s = self.options
         weight = s.attentive_weight
         if weight is None:
             weight = 0.5 if len(self.text) - self.previous >= 10 else 1.0
         attentive = weight * attentive_distillation(found, wanted, s.attentive_gamma)
         losses["attentive"] = attentive, len(found)
         return losses
+
+    def rehearsal(self, task: RehearsalTask) -> Rehearsal:
+        """Return batches that show the boxes of earlier tasks; keep boxes of this one."""
+        plain, source = task.batches, pixel_source(task)
+        names, seen = current_classes(task.task), seen_classes(task.task)
+
+        def remember() -> Stored:
+            tensors, notes = choose_boxes(self, plain, source, names, len(seen))
+            return tensors, {"memory": notes}
+
+        previous = earlier_weights(task)
+        if not previous:
+            return Rehearsal(plain, remember)
+        keep = quota(self.options.memory, len(previous_classes(task.task)))
+        crops = trimmed(read_memory(previous), keep)
+        logger.info("memory: %d boxes of %d classes", len(crops), len({c.name for c in crops}))
+        fill = (source.mean.flatten() * 255).cpu()
+
+        def paste(pixels: Tensor, image: LabelledImage, draws: torch.Generator) -> Pasted:
+            return abr_paste(pixels, image, crops, fill, draws)
+
+        return Rehearsal(PastedBatches(plain, source, paste, seen, fixed=False), remember)
 
 
 def abr_paste(
@@ -102,7 +146,6 @@ def choose_boxes(
     source: OnlineFeatures,
     names: list[str],
     seen: int,
-    device: torch.device,
     step: int = 16,
 ) -> tuple[dict[str, Tensor], str]:
     """Choose the task's boxes and return what stores them (see ``memory.packed``).
@@ -113,10 +156,10 @@ def choose_boxes(
         source: the task's images as pixels.
         names: the current classes.
         seen: number of classes seen so far, this task's included.
-        device: where the model is.
         step: images per pass.
     """
     vectors: list[Tensor] = []
+    device = model.device
     for start in range(0, len(batches.images), step):
         members = list(range(start, min(start + step, len(batches.images))))
         batch = batches.plain(members).to(device)
@@ -133,8 +176,8 @@ def choose_boxes(
     labels = torch.cat([image.labels for image in batches.images])
     owner = [(image, k) for image in batches.images for k in range(len(image.labels))]
     shown = torch.cat([image.boxes[:, 2:] - image.boxes[:, :2] for image in batches.images])
-    large = (shown > model.switches.memory_min_side).any(1) & (shown >= 2).all(1)
-    keep = quota(model.switches.memory, seen)
+    large = (shown > model.options.memory_min_side).any(1) & (shown >= 2).all(1)
+    keep = quota(model.options.memory, seen)
     crops = []
     for column, name in enumerate(names):
         members = torch.where((labels == column) & large)[0]
@@ -144,12 +187,3 @@ def choose_boxes(
             image, k = owner[index]
             crops.append(cut(source.pixels(image.image_id), image.boxes[k], name, image.image_id))
     return packed(crops)
-
-
-def cut(pixels: Tensor, box: Tensor, name: str, image: int | None) -> Crop:
-    """Return the object in ``box`` (4,) xyxy of an image (3, H, W), whole pixels."""
-    height, width = pixels.shape[1:]
-    x0, y0 = (int(v) for v in box[:2].floor().clamp(min=0))
-    x1, y1 = min(width, int(box[2].ceil())), min(height, int(box[3].ceil()))
-    x0, y0 = min(x0, width - 1), min(y0, height - 1)
-    return Crop(pixels[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].clone(), name, image)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,30 +10,35 @@ import torch
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
-from clclip.core.errors import InputError, nearest
-from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import DetectionSwitches
+from clclip.core.kind import method_of
+from clclip.core.task import read_task, task_folders, trains_all
+from clclip.detection.methods.detector import Detector, DetectorInputs
+from clclip.detection.options import DetectorOptions
 from clclip.detection.registry import METHODS
+from clclip.detection.weights import load_chain
 from clclip.training.seeds import derive_seed
 
 
-def detector_class(method: str) -> type[FViT] | type[ClClip]:
-    """Return the detector of a method.
+def make_detector(
+    method: str, inputs: DetectorInputs, options: Mapping[str, Any] | DetectorOptions
+) -> Detector:
+    """Return the freshly initialised detector of a method; its weights are drawn from torch's seed.
+
+    Args:
+        method: a name of the registry.
+        inputs: what it is built for.
+        options: the method's options; those left out have their defaults.
 
     Raises:
         InputError: if there is no such method.
     """
-    if method not in METHODS:
-        expected = f"one of {', '.join(METHODS)}"
-        raise InputError(f"unknown method {method!r}{nearest(method, METHODS)}", "method", expected)
-    found = METHODS[method]
-    return getattr(importlib.import_module(found.module), found.code.rpartition(".")[2])
+    found = method_of(METHODS, method)
+    given = options if isinstance(options, DetectorOptions) else found.given(options)
+    detector: Detector = found.load()(inputs, given)
+    return detector
 
 
-def build_detector(
-    task: Mapping[str, Any], resources: Path, width: int, stride: float
-) -> FViT | ClClip:
+def build_detector(task: Mapping[str, Any], resources: Path, width: int, stride: float) -> Detector:
     """Return the freshly initialised detector of a task, for all classes seen so far.
 
     Args:
@@ -43,15 +47,26 @@ def build_detector(
         width: channels of the tower's taps.
         stride: pixels per token of the tower.
     """
-    _, text = read_text(text_file(task, resources))
-    background = read_background(text_file(task, resources))
-    switches = DetectionSwitches(**task["switches"])
+    texts = text_file(task, resources)
+    _, text = read_text(texts)
     groups = task["groups"]
-    if task["method"] == "joint":
+    if trains_all(task):
         groups = [[name for group in groups for name in group]]
+    inputs = DetectorInputs(width, stride, groups, text, read_background(texts), task["seed"])
     # seeded without the task, so that equal modules of all tasks start from equal weights
     torch.manual_seed(derive_seed(task["seed"], "initial weights"))
-    kind = detector_class(task["method"])
-    if issubclass(kind, ClClip):
-        return kind(width, stride, switches, groups, text, background, task["seed"])
-    return kind(width, stride, switches, groups, text)
+    return make_detector(task["method"], inputs, task["switches"])
+
+
+def load_detector(task_file: Path, resources: Path, width: int, stride: float) -> Detector:
+    """Return the detector after a finished task, in eval mode, frozen.
+
+    Args:
+        task_file: task.json of the task; the weights of tasks 1..t lie in its siblings.
+        resources: folder of text embeddings.
+        width: channels of the tower's taps.
+        stride: pixels per token of the tower.
+    """
+    model = build_detector(read_task(task_file), resources, width, stride)
+    load_chain(model, [path / "weights.safetensors" for path in task_folders(task_file)])
+    return model.eval().requires_grad_(False)

@@ -1,8 +1,8 @@
 """What ``predict`` notes for the diagnosis of forgetting, beside its predictions.
 
 ``proposals.json``: {"iou": {annotation id: best IoU with a proposal of its class's path}}, objects
-of seen classes. It tells "no longer proposed" from "proposed, but relegated". The proposals are
-overheard while the detector works, so they cost next to nothing.
+of seen classes. It tells "no longer proposed" from "proposed, but relegated". Detectors hand their
+proposals over with their detections, so they cost next to nothing.
 
 ``probe.json``: what shared modules answer to a fixed set of images, so that the report can say how
 far each has moved since its own task (drift), and how much the gates of different classes overlap.
@@ -21,13 +21,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from clclip.clip.cost_volume import cost_volume
 from clclip.core.files import write_json
 from clclip.detection.layers.batch import Batch
-from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.orthogonality import spatial_direction
-from clclip.detection.methods.fvit import FViT
-from clclip.detection.stages.recall import paths_of
+from clclip.detection.layers.region_maps import spatial_direction
+from clclip.detection.methods.detector import Detector
 from clclip.training.seeds import generator
 
 IMAGES = 8  # of the probe set: the first of the test list
@@ -35,23 +32,19 @@ WIDTH = 64  # numbers of a sketch; the estimate's relative error is about sqrt(2
 SAMPLED = 2**18  # activations of an image that enter a sketch at most
 
 
-class ProposalListener:
-    """Overhears the proposals of a detector's paths and matches them to the test objects.
+class ProposalOverlaps:
+    """How well the proposals of each class's path cover the test objects.
 
     Args:
-        model: the detector.
+        paths: number of the detector's paths.
         task: its task.
         truth: the test split, COCO format.
     """
 
-    def __init__(
-        self, model: FViT | ClClip, task: Mapping[str, Any], truth: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, paths: int, task: Mapping[str, Any], truth: Mapping[str, Any]) -> None:
         ids = {category["name"]: category["id"] for category in truth["categories"]}
-        self.paths = paths_of(model)
-        last = len(self.paths) - 1
         self.path_of = {
-            ids[name]: min(number, last)
+            ids[name]: min(number, paths - 1)
             for number, group in enumerate(task["groups"])
             for name in group
         }
@@ -59,34 +52,24 @@ class ProposalListener:
         for item in truth["annotations"]:
             if item["category_id"] in self.path_of:
                 self.objects.setdefault(item["image_id"], []).append(item)
-        self.heard: list[list[Tensor]] = [[] for _ in self.paths]
         self.best: dict[str, float] = {}
-        self._hooks: list[Any] = []
 
-    def __enter__(self) -> ProposalListener:
-        for index, path in enumerate(self.paths):
-
-            def hear(_module: Any, _given: Any, answer: Any, index: int = index) -> None:
-                self.heard[index] = answer[0]
-
-            self._hooks.append(path.rpn.register_forward_hook(hear))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
-
-    def match(self, images: Sequence[Any], scales: Sequence[float]) -> None:
-        """Note the best overlap of every object of the images that the detector just saw.
+    def match(
+        self,
+        proposed: Sequence[Sequence[Tensor]],
+        images: Sequence[Any],
+        scales: Sequence[float],
+    ) -> None:
+        """Note the best overlap of every object of some images.
 
         Args:
-            images: their ids, in the order of the batch.
+            proposed: per path and image, the proposals (P, 4) on the canvas.
+            images: ids of the images, in the order of the batch.
             scales: canvas pixels per image pixel.
         """
         for n, (image, scale) in enumerate(zip(images, scales, strict=True)):
             for item in self.objects.get(image, []):
-                proposals = self.heard[self.path_of[item["category_id"]]][n].float()
+                proposals = proposed[self.path_of[item["category_id"]]][n].float()
                 x, y, w, h = item["bbox"]
                 box = proposals.new_tensor([[x, y, x + w, y + h]]) * scale
                 best = float(box_iou(box, proposals).max()) if len(proposals) else 0.0
@@ -98,7 +81,7 @@ class ProposalListener:
 
 
 @torch.no_grad()
-def write_probe(path: Path, model: FViT | ClClip, batch: Batch, images: Sequence[Any]) -> None:
+def write_probe(path: Path, model: Detector, batch: Batch, images: Sequence[Any]) -> None:
     """Write probe.json.
 
     Args:
@@ -113,16 +96,16 @@ def write_probe(path: Path, model: FViT | ClClip, batch: Batch, images: Sequence
             {name: sketch(name, value) for name, value in answers.items()}
             for answers in activations(model, batch)
         ],
-        "overlap": gate_overlap(model, batch) if isinstance(model, ClClip) else None,
+        "overlap": map_overlap(model, batch),
     }
     write_json(path, found)
 
 
-def activations(model: FViT | ClClip, batch: Batch) -> list[dict[str, Tensor]]:
+def activations(model: Detector, batch: Batch) -> list[dict[str, Tensor]]:
     """Return per path what its modules answer, each (B, ...); regions are a fixed 3 x 3 grid."""
     count, found, base = len(batch.canvas.image_sizes), [], None
     boxes = [_grid(extent).to(batch.dense.device) for extent in batch.canvas.image_sizes]
-    for path in paths_of(model):
+    for path in model.shared_paths():
         levels = path.levels(batch.taps, base)
         base = base or levels
         objectness, _ = path.rpn.head(list(levels.values()))
@@ -135,9 +118,8 @@ def activations(model: FViT | ClClip, batch: Batch) -> list[dict[str, Tensor]]:
             "fully connected": vectors.reshape(count, -1),
             "boxes": path.box(vectors).reshape(count, -1),
         }
-        if isinstance(model, FViT):
-            answers["classifier"] = model.classifier.project(vectors).reshape(count, -1)
-        found.append(answers)
+        own = {name: value.reshape(count, -1) for name, value in model.probes(vectors).items()}
+        found.append(answers | own)
     return found
 
 
@@ -172,19 +154,17 @@ def sketch(name: str, values: Tensor) -> list[list[float]]:
 
 
 @torch.no_grad()
-def gate_overlap(model: ClClip, batch: Batch) -> dict[str, dict[str, float | None]]:
+def map_overlap(model: Detector, batch: Batch) -> dict[str, dict[str, float | None]] | None:
     """Return how alike the maps of different classes are, before and after the gate.
 
     Returns:
-        "cost volume" and "gate" -> "previous", "between", "current": the mean squared cosine of the
-        mean-free maps of two classes (0: orthogonal), both previous, one of each, both current.
+        name of the maps -> "previous", "between", "current": the mean squared cosine of the
+        mean-free maps of two classes (0: orthogonal), both previous, one of each, both current;
+        None for a detector without such maps.
     """
-    count = len(model.text)
-    start = model.classes_of(len(model.groups) - 1).start
-    cost = cost_volume(batch.dense, model.text)
-    _, gate = model.gates(batch.dense, slice(0, count))
-    found = {}
-    for name, maps in (("cost volume", cost), ("gate", gate)):
+    count, start = len(model.text), model.previous
+    found: dict[str, dict[str, float | None]] = {}
+    for name, maps in model.class_maps(batch).items():
         total = torch.zeros(count, count)
         for n, (h, w) in enumerate(batch.canvas.image_sizes):
             rows, columns = (max(1, round(side / model.stride)) for side in (h, w))
@@ -195,7 +175,7 @@ def gate_overlap(model: ClClip, batch: Batch) -> dict[str, dict[str, float | Non
             "between": float(total[:start, start:].mean()) if 0 < start else None,
             "current": _mean_pairs(total[start:, start:]),
         }
-    return found
+    return found or None
 
 
 def _mean_pairs(square: Tensor) -> float | None:

@@ -12,22 +12,16 @@ from torchvision.ops import box_iou
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
-from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.fvit import FViT
-
-
-def paths_of(model: FViT | ClClip) -> list[SharedPath]:
-    """Return the shared paths of a detector, that of task 1 first."""
-    return list(model.paths) if isinstance(model, ClClip) else [model.path]
+from clclip.detection.methods.detector import Detector
 
 
 @torch.no_grad()
 def proposals_of(
-    model: FViT | ClClip, batch: Batch
+    model: Detector, batch: Batch
 ) -> list[tuple[SharedPath, OrderedDict[str, Tensor], list[Tensor]]]:
     """Return per path: the path, its levels, and its proposals (N_i, 4) per image."""
     found, base = [], None
-    for path in paths_of(model):
+    for path in model.shared_paths():
         levels = path.levels(batch.taps, base)
         base = base or levels
         found.append((path, levels, path.propose(levels, batch.canvas)[0]))
@@ -35,7 +29,7 @@ def proposals_of(
 
 
 @torch.no_grad()
-def proposal_hits(model: FViT | ClClip, batch: Batch, overlap: float = 0.5) -> list[Tensor]:
+def proposal_hits(model: Detector, batch: Batch, overlap: float = 0.5) -> list[Tensor]:
     """Tell, per image, which labelled objects some proposal covers.
 
     Args:

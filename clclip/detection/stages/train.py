@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clclip.core.digest import files_sha256
 from clclip.core.files import read_json, write_json
@@ -22,12 +22,10 @@ from clclip.core.task import (
 from clclip.detection.inputs.dataset import FeatureBatches, prefetch, read_labels
 from clclip.detection.inputs.online import open_features
 from clclip.detection.inputs.views import image_boxes
-from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.fvit import FViT
-from clclip.detection.methods.rehearsal.batches import open_rehearsal
-from clclip.detection.stages.build import build_detector
+from clclip.detection.methods.detector import Detector, RehearsalTask
+from clclip.detection.stages.build import build_detector, load_detector
 from clclip.detection.stages.probe import IMAGES as PROBE_IMAGES
-from clclip.detection.stages.probe import ProposalListener, write_probe
+from clclip.detection.stages.probe import ProposalOverlaps, write_probe
 from clclip.detection.stages.recall import covered, recall_table
 from clclip.detection.weights import load_chain, save_weights
 from clclip.training import parallel
@@ -41,7 +39,44 @@ from clclip.training.tracking import tracker
 logger = logging.getLogger(__name__)
 
 PREDICT_BATCH = 16
-CALIBRATION_IMAGES = 64
+
+
+class TrainingData:
+    """The batches of a task's training, step by step.
+
+    Args:
+        batches: what the model is shown.
+        training: the task's training section.
+        steps: number of steps of the whole training.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        batches: FeatureBatches,
+        training: Mapping[str, Any],
+        steps: int,
+        device: torch.device,
+    ) -> None:
+        self.batches, self.steps, self.device = batches, steps, device
+        self.size, self.precision = training["batch_size"], training["precision"]
+        self.per_epoch = math.ceil(len(batches.images) / self.size)
+
+    def members(self, step: int, share: Share) -> tuple[int, Sequence[int]]:
+        """Return the epoch of a step, and which images of its batch are at hand."""
+        epoch, place = divmod(step, self.per_epoch)
+        order = self.batches.order(epoch)
+        return epoch, share.part(order[place * self.size : (place + 1) * self.size])
+
+    def losses(self, model: Detector, step: int, share: Share) -> Losses | None:
+        """Return the losses of a share of a step's batch; None if no image is at hand."""
+        for later in range(step + 1, min(step + 1 + prefetch(), self.steps)):
+            self.batches.expect(*self.members(later, share))
+        epoch, members = self.members(step, share)
+        if not members:
+            return None
+        with precision(self.precision, self.device):
+            return model.losses(self.batches.training(epoch, members).to(self.device))
 
 
 def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
@@ -66,40 +101,49 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     )
     model = build_detector(task, resources, source.width, source.stride)
     if previous:
-        load_chain(model, previous, may_lack=_new_names(model, task["task"]))
+        load_chain(model, previous, may_lack=model.new_tensors())
     device = training_device()
     placed(model, device).begin_task()
-    if isinstance(model, ClClip) and not previous:
-        _calibrate_gate(model, batches, device)
-    rehearsal = open_rehearsal(model, task, task_file, resources, batches, device)
+    if not previous:
+        model.calibrate(batches)
+    rehearsal = model.rehearsal(RehearsalTask(task, task_file, resources, batches))
     shown = batches if rehearsal is None else rehearsal.batches
     parameters = model.trained()
-    counts = sum(value.numel() for value in parameters.values())
+    _fit(model, parameters, task, folder, shown, digest, attempt)
+    if parallel.rank():
+        return  # the first process writes the files
+    tensors: dict[str, Tensor] = dict(parameters)
+    metadata = {"digest": digest}
+    if rehearsal is not None:
+        kept, notes = rehearsal.remember()
+        tensors, metadata = tensors | kept, metadata | notes
+    tensors |= model.fitted(batches)
+    save_weights(folder / "weights.safetensors", tensors, metadata)
+    remove_state(folder / "resume")
+
+
+def _fit(
+    model: Detector,
+    parameters: Mapping[str, nn.Parameter],
+    task: Mapping[str, Any],
+    folder: Path,
+    shown: FeatureBatches,
+    digest: str,
+    attempt: int,
+) -> None:
+    """Train ``parameters`` on the batches; the first process writes history.csv."""
+    training, label = task["training"], f"task {task['task']}"
+    trained = sum(value.numel() for value in parameters.values())
     total = sum(value.numel() for value in model.parameters())
-    logger.info("task %d: %d of %d parameters are trained", task["task"], counts, total)
-    steps = math.ceil(len(images) / training["batch_size"])
-    settings = fit_settings(training, steps)
-
-    def members_at(step: int, share: Share) -> tuple[int, Sequence[int]]:
-        epoch, place = divmod(step, steps)
-        size = training["batch_size"]
-        return epoch, share.part(batches.order(epoch)[place * size : (place + 1) * size])
-
-    def losses_at(step: int, share: Share) -> Losses | None:
-        for later in range(step + 1, min(step + 1 + prefetch(), settings.steps)):
-            shown.expect(*members_at(later, share))
-        epoch, members = members_at(step, share)
-        if not members:
-            return None
-        with precision(training["precision"], device):
-            return model.losses(shown.training(epoch, members).to(device))
-
+    logger.info("%s: %d of %d parameters are trained", label, trained, total)
+    settings = fit_settings(training, math.ceil(len(shown.images) / training["batch_size"]))
+    data = TrainingData(shown, training, settings.steps, model.device)
     tracked = tracker(folder, task) if parallel.rank() == 0 else None
     history = fit(
         parameters,
-        losses_at,
+        lambda step, share: data.losses(model, step, share),
         settings,
-        label=f"task {task['task']}",
+        label=label,
         resume=folder / "resume",
         digest=digest,
         micro_batches=micro_batches(training["batch_size"], attempt),
@@ -108,20 +152,8 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     shown.close()
     if tracked is not None:
         tracked.close()
-    if parallel.rank():
-        return  # the first process writes the files
-    tensors: dict[str, Tensor] = dict(parameters)
-    metadata = {"digest": digest}
-    if rehearsal is not None:
-        kept, told = rehearsal.remember()
-        tensors, metadata = tensors | kept, metadata | told
-    if isinstance(model, ClClip):
-        _set_thresholds(model, batches, device)
-        name = f"banks.{len(model.banks) - 1}.threshold"
-        tensors[name] = model.banks[-1].threshold
-    history.write(folder / "history.csv")
-    save_weights(folder / "weights.safetensors", tensors, metadata)
-    remove_state(folder / "resume")
+    if not parallel.rank():
+        history.write(folder / "history.csv")
 
 
 def fit_settings(training: Mapping[str, Any], steps_per_epoch: int) -> FitSettings:
@@ -140,50 +172,6 @@ def fit_settings(training: Mapping[str, Any], steps_per_epoch: int) -> FitSettin
     )
 
 
-def _new_names(model: FViT | ClClip, task: int) -> list[str]:
-    """Return the names of tensors that no earlier task can have stored."""
-    new = (f"paths.{task - 1}.", f"banks.{task - 1}.")
-    return [name for name in model.state_dict() if name.startswith(new)]
-
-
-def _calibrate_gate(model: ClClip, batches: FeatureBatches, device: torch.device) -> None:
-    """Start the gate's affine from the cost volume of the first training images."""
-    first = range(min(CALIBRATION_IMAGES, len(batches.images)))
-    costs = []  # few images at a time: features computed as training goes are large
-    for start in range(0, len(first), PREDICT_BATCH):
-        members = list(first[start : start + PREDICT_BATCH])
-        dense = batches.plain(members).to(device).dense
-        costs.append(model.gates(dense, model.classes_of(0))[0])
-    model.gate.calibrate(torch.cat(costs))
-
-
-def _set_thresholds(model: ClClip, batches: FeatureBatches, device: torch.device) -> None:
-    """Fix the routing thresholds of this task's classes from its own labelled boxes."""
-    if not model.switches.experts:
-        return
-    collected: list[list[Tensor]] = []
-    for start in range(0, len(batches.images), PREDICT_BATCH):
-        members = range(start, min(start + PREDICT_BATCH, len(batches.images)))
-        collected.append(model.labelled_routing(batches.plain(list(members)).to(device)))
-    values = [torch.cat(parts) for parts in zip(*collected, strict=True)]
-    s = model.switches
-    model.banks[-1].set_thresholds(values, s.route_recall, shares=s.route == "share")
-
-
-def load_detector(task_file: Path, resources: Path, width: int, stride: float) -> FViT | ClClip:
-    """Return the detector after a finished task, in eval mode, frozen.
-
-    Args:
-        task_file: task.json of the task; the weights of tasks 1..t lie in its siblings.
-        resources: folder of text embeddings.
-        width: channels of the tower's taps.
-        stride: pixels per token of the tower.
-    """
-    model = build_detector(read_task(task_file), resources, width, stride)
-    load_chain(model, [path / "weights.safetensors" for path in task_folders(task_file)])
-    return model.eval().requires_grad_(False)
-
-
 def predict(task_file: Path, resources: Path) -> None:
     """Detect on all test images of a task; write predictions.json beside its task file.
 
@@ -199,7 +187,7 @@ def predict(task_file: Path, resources: Path) -> None:
     categories = {c["name"]: c["id"] for c in truth["categories"]}
     ids = [categories[name] for name in seen_classes(task)]
     batches = FeatureBatches(images, source)
-    listener = ProposalListener(model, task, truth)
+    overlaps = ProposalOverlaps(len(model.shared_paths()), task, truth)
     results: list[dict[str, Any]] = []
     hits: list[Tensor] = []
     labels: list[Tensor] = []
@@ -207,13 +195,10 @@ def predict(task_file: Path, resources: Path) -> None:
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
         with precision(task["training"]["precision"], device):
             batch = batches.plain(members).to(device)
-            with listener:
-                detected = model.detect(batch)
-            hits += covered(listener.heard, batch.targets)
-        listener.match(
-            [images[i].image_id for i in members],
-            [batches.letterboxed(images[i]).scale for i in members],
-        )
+            detected, proposed = model.predict(batch)
+            hits += covered(proposed, batch.targets)
+        ids_here = [images[i].image_id for i in members]
+        overlaps.match(proposed, ids_here, [batches.letterboxed(images[i]).scale for i in members])
         labels += [target["labels"] for target in batch.targets]
         for i, found in zip(members, detected, strict=True):
             size = (images[i].width, images[i].height)
@@ -224,7 +209,7 @@ def predict(task_file: Path, resources: Path) -> None:
     recall = recall_table(hits, labels, task["groups"])
     logger.info("recall of proposals: %s", {part: recall[part] for part in "PCA"})
     write_json(folder / "recall.json", recall, indent=1)
-    listener.write(folder / "proposals.json")
+    overlaps.write(folder / "proposals.json")
     probe = list(range(min(PROBE_IMAGES, len(images))))
     write_probe(
         folder / "probe.json",

@@ -27,7 +27,7 @@ from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.inputs.views import image_boxes, letterboxed
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
-from clclip.detection.stages.train import load_detector
+from clclip.detection.stages.build import load_detector
 from clclip.evaluation.predictions import class_ids
 from clclip.training.device import training_device
 

@@ -27,12 +27,12 @@ from clclip.core.task import read_task, seen_classes
 from clclip.detection.inputs.dataset import FeatureBatches, read_labels
 from clclip.detection.inputs.online import open_features
 from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.region_maps import pool_maps
 from clclip.detection.layers.regions import refine, select_detections
-from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.gate import pool_maps
-from clclip.detection.methods.fvit import FViT
+from clclip.detection.methods.detector import Detector
+from clclip.detection.stages.build import load_detector
 from clclip.detection.stages.recall import proposals_of
-from clclip.detection.stages.train import PREDICT_BATCH, coco_results, load_detector
+from clclip.detection.stages.train import PREDICT_BATCH, coco_results
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
 from clclip.evaluation.predictions import class_ids
@@ -45,7 +45,7 @@ TEMPERATURE = 75.0
 
 @torch.no_grad()
 def detect_by_text(
-    model: FViT | ClClip, batch: Batch, text: Tensor, rest: Tensor
+    model: Detector, batch: Batch, text: Tensor, rest: Tensor
 ) -> list[dict[str, Tensor]]:
     """Return detections per image of classes that need no training.
 
@@ -67,7 +67,7 @@ def detect_by_text(
     boxes = [torch.cat(parts) for parts in zip(*per_path, strict=True)]
     prior = pool_maps(cost, boxes, model.stride).mean((2, 3))
     scores = functional.softmax(TEMPERATURE * prior.float(), dim=1)[:, : len(text)]
-    results, s = [], model.switches
+    results, s = [], model.options
     for own, score in zip(boxes, scores.split([len(b) for b in boxes]), strict=True):
         region, column = torch.where(score > s.score_threshold)
         results.append(
@@ -138,7 +138,7 @@ def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]
 
 def _row(
     task: Mapping[str, Any],
-    model: FViT | ClClip,
+    model: Detector,
     batches: FeatureBatches,
     text: Tensor,
     background: Tensor,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.pyramid import group_norm
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.options import DetectorOptions
 
 
 class LevelAdapter(nn.Module):
@@ -40,12 +40,12 @@ class ResidualPath(SharedPath):
     """
 
     def __init__(
-        self, width: int, stride: float, switches: DetectionSwitches, text_width: int = 0
+        self, width: int, stride: float, options: DetectorOptions, text_width: int = 0
     ) -> None:
-        super().__init__(width, stride, switches, text_width)
+        super().__init__(width, stride, options, text_width)
         del self.pyramid
-        levels = len(switches.scales) + switches.extra_level
-        self.adapters = nn.ModuleList(LevelAdapter(switches.channels) for _ in range(levels))
+        levels = len(options.scales) + options.extra_level
+        self.adapters = nn.ModuleList(LevelAdapter(options.channels) for _ in range(levels))
 
     def levels(
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None

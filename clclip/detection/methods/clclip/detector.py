@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clclip.clip.cost_volume import cost_volume
+from clclip.detection.inputs.dataset import FeatureBatches
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import unbiased_cross_entropy
 from clclip.detection.layers.guard import guarded
 from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.layers.regions import (
     BACKGROUND,
     SampledRegions,
@@ -23,9 +24,6 @@ from clclip.detection.layers.regions import (
     select_detections,
     without_classes_from,
 )
-from clclip.detection.methods.clclip.adapter import ResidualPath
-from clclip.detection.methods.clclip.experts import ExpertBank
-from clclip.detection.methods.clclip.gate import Gate, RegionMaps
 from clclip.detection.methods.clclip.inference import path_candidates
 from clclip.detection.methods.clclip.losses import (
     drift_loss,
@@ -35,59 +33,24 @@ from clclip.detection.methods.clclip.losses import (
 )
 from clclip.detection.methods.clclip.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.methods.clclip.pairs import training_pairs
-from clclip.detection.options import DetectionSwitches
+from clclip.detection.methods.clclip.pathways import Pathways
+from clclip.detection.methods.detector import DetectorInputs, Prediction
+from clclip.detection.options import ClClipOptions
 from clclip.training.shares import Losses
 
-logger = logging.getLogger(__name__)
+CALIBRATION_IMAGES, IMAGES_PER_PASS = 64, 16
 
 
-class ClClip(nn.Module):
-    """CL-CLIP over the class groups of tasks 1..t.
-
-    Task i's experts (``banks[i - 1]``) read the features of one path. With ``shared: adapters``
-    every task has a path of its own, otherwise all banks read ``paths[0]``.
+class ClClip(Pathways):
+    """CL-CLIP over the class groups of tasks 1..t (its parts: see ``Pathways``).
 
     Args:
-        width: channels of the taps.
-        stride: pixels per token.
-        switches: the switches.
-        groups: class groups of tasks 1..t.
-        text: (K, d) unit text embeddings of the seen classes, in the order of the groups.
-        background: (N, d) text embeddings of the fixed background prompts.
-        seed: experiment seed.
+        inputs: what it is built for.
+        options: the method's options.
     """
 
-    def __init__(
-        self,
-        width: int,
-        stride: float,
-        switches: DetectionSwitches,
-        groups: list[list[str]],
-        text: Tensor,
-        background: Tensor,
-        seed: int,
-    ) -> None:
-        super().__init__()
-        self.switches, self.stride, self.groups = switches, stride, groups
-        self.register_buffer("text", text, persistent=False)
-        self.register_buffer("background", background, persistent=False)
-        self.gate = Gate(switches.gate, switches.refiner)
-        parts = (width, stride, switches, text.shape[1] if switches.text_score else 0)
-        self.paths = nn.ModuleList([SharedPath(*parts)])
-        if switches.shared == "adapters":
-            kind = ResidualPath if switches.adapter == "residual" else SharedPath
-            self.paths.extend(kind(*parts) for _ in groups[1:])
-        self.banks = nn.ModuleList(
-            ExpertBank(
-                names if switches.experts else ["every class"],
-                switches.channels,
-                switches.expert_width,
-                switches.expert_depth,
-                box=switches.expert_box,
-                seed=seed,
-            )
-            for names in (groups if switches.experts else groups[: len(self.paths)])
-        )
+    def __init__(self, inputs: DetectorInputs, options: ClClipOptions) -> None:
+        super().__init__(inputs, options)
         # the path before this task for the drift term, the model before it for the guard
         object.__setattr__(self, "reference", None)
         object.__setattr__(self, "teacher", None)
@@ -99,7 +62,7 @@ class ClClip(nn.Module):
 
     def begin_task(self) -> None:
         """Freeze what earlier tasks own and prepare what this task trains; call after loading."""
-        shared, first = self.switches.shared, len(self.groups) == 1
+        shared, first = self.options.shared, len(self.groups) == 1
         self.requires_grad_(False)
         self.banks[-1].requires_grad_(True)
         self.gate.requires_grad_(first)
@@ -111,11 +74,9 @@ class ClClip(nn.Module):
             # not a submodule: it belongs to this run, not to the weights
             reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
             object.__setattr__(self, "reference", reference)
-        if self.switches.relegation_guard != "off" and not first:
-            if shared in ("drift", "free"):
-                object.__setattr__(self, "teacher", self._previous_model())
-            else:
-                logger.warning("relegation_guard does nothing: shared: %s protects itself", shared)
+        guarded = self.options.relegation_guard != "off" and shared in ("drift", "free")
+        if guarded and not first:
+            object.__setattr__(self, "teacher", self._previous_model())
 
     def _previous_model(self) -> ClClip:
         """Return a frozen copy that knows the previous classes only."""
@@ -124,64 +85,49 @@ class ClClip(nn.Module):
         teacher.text, teacher.groups = self.text[:start], self.groups[:-1]
         return teacher
 
-    def trained(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that the current task trains."""
-        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+    def new_tensors(self) -> list[str]:
+        """Return the names of this task's experts and, where it has one, of its own path."""
+        task = len(self.groups) - 1
+        own = (f"paths.{task}.", f"banks.{task}.")
+        return [name for name in self.state_dict() if name.startswith(own)]
 
-    def classes_of(self, task: int) -> slice:
-        """Return the columns, among the seen classes, of the classes of 0-based ``task``."""
-        start = sum(map(len, self.groups[:task]))
-        return slice(start, start + len(self.groups[task]))
+    @torch.no_grad()
+    def calibrate(self, batches: FeatureBatches) -> None:
+        """Start the gate's affine from the cost volume of the first training images."""
+        first = min(CALIBRATION_IMAGES, len(batches.images))
+        costs = [
+            self.gates(b.dense, self.classes_of(0))[0] for b in self._in_passes(batches, first)
+        ]
+        self.gate.calibrate(torch.cat(costs))
 
-    # ---- pathways ---------------------------------------------------------------------------
+    def fitted(self, batches: FeatureBatches) -> dict[str, Tensor]:
+        """Fix the routing thresholds of this task's classes from its own labelled boxes."""
+        bank = self.banks[-1]
+        if self.options.experts:
+            passes = self._in_passes(batches, len(batches.images))
+            found = [self.labelled_routing(batch) for batch in passes]
+            values = [torch.cat(parts) for parts in zip(*found, strict=True)]
+            shares = self.options.route == "share"
+            bank.set_thresholds(values, self.options.route_recall, shares=shares)
+        return {f"banks.{len(self.banks) - 1}.threshold": bank.threshold}
 
-    def gates(self, dense: Tensor, classes: slice) -> tuple[Tensor, Tensor]:
-        """Return cost volume and gate, each (B, K, h, w), of some seen classes."""
-        cost = cost_volume(dense, self.text[classes])
-        background = cost_volume(dense, self.background) if self.gate.kind == "softmax" else None
-        return cost, self.gate(cost, background)
+    def _in_passes(self, batches: FeatureBatches, count: int) -> Iterator[Batch]:
+        """Yield the first ``count`` images, few at a time: features made as it goes are large."""
+        for start in range(0, count, IMAGES_PER_PASS):
+            members = range(start, min(start + IMAGES_PER_PASS, count))
+            yield batches.plain(members).to(self.device)
 
-    def pathways(
-        self, dense: Tensor, classes: slice, boxes: list[Tensor]
-    ) -> tuple[RegionMaps, Tensor]:
-        """Return the gate seen through each region, and the prior (R, K), the mean cost in it."""
-        cost, gate = self.gates(dense, classes)
-        costs = RegionMaps(cost, boxes, self.stride)
-        return costs.of(gate), costs.means()
-
-    def decouple(self, regions: Tensor, gate: Tensor, region: Tensor) -> Tensor:
-        """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
-        # not regions[region], whose backward adds up element by element
-        shared = regions.index_select(0, region)
-        gate = self.switches.gate_floor + gate.unsqueeze(1)
-        return shared * gate if torch.is_grad_enabled() else shared.mul_(gate)
-
-    def text_scores(self, path: SharedPath, vectors: Tensor, task: int) -> tuple[Tensor, Tensor]:
-        """Return what ``path`` says of regions and the classes of ``task`` (see ``TextScore``)."""
-        classes = self.classes_of(task)
-        return path.text(vectors, self.text[: classes.stop], classes.start)
-
-    def bank_of(self, task: int) -> ExpertBank:
-        """Return the experts of 0-based ``task``."""
-        return self.banks[task if self.switches.experts else min(task, len(self.banks) - 1)]
-
-    def apply_experts(
-        self, bank: ExpertBank, features: Tensor, column: Tensor, prior: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return logits, last activations and box deltas of pairs (see ``ExpertBank.forward``)."""
-        if not self.switches.experts:
-            column = torch.zeros_like(column)  # one expert serves every class
-        return bank(features, column, prior)
-
-    def routing(self, prior: Tensor) -> Tensor:
-        """Return what the thresholds are compared with, (R, K), given a task's priors."""
-        return self.gate.share(prior) if self.switches.route == "share" else prior
+    @torch.no_grad()
+    def class_maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Return cost volume and gate of the seen classes."""
+        cost, gate = self.gates(batch.dense, slice(0, len(self.text)))
+        return {"cost volume": cost, "gate": gate}
 
     # ---- training ---------------------------------------------------------------------------
 
     def losses(self, batch: Batch) -> Losses:
         """Return the named, weighted losses of a batch (item 7), and what each is a mean over."""
-        s, path, task = self.switches, self.paths[-1], len(self.groups) - 1
+        s, path, task = self.options, self.paths[-1], len(self.groups) - 1
         levels = path.levels(batch.taps, self._base_levels(batch.taps))
         targets = self._guarded(batch)
         proposals, losses = path.propose(levels, batch.canvas, targets, batch.generators)
@@ -235,7 +181,7 @@ class ClClip(nn.Module):
         """
         if self.teacher is None:
             return batch.targets
-        s = self.switches
+        s = self.options
         return guarded(
             batch.targets,
             self.teacher.detect(batch),
@@ -247,7 +193,7 @@ class ClClip(nn.Module):
 
     def _base_levels(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor] | None:
         """Return task 1's levels where residual adapters build on them."""
-        if len(self.paths) == 1 or self.switches.adapter != "residual":
+        if len(self.paths) == 1 or self.options.adapter != "residual":
             return None
         with torch.no_grad():
             return self.paths[0].levels(taps)
@@ -261,7 +207,7 @@ class ClClip(nn.Module):
         Only where earlier experts read the same features: with a path per task they do not.
         """
         start = self.classes_of(len(self.groups) - 1).start
-        if not start or len(self.paths) > 1 or not self.switches.experts:
+        if not start or len(self.paths) > 1 or not self.options.experts:
             return None
         positive = torch.where(sampled.labels >= 0)[0]
         gates, prior = self.pathways(batch.dense, slice(0, start), sampled.boxes)
@@ -306,17 +252,18 @@ class ClClip(nn.Module):
     # ---- inference --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return detections per image; boxes on the canvas, labels = columns of seen classes."""
-        candidates = []
+    def predict(self, batch: Batch) -> Prediction:
+        """Return detections, and the proposals of every path."""
+        candidates, proposed = [], []
         base = None
         for index, path in enumerate(self.paths):
             levels = path.levels(batch.taps, base)
             base = base or levels
             proposals, _ = path.propose(levels, batch.canvas)
+            proposed.append(proposals)
             tasks = range(len(self.groups)) if len(self.paths) == 1 else [index]
             candidates += path_candidates(self, batch, path, levels, proposals, tasks)
-        s = self.switches
+        s = self.options
         results = []
         for n in range(len(batch.canvas.image_sizes)):
             boxes, scores, columns = (
@@ -332,4 +279,4 @@ class ClClip(nn.Module):
                     limit=s.detections,
                 )
             )
-        return results
+        return Prediction(results, proposed)

@@ -10,8 +10,8 @@ blocks depends on the number of pairs and classes alone, so nothing waits for th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,13 +19,19 @@ from torch.nn import functional
 
 from clclip.core.machine import speed
 
-if TYPE_CHECKING:
-    from clclip.detection.methods.clclip.experts import ExpertBank
-
 # by measurement: benchmarks/expert_bank.py on a CPU; elsewhere no host-device synchronisation
 FASTEST = {"cpu": "loop"}
 ELSEWHERE = "blocks"
 BLOCK = 16  # pairs of a block
+
+
+class Stacked(NamedTuple):
+    """The weights of K experts, class after class."""
+
+    convs: Sequence[Tensor]  # per layer (K, width, channels, 3, 3)
+    conv_bias: Sequence[Tensor]  # per layer (K, width)
+    score: Tensor  # (K, width * 49)
+    box: Tensor | None  # (K, 4, width * 49)
 
 
 class Answers(NamedTuple):
@@ -36,7 +42,7 @@ class Answers(NamedTuple):
     deltas: Tensor | None  # (N, 4)
 
 
-Dispatch = Callable[["ExpertBank", Tensor, Tensor], Answers]
+Dispatch = Callable[[Stacked, Tensor, Tensor], Answers]
 
 
 def dispatch_on(device: torch.device) -> Dispatch:
@@ -45,9 +51,9 @@ def dispatch_on(device: torch.device) -> Dispatch:
     return DISPATCHES[FASTEST.get(device.type, ELSEWHERE) if chosen == "auto" else chosen]
 
 
-def loop(bank: ExpertBank, features: Tensor, columns: Tensor) -> Answers:
+def loop(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
     """Run class after class, those without pairs left out."""
-    counts = torch.bincount(columns, minlength=len(bank.names)).tolist()
+    counts = torch.bincount(columns, minlength=len(bank.score)).tolist()
     # unbind once: its backward stacks the slices, where indexing would fill a full-size zero
     # gradient per class
     convs = [conv.unbind() for conv in bank.convs]
@@ -69,7 +75,7 @@ def loop(bank: ExpertBank, features: Tensor, columns: Tensor) -> Answers:
     return Answers(torch.cat(logits), torch.cat(activations), torch.cat(deltas) if deltas else None)
 
 
-def grouped(bank: ExpertBank, features: Tensor, columns: Tensor) -> Answers:
+def grouped(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
     """Run one convolution with a group per class present, each padded to the most pairs."""
     if not len(columns):
         return _nothing(bank, features)
@@ -92,11 +98,11 @@ def grouped(bank: ExpertBank, features: Tensor, columns: Tensor) -> Answers:
     return Answers(score, x.reshape(most * classes, -1, *features.shape[2:])[place], deltas)
 
 
-def blocks(bank: ExpertBank, features: Tensor, columns: Tensor) -> Answers:
+def blocks(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
     """Run batched matrix products over blocks of pairs of one class."""
     if not len(columns):
         return _nothing(bank, features)
-    owner, place = _blocks(columns, len(bank.names))
+    owner, place = _blocks(columns, len(bank.score))
     count, side = len(owner), features.shape[2:]
     x = features.new_zeros(count * BLOCK, *features.shape[1:]).index_copy(0, place, features)
     for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):
@@ -125,10 +131,10 @@ def _blocks(columns: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return owner.clamp(max=classes - 1), place
 
 
-def _nothing(bank: ExpertBank, features: Tensor) -> Answers:
+def _nothing(bank: Stacked, features: Tensor) -> Answers:
     """Return the answers on no pairs."""
     activations = features.new_zeros(0, bank.convs[-1].shape[1], *features.shape[2:])
-    deltas = features.new_zeros(0, 4) if bank.has_box else None
+    deltas = features.new_zeros(0, 4) if bank.box is not None else None
     return Answers(features.new_zeros(0), activations, deltas)
 
 

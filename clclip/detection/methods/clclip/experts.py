@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clclip.detection.layers.path import REGION
-from clclip.detection.methods.clclip.dispatch import dispatch_on
+from clclip.detection.methods.clclip.dispatch import Stacked, dispatch_on
 from clclip.training.checkpointing import recomputed
 from clclip.training.seeds import generator
 
@@ -47,7 +47,6 @@ class ExpertBank(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(names)
-        self.has_box = box
         count = len(self.names)
         inputs = [channels] + [width] * (depth - 1)
         self.convs = nn.ParameterList(
@@ -73,6 +72,10 @@ class ExpertBank(nn.Module):
                 conv[k] = torch.randn(conv[k].shape, generator=draws) * (2.0 / fan_in) ** 0.5
             self.score[k] = torch.randn(self.score[k].shape, generator=draws) * 0.01
 
+    def stacked(self) -> Stacked:
+        """Return the weights that the experts' outputs come from."""
+        return Stacked(list(self.convs), list(self.conv_bias), self.score, self.box)
+
     def forward(
         self, features: Tensor, columns: Tensor, prior: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -87,7 +90,7 @@ class ExpertBank(nn.Module):
             logits (N,), the last activations (N, width, 7, 7), box deltas (N, 4) or None.
         """
         run = dispatch_on(features.device)
-        raw, activations, deltas = recomputed(run, self, features, columns)
+        raw, activations, deltas = recomputed(run, self.stacked(), features, columns)
         raw = raw if raw.dtype == torch.float64 else raw.float()  # never bf16: scores are compared
         logit = raw + self.beta[columns] * prior + self.bias[columns]
         return logit, activations, deltas

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.layers.regions import refine
-from clclip.detection.methods.clclip.gate import RegionMaps
 from clclip.detection.methods.clclip.pairs import routed_pairs
-
-if TYPE_CHECKING:
-    from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.pathways import Pathways
 
 # pairs per expert call: bounds the memory, and is fixed so that results do not depend on the class
 # count; on a CPU the pairs' features stay in the cache, elsewhere few large calls are better
@@ -50,7 +48,7 @@ class Regions(NamedTuple):
 
 @torch.no_grad()
 def path_candidates(
-    model: ClClip,
+    model: Pathways,
     batch: Batch,
     path: SharedPath,
     levels: OrderedDict[str, Tensor],
@@ -71,7 +69,7 @@ def path_candidates(
     counts = [len(own) for own in proposals]
     boxes, place = proposals, None
     # where tasks share the path, a later one must not change the batch, nor that of the first task
-    if model.switches.shared == "adapters":
+    if model.options.shared == "adapters":
         used = torch.zeros(sum(counts), dtype=torch.bool, device=batch.dense.device)
         used[routed[0].region] = True
         place = used.cumsum(0) - 1
@@ -88,9 +86,9 @@ def path_candidates(
     ]
 
 
-def route(model: ClClip, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:
+def route(model: Pathways, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:
     """Return which pairs of a task's classes are scored."""
-    s, bank = model.switches, model.bank_of(task)
+    s, bank = model.options, model.bank_of(task)
     gates, prior = model.pathways(batch.dense, model.classes_of(task), proposals)
     threshold = bank.threshold if s.experts else bank.threshold.expand(prior.shape[1])
     region, column = routed_pairs(model.routing(prior), threshold, s.route, s.route_cap)
@@ -98,7 +96,7 @@ def route(model: ClClip, batch: Batch, task: int, proposals: list[Tensor]) -> Ro
 
 
 def _score(
-    model: ClClip,
+    model: Pathways,
     batch: Batch,
     path: SharedPath,
     task: int,
@@ -121,7 +119,7 @@ def _score(
     if not logits:
         return _none(batch)
     score = torch.cat(logits).sigmoid()
-    if a := model.switches.fusion:
+    if a := model.options.fusion:
         score = score.pow(1 - a) * model.gate.score(pairs.prior).pow(a)
     boxes, delta = torch.cat(proposals)[pairs.region], torch.cat(refined)
     image = pairs.gates.image[pairs.region]

@@ -5,15 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def spatial_direction(response: Tensor) -> Tensor:
-    """Return mean-free, unit-length responses: (N, H, W) -> (N, H W).
-
-    Raw non-negative responses have a cosine near 1 whatever they show, hence the mean is removed.
-    """
-    v = response.flatten(1)
-    v = v - v.mean(1, keepdim=True)
-    return v / (v.norm(dim=1, keepdim=True) + 1e-6)
+from clclip.detection.layers.region_maps import spatial_direction
 
 
 def orthogonality_loss(own: Tensor, other: Tensor) -> Tensor:

@@ -27,20 +27,30 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou, nms
 
+from clclip.core.task import current_classes, seen_classes
 from clclip.detection.inputs.dataset import LabelledImage
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import proposal_outputs, unbiased_cross_entropy
 from clclip.detection.layers.regions import SampledRegions
-from clclip.detection.methods.fvit import FViT, Pass
-from clclip.detection.methods.rehearsal.memory import Crop
+from clclip.detection.methods.detector import Rehearsal, RehearsalTask, Stored
+from clclip.detection.methods.fvit_ior.objects import invert_classes, stored_statistics
+from clclip.detection.methods.rehearsal.batches import (
+    PastedBatches,
+    earlier_weights,
+    pixel_source,
+)
+from clclip.detection.methods.rehearsal.memory import Crop, packed, read_memory
 from clclip.detection.methods.rehearsal.pasting import IOR_RULE, Pasted, drawn, mixup, resized
+from clclip.detection.methods.two_stage import Pass, TwoStageDetector
+from clclip.detection.options import IorOptions
 
 ANCHORS, REGIONS, IMAGES = 1000, 128, 8
 
 
-class IorFViT(FViT):
+class IorFViT(TwoStageDetector):
     """F-ViT with grouped softmax, ignored pasted anchors and high-value distillation."""
 
+    options: IorOptions
     asks_teacher = True
 
     def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
@@ -76,7 +86,7 @@ class IorFViT(FViT):
             **self._anchor_terms(made, levels, anchors),
             **self._region_terms(batch, made, levels, boxes),
         }
-        weight = self.switches.distil_weight
+        weight = self.options.distil_weight
         scale = balance(made.sampled, made.logits, self.previous) * IMAGES / len(batch.targets)
         scale = scale * (1.0 if weight is None else weight)
         return {name: (scale * value, len(batch.targets)) for name, value in terms.items()}
@@ -132,6 +142,29 @@ class IorFViT(FViT):
             name: torch.stack([part.sum() / max(len(part), 1) for part in rows.split(counts)]).sum()
             for name, rows in (("distil_class", scores), ("distil_box", moved))
         }
+
+    def rehearsal(self, task: RehearsalTask) -> Rehearsal:
+        """Invert the previous task's classes and return batches that show all inverted objects."""
+        plain, source, seen = task.batches, pixel_source(task), seen_classes(task.task)
+        previous, made = earlier_weights(task), []
+        if previous:
+            names = task.task["groups"][-2]
+            made = invert_classes(self.teacher, names, seen, previous, source, plain.stream)
+
+        def remember() -> Stored:
+            tensors, notes = packed(made)
+            size, count = self.options.invert_size, len(current_classes(task.task))
+            statistics = stored_statistics(plain.images, count, source, size, plain.stream)
+            return {**tensors, **statistics}, {"memory": notes}
+
+        if not previous:
+            return Rehearsal(plain, remember)
+        crops = read_memory(previous) + made
+
+        def paste(pixels: Tensor, image: LabelledImage, draws: torch.Generator) -> Pasted:
+            return ior_paste(pixels, image, crops, source.size, draws)
+
+        return Rehearsal(PastedBatches(plain, source, paste, seen, fixed=True), remember)
 
 
 @torch.no_grad()

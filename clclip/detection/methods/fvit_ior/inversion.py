@@ -20,7 +20,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from clclip.detection.layers.distillation import proposal_outputs
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.layers.regions import CODER
-from clclip.detection.methods.fvit import FViT
+from clclip.detection.methods.two_stage import TwoStageDetector
 
 BINS = 50
 Encoder = Callable[[Tensor], Sequence[Tensor]]  # normalised images (B, 3, S, S) -> taps
@@ -165,7 +165,7 @@ def augmented(images: Tensor, boxes: Tensor, draws: torch.Generator) -> tuple[Te
 
 
 def detector_loss(
-    model: FViT,
+    model: TwoStageDetector,
     taps: Sequence[Tensor],
     boxes: Tensor,
     columns: Tensor,
@@ -229,7 +229,7 @@ def drawn_regions(boxes: Tensor, size: int, count: int, draws: torch.Generator) 
 
 
 def invert(
-    model: FViT,
+    model: TwoStageDetector,
     encode: Encoder,
     mean: Tensor,
     std: Tensor,

@@ -17,7 +17,6 @@ from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.inputs.views import View, render
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
-from clclip.detection.methods.fvit import FViT
 from clclip.detection.methods.fvit_ior.inversion import (
     Recipe,
     TokenStatistics,
@@ -27,8 +26,9 @@ from clclip.detection.methods.fvit_ior.inversion import (
     ratio_histogram,
     token_statistics,
 )
-from clclip.detection.methods.fvit_replay import cut
-from clclip.detection.methods.rehearsal.memory import Crop
+from clclip.detection.methods.rehearsal.memory import Crop, cut
+from clclip.detection.methods.two_stage import TwoStageDetector
+from clclip.detection.options import IorOptions
 from clclip.detection.weights import MEMORY, read_weights
 from clclip.training.seeds import generator
 
@@ -110,13 +110,12 @@ def read_statistics(paths: Sequence[Path]) -> tuple[TokenStatistics, Tensor, Ten
 
 
 def invert_classes(
-    teacher: FViT,
+    teacher: TwoStageDetector,
     names: Sequence[str],
     seen: Sequence[str],
     previous: Sequence[Path],
     source: OnlineFeatures,
     stream: tuple[int, int],
-    device: torch.device,
 ) -> list[Crop]:
     """Return inverted objects of some previous classes.
 
@@ -127,9 +126,9 @@ def invert_classes(
         previous: weights files of the tasks before.
         source: the tower.
         stream: (experiment seed, task).
-        device: where the teacher is.
     """
-    s = teacher.switches
+    s, device = teacher.options, teacher.device
+    assert isinstance(s, IorOptions)
     statistics, edges, counts = read_statistics(previous)
     statistics = TokenStatistics(
         statistics.count, statistics.mean.to(device), statistics.variance.to(device)
@@ -154,7 +153,7 @@ def invert_classes(
             draws,
         )
         pixels = (images * 255).round().to(torch.uint8).cpu()
-        good = recognised(teacher, source, pixels, boxes, columns, device)
+        good = recognised(teacher, source, pixels, boxes, columns)
         accepted += sum(good)
         for n, k in enumerate(part):
             if good[n] or not s.invert_accept:
@@ -173,18 +172,17 @@ def invert_classes(
 
 @torch.no_grad()
 def recognised(
-    teacher: FViT,
+    teacher: TwoStageDetector,
     source: OnlineFeatures,
     pixels: Tensor,
     boxes: Tensor,
     columns: Tensor,
-    device: torch.device,
 ) -> list[bool]:
     """Tell which images (B, 3, S, S) uint8 the teacher detects as meant: score 0.3, IoU 0.5."""
     size = pixels.shape[-1]
     features = source.tower(((pixels.float() / 255 - source.mean) / source.std).to(source.device))
     canvas = canvas_list(len(pixels), (size, size), torch.full((len(pixels), 2), size))
-    found = teacher.detect(Batch(features.taps, features.dense, canvas).to(device))
+    found = teacher.detect(Batch(features.taps, features.dense, canvas).to(teacher.device))
     answers = []
     for n, image in enumerate(found):
         own = (image["labels"].cpu() == columns[n]) & (image["scores"].cpu() >= ACCEPT_SCORE)

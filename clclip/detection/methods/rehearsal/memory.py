@@ -29,6 +29,15 @@ class Crop:
     image: int | None  # id of the image it was cut from; None: it was made by inversion
 
 
+def cut(pixels: Tensor, box: Tensor, name: str, image: int | None) -> Crop:
+    """Return the object in ``box`` (4,) xyxy of an image (3, H, W), whole pixels."""
+    height, width = pixels.shape[1:]
+    x0, y0 = (int(v) for v in box[:2].floor().clamp(min=0))
+    x1, y1 = min(width, int(box[2].ceil())), min(height, int(box[3].ceil()))
+    x0, y0 = min(x0, width - 1), min(y0, height - 1)
+    return Crop(pixels[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].clone(), name, image)
+
+
 def quota(total: int, classes: int) -> int:
     """Return how many boxes a class may keep: ceil(total / classes seen so far) (ABR)."""
     return math.ceil(total / classes)

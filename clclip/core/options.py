@@ -1,0 +1,55 @@
+"""Options of a method (``switches:`` in an experiment file) that know when they mean something.
+
+An option that others make meaningless is left out of task.json, and refused where a file sets it
+itself. Torch-free.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from clclip.core.models import Strict
+
+Needs = Mapping[str, tuple[Any, ...]]
+"""Other options -> their values with one of which an option means something; one of them is enough.
+"""
+
+
+class Options(Strict):
+    """What a method can be told, with its defaults.
+
+    Attributes:
+        only_with: option -> what it needs beside it; an option that is not listed always counts.
+        later: options that decide nothing of a first task.
+        across_tasks: options that relate a task to earlier ones; left empty, those of ``later``.
+    """
+
+    only_with: ClassVar[Mapping[str, Needs]] = {}
+    later: ClassVar[frozenset[str]] = frozenset()
+    across_tasks: ClassVar[frozenset[str]] = frozenset()
+
+    def counts(self, key: str) -> bool:
+        """Tell whether an option means something beside the values of the others."""
+        needs = self.only_with.get(key)
+        return needs is None or any(
+            getattr(self, other) in values and self.counts(other) for other, values in needs.items()
+        )
+
+    def lacking(self, key: str) -> Needs:
+        """Return what would give a meaningless option its meaning, the first thing to change."""
+        needs = self.only_with[key]
+        for other, values in needs.items():
+            if getattr(self, other) in values:  # right, but means nothing itself
+                return self.lacking(other)
+        return needs
+
+
+def in_words(needs: Needs, join: str = " or ") -> str:
+    """Return options with their values as YAML writes them: ``gate: sigmoid or minmax``."""
+    return join.join(f"{key}: {' or '.join(map(_yaml, values))}" for key, values in needs.items())
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

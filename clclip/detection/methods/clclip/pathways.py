@@ -1,0 +1,104 @@
+"""CL-CLIP's pathways: per class a gate on the shared features, and the experts that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clclip.clip.cost_volume import cost_volume
+from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.region_maps import RegionMaps
+from clclip.detection.methods.clclip.adapter import ResidualPath
+from clclip.detection.methods.clclip.experts import ExpertBank
+from clclip.detection.methods.clclip.gate import Gate
+from clclip.detection.methods.detector import Detector, DetectorInputs
+from clclip.detection.options import ClClipOptions
+
+
+class Pathways(Detector):
+    """The parts of CL-CLIP over the class groups of tasks 1..t, and how features run through them.
+
+    Task i's experts (``banks[i - 1]``) read the features of one path. With ``shared: adapters``
+    every task has a path of its own, otherwise all banks read ``paths[0]``.
+
+    Args:
+        inputs: what it is built for.
+        options: the method's options.
+    """
+
+    options: ClClipOptions
+
+    def __init__(self, inputs: DetectorInputs, options: ClClipOptions) -> None:
+        super().__init__(inputs, options)
+        self.register_buffer("background", inputs.background, persistent=False)
+        self.gate = Gate(options.gate, options.refiner)
+        text_width = inputs.text.shape[1] if options.text_score else 0
+        parts = (inputs.width, inputs.stride, options, text_width)
+        self.paths = nn.ModuleList([SharedPath(*parts)])
+        if options.shared == "adapters":
+            cls = ResidualPath if options.adapter == "residual" else SharedPath
+            self.paths.extend(cls(*parts) for _ in self.groups[1:])
+        self.banks = nn.ModuleList(
+            ExpertBank(
+                names if options.experts else ["every class"],
+                options.channels,
+                options.expert_width,
+                options.expert_depth,
+                box=options.expert_box,
+                seed=inputs.seed,
+            )
+            for names in (self.groups if options.experts else self.groups[: len(self.paths)])
+        )
+
+    def shared_paths(self) -> Sequence[SharedPath]:
+        """Return the paths of all tasks, or the one that they share."""
+        return list(self.paths)
+
+    def classes_of(self, task: int) -> slice:
+        """Return the columns, among the seen classes, of the classes of 0-based ``task``."""
+        start = sum(map(len, self.groups[:task]))
+        return slice(start, start + len(self.groups[task]))
+
+    def gates(self, dense: Tensor, classes: slice) -> tuple[Tensor, Tensor]:
+        """Return cost volume and gate, each (B, K, h, w), of some seen classes."""
+        cost = cost_volume(dense, self.text[classes])
+        background = cost_volume(dense, self.background) if self.gate.kind == "softmax" else None
+        return cost, self.gate(cost, background)
+
+    def pathways(
+        self, dense: Tensor, classes: slice, boxes: list[Tensor]
+    ) -> tuple[RegionMaps, Tensor]:
+        """Return the gate seen through each region, and the prior (R, K), the mean cost in it."""
+        cost, gate = self.gates(dense, classes)
+        costs = RegionMaps(cost, boxes, self.stride)
+        return costs.of(gate), costs.means()
+
+    def decouple(self, regions: Tensor, gate: Tensor, region: Tensor) -> Tensor:
+        """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
+        # not regions[region], whose backward adds up element by element
+        shared = regions.index_select(0, region)
+        gate = self.options.gate_floor + gate.unsqueeze(1)
+        return shared * gate if torch.is_grad_enabled() else shared.mul_(gate)
+
+    def text_scores(self, path: SharedPath, vectors: Tensor, task: int) -> tuple[Tensor, Tensor]:
+        """Return what ``path`` says of regions and the classes of ``task`` (see ``TextScore``)."""
+        classes = self.classes_of(task)
+        return path.text(vectors, self.text[: classes.stop], classes.start)
+
+    def bank_of(self, task: int) -> ExpertBank:
+        """Return the experts of 0-based ``task``."""
+        return self.banks[task if self.options.experts else min(task, len(self.banks) - 1)]
+
+    def apply_experts(
+        self, bank: ExpertBank, features: Tensor, column: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return logits, last activations and box deltas of pairs (see ``ExpertBank.forward``)."""
+        if not self.options.experts:
+            column = torch.zeros_like(column)  # one expert serves every class
+        return bank(features, column, prior)
+
+    def routing(self, prior: Tensor) -> Tensor:
+        """Return what the thresholds are compared with, (R, K), given a task's priors."""
+        return self.gate.share(prior) if self.options.route == "share" else prior
