@@ -131,7 +131,7 @@ def trained(
             gradient = np.zeros_like(adapter)
             if before is not None:
                 chosen = draws.choice(old, min(old, options.replay_classes), replace=False)
-                count = options.replay_samples
+                count = options.old_samples
                 x = np.concatenate([x, *(before.draw(k, count, draws) for k in chosen)])
                 y = np.concatenate([y, np.repeat(chosen, count)])
             if before is not None and pairs:

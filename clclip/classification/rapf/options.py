@@ -18,7 +18,7 @@ class RapfOptions(Options):
     )
     scale: float = Field(100.0, gt=0, description="factor on cosines")
     replay_classes: int = Field(2, ge=1, le=10_000, description="old classes drawn in a step")
-    replay_samples: int = Field(20, ge=1, le=10_000, description="pseudo features of each")
+    old_samples: int = Field(20, ge=1, le=10_000, description="pseudo features of each")
     threshold: float = Field(
         0.55, ge=0, le=2, description="texts of an old and a new class nearer than this are a pair"
     )
