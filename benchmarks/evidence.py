@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from clclip.config.kinds import KINDS
 from clclip.core.digest import digest
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_text
@@ -98,7 +99,7 @@ def settled(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def shared_code(kind: str) -> str:
     """Return the fingerprint of the training stage, without any method's own files."""
-    return fingerprint(f"clclip.{kind}.stages")
+    return fingerprint(KINDS[kind].stages["train"])
 
 
 def add(folders: Sequence[Path]) -> None:

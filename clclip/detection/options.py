@@ -149,6 +149,29 @@ class MmaOptions(DistilledOptions):
     )
 
 
+class ProtoOptions(DistilledOptions):
+    """``fvit_proto``: the prototypes, and what keeps their features."""
+
+    later: ClassVar[frozenset[str]] = DistilledOptions.later | {
+        "distil_rpn_weight",
+        "proto_weight",
+        "align_weight",
+    }
+
+    distil_rpn_weight: float = Field(
+        1.0, ge=0, description="Weight of the distillation of proposals."
+    )
+    proto_fine: int = Field(
+        8, ge=0, le=1000, description="Fine prototypes of a class, beside its coarse one."
+    )
+    proto_weight: float = Field(
+        1.0, ge=0, description="Weight w_p of the classifier's loss on old prototypes."
+    )
+    align_weight: float = Field(
+        1.0, ge=0, description="Weight w_a of the change of region features at old proposals."
+    )
+
+
 class ReplayOptions(DistilledOptions):
     """``fvit_replay``: attentive distillation, and the remembered boxes."""
 

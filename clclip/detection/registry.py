@@ -14,6 +14,7 @@ from clclip.detection.options import (
     FViTOptions,
     IorOptions,
     MmaOptions,
+    ProtoOptions,
     PseudoOptions,
     ReplayOptions,
 )
@@ -45,6 +46,9 @@ METHODS: dict[str, Method] = {
         "detection.methods.fvit_replay.ReplayFViT", ReplayOptions, "F-ViT + replay"
     ),
     "fvit_ior": Method("detection.methods.fvit_ior.detector.IorFViT", IorOptions, "F-ViT + IOR"),
+    "fvit_proto": Method(
+        "detection.methods.fvit_proto.ProtoFViT", ProtoOptions, "F-ViT + prototypes"
+    ),
     "clclip": Method(CLCLIP, ClClipOptions, "CL-CLIP", colour=0),
     "clclip_paper": Method(
         CLCLIP,

@@ -21,6 +21,7 @@ METHOD_NAMES = {
     "fvit_pseudo": "F-ViT + pseudo-labels",
     "fvit_replay": "F-ViT + replay",
     "fvit_ior": "F-ViT + IOR",
+    "fvit_proto": "F-ViT + prototypes",
     "seca": "SECA",
     "seca_pp": "SECA++",
     "hpeft": "H-PEFT",

@@ -114,6 +114,12 @@ def test_what_today_would_make_otherwise_is_stale(evidence, tmp_path, key):
     assert "no such experiment" in evidence.why_stale(gone)
 
 
+def test_shared_code_is_what_every_method_of_a_kind_trains_with(evidence):
+    code = evidence.shared_code("detection")
+    assert code == evidence.fingerprint("clclip.detection.stages.train")
+    assert code != evidence.shared_code("classification")
+
+
 def test_rows_of_other_code_or_data_are_told(evidence, tmp_path):
     for method in ("fvit", "clclip", "joint"):
         evidence.add([finished(tmp_path, f"shapes_10_10_{method}", 0, scores(1, 2, 3))])

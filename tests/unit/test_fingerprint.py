@@ -148,7 +148,11 @@ def test_what_methods_share_is_in_the_fingerprints_of_those_that_share_it(copied
     methods = copied / "detection" / "methods"
     baselines = {name for name in METHODS if not name.startswith("clclip")}
     assert changed_by(methods / "two_stage.py", copied) == baselines
-    assert changed_by(methods / "distilled.py", copied) == {"fvit_mma", "fvit_replay"}
+    assert changed_by(methods / "distilled.py", copied) == {
+        "fvit_mma",
+        "fvit_replay",
+        "fvit_proto",
+    }
     assert changed_by(methods / "rehearsal" / "pasting.py", copied) == {"fvit_replay", "fvit_ior"}
     for shared in (methods / "detector.py", copied / "detection" / "layers" / "path.py"):
         assert changed_by(shared, copied) == set(METHODS)

@@ -10,11 +10,24 @@ from share_runs import images, run_steps
 from clclip.training.shares import Losses, Share, micro_batches
 
 GROUPS = [["ace", "jack", "king"], ["nine", "queen", "ten"]]
+
+
+def with_prototypes():
+    """Return a detector that replays prototypes."""
+    model = make("fvit_proto", GROUPS, proto_fine=1)
+    model.prototypes[0].known.fill_(True)
+    model.prototypes[0].regions.copy_(
+        torch.rand(model.prototypes[0].regions.shape, generator=torch.Generator().manual_seed(4))
+    )
+    return model
+
+
 MODELS = {
     "fvit": lambda: fvit(GROUPS),
     "fvit of current columns": lambda: fvit(GROUPS, columns="current"),
     "mma": lambda: make("fvit_mma", GROUPS),
     "replay": lambda: make("fvit_replay", GROUPS),
+    "prototypes": with_prototypes,
     "clclip": lambda: clclip(GROUPS),
     "clclip, drift of features": lambda: clclip(GROUPS, shared="drift", orthogonality="maps"),
     "clclip, drift of parameters": lambda: clclip(
