@@ -21,7 +21,6 @@ from clclip.core.errors import InputError
 from clclip.core.task import clip_dir, current_classes, previous_classes, task_folders, text_names
 from clclip.data.index import image_root
 from clclip.training import parallel
-from clclip.training.epochs import epochs_of
 from clclip.training.fit import FitSettings, fit, remove_state
 from clclip.training.history import History
 from clclip.training.seeds import generator
@@ -105,18 +104,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         return History(f"task {task['task']}", 0, training["batch_size"])
     count, size = len(learner.images), training["batch_size"]
     per_epoch = math.ceil(count / size)
-    steps = per_epoch * epochs_of(training, per_epoch)
-    settings = FitSettings(
-        steps=steps,
-        lr=training["lr"],
-        batch_size=size,
-        optimizer=training["optimizer"],
-        weight_decay=training["weight_decay"],
-        warmup_steps=training["warmup_steps"],
-        schedule=training["schedule"],
-        milestones=tuple(round(part * steps) for part in training["milestones"]),
-        grad_clip=training["grad_clip"] or 0.0,
-    )
+    settings = FitSettings.of(training, per_epoch)
     orders: dict[int, Tensor] = {}
     utility = trained.get("utility")
     before: dict[int, Tensor] = {}  # the utility before a step
@@ -141,7 +129,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         "task %d: %d images, %d steps, %d trained parameters",
         task["task"],
         count,
-        steps,
+        settings.steps,
         sum(p.numel() for p in trained.values() if p.requires_grad),
     )
     tracked = tracker(folder, task) if parallel.rank() == 0 else None

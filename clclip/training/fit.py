@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clclip.training import parallel
+from clclip.training.epochs import epochs_of
 from clclip.training.history import History
 from clclip.training.resume import load_state, remove_state, save_state
 from clclip.training.shares import LossesAt, backward, own_shares
@@ -37,6 +38,28 @@ class FitSettings:
     schedule: str = "cosine"
     milestones: tuple[int, ...] = ()  # in steps, for "multistep"
     grad_clip: float = 0.0  # 0: none
+
+    @classmethod
+    def of(cls, training: Mapping[str, Any], steps_per_epoch: int) -> FitSettings:
+        """Return the settings of a task.
+
+        Args:
+            training: the task's training section. A warm-up takes a quarter of the steps at most:
+                a short task would else end before it reached its learning rate.
+            steps_per_epoch: batches of one pass over the task's images.
+        """
+        steps = epochs_of(training, steps_per_epoch) * steps_per_epoch
+        return cls(
+            steps=steps,
+            lr=training["lr"],
+            batch_size=training["batch_size"],
+            optimizer=training["optimizer"],
+            weight_decay=training["weight_decay"],
+            warmup_steps=min(training["warmup_steps"], steps // 4),
+            schedule=training["schedule"],
+            milestones=tuple(round(part * steps) for part in training["milestones"]),
+            grad_clip=training["grad_clip"] or 0.0,
+        )
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -13,6 +13,7 @@ from clclip.data.shapes.clutter import cluttered_scene
 from clclip.data.shapes.difficulty import Difficulty
 from clclip.data.shapes.objects import class_names, split_name
 from clclip.data.shapes.random import Draws
+from clclip.workflow.plan import plan_run
 
 NAMES = class_names(20)
 CALM = Difficulty(renditions=0, blurred=0, look_alikes=0, strokes=0)
@@ -221,3 +222,23 @@ def test_other_draws_and_knobs_have_other_ids_and_other_pictures():
 def test_a_world_without_knobs_refuses_them():
     with pytest.raises(InputError, match=r"'shapes20' has no difficulty.*clutter20, clutter20_dev"):
         scenes.world_spec("shapes20", 0, {"theme": 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rule", "tasks"),
+    [
+        ("clutter20_10_10_fvit", "clutter20-v1", "overlap", 2),
+        ("clutter20_10_10_apart_fvit_proto", "clutter20-v1", "non_cooccurrence", 2),
+        ("clutter20_places_10_10_clclip", "clutter20_places-v1", "place", 2),
+        ("clutter20_places_joint", "clutter20_places-v1", "place", 1),
+        ("clutter20_15_1x5_fvit_mma", "clutter20-v1", "overlap", 6),
+        ("clutter20_dev_5_5_5_5_clclip_no_text", "clutter20_dev-v1", "overlap", 4),
+        ("clutter80_4task_clclip_paper", "clutter80-v1", "overlap", 4),
+    ],
+)
+def test_streams_of_the_cluttered_worlds(name, data, rule, tasks):
+    planned = plan_run({"experiments": [name]}).experiments[name]
+    assert planned.length == tasks
+    payload = planned.tasks[0, tasks].payload
+    assert (payload["data"]["id"], payload["data"]["image_rule"]) == (data, rule)
+    assert payload["training"]["epochs"] == 6 and payload["training"]["lr"] == 0.002

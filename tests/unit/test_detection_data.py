@@ -15,8 +15,9 @@ from clclip.core.errors import InputError
 from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage, read_labels
 from clclip.detection.inputs.views import image_boxes, jittered, letterboxed, render
 from clclip.detection.layers.batch import Batch
-from clclip.detection.stages.train import coco_results, fit_settings
+from clclip.detection.stages.train import coco_results
 from clclip.detection.weights import load_chain, read_weights, save_weights
+from clclip.training.fit import FitSettings
 from clclip.training.seeds import generator
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1), torch.full((3, 1, 1), 0.25)
@@ -191,13 +192,13 @@ def test_the_optimization_counts_in_steps():
         "milestones": [0.5, 0.75],
         "grad_clip": None,
     }
-    settings = fit_settings(training, 10)
+    settings = FitSettings.of(training, 10)
     assert (settings.steps, settings.milestones, settings.warmup_steps) == (40, (20, 30), 10)
     assert settings.grad_clip == 0.0
-    short = fit_settings(training | {"min_steps": 120}, 9)  # nine steps an epoch: a class alone
+    short = FitSettings.of(training | {"min_steps": 120}, 9)  # nine steps an epoch: a class alone
     assert (short.steps, short.milestones) == (126, (63, 94))  # whole epochs
-    assert fit_settings(training | {"min_steps": 120}, 31).steps == 124
-    assert fit_settings(training | {"min_steps": 120, "epochs": 0}, 9).steps == 0
+    assert FitSettings.of(training | {"min_steps": 120}, 31).steps == 124
+    assert FitSettings.of(training | {"min_steps": 120, "epochs": 0}, 9).steps == 0
 
 
 def test_weights_round_trip_and_later_files_win(tmp_path):

@@ -44,19 +44,19 @@ def split(options):
 
 
 def train(options):
-    from clclip.cli.commands import _stored
+    from clclip.cli.stages import _stored
 
     _stored(options, "train", ["weights.safetensors", "history.csv"])
 
 
 def predict(options):
-    from clclip.cli.commands import _stored
+    from clclip.cli.stages import _stored
 
     _stored(options, "predict", ["predictions.json"])
 
 
 class StubStages:
-    """What the command line imports in place of a kind's stages."""
+    """What ``clclip.cli.stages._stages`` gives in place of a kind's stages."""
 
     @staticmethod
     def train(task_file, resources, **_):
@@ -92,9 +92,9 @@ def report(options):
 
 
 def _use_stub_stages():
-    from clclip.cli import commands
+    from clclip.cli import stages
 
-    commands.import_module = lambda name: StubStages
+    stages._stages = lambda kind: StubStages
 
 
 _use_stub_stages()

@@ -30,7 +30,6 @@ from clclip.detection.stages.recall import covered, recall_table
 from clclip.detection.weights import load_chain, save_weights
 from clclip.training import parallel
 from clclip.training.device import placed, precision, training_device
-from clclip.training.epochs import epochs_of
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
 from clclip.training.shares import Losses, Share, micro_batches
@@ -136,7 +135,7 @@ def _fit(
     trained = sum(value.numel() for value in parameters.values())
     total = sum(value.numel() for value in model.parameters())
     logger.info("%s: %d of %d parameters are trained", label, trained, total)
-    settings = fit_settings(training, math.ceil(len(shown.images) / training["batch_size"]))
+    settings = FitSettings.of(training, math.ceil(len(shown.images) / training["batch_size"]))
     data = TrainingData(shown, training, settings.steps, model.device)
     tracked = tracker(folder, task) if parallel.rank() == 0 else None
     history = fit(
@@ -154,22 +153,6 @@ def _fit(
         tracked.close()
     if not parallel.rank():
         history.write(folder / "history.csv")
-
-
-def fit_settings(training: Mapping[str, Any], steps_per_epoch: int) -> FitSettings:
-    """Return the numbers of the optimization from a task's training section."""
-    steps = epochs_of(training, steps_per_epoch) * steps_per_epoch
-    return FitSettings(
-        steps=steps,
-        lr=training["lr"],
-        batch_size=training["batch_size"],
-        optimizer=training["optimizer"],
-        weight_decay=training["weight_decay"],
-        warmup_steps=min(training["warmup_steps"], steps // 4),
-        schedule=training["schedule"],
-        milestones=tuple(round(part * steps) for part in training["milestones"]),
-        grad_clip=training["grad_clip"] or 0.0,
-    )
 
 
 def predict(task_file: Path, resources: Path) -> None:

@@ -1,4 +1,4 @@
-"""Cost volume and gate of a few images, class by class, read from stored files without torch."""
+"""Cost volume and gate of a few images, class by class, read from stored files."""
 
 from __future__ import annotations
 
@@ -147,11 +147,13 @@ def gate_of(
     """
     from safetensors import SafetensorError, safe_open
 
+    from clclip.clip.cost_volume import minmax_gate, sigmoid_gate
+
     kind = task["switches"].get("gate", "sigmoid")
     if experiment.summary["method"] != "clclip" or task["switches"].get("refiner"):
         return None
     if kind == "minmax":
-        return lambda cost: (cost - cost.min()) / max(float(np.ptp(cost)), 1e-6)
+        return _on_arrays(minmax_gate)
     if kind != "sigmoid":
         return None
     path = experiment.task_dir(experiment.summary["tasks"][0]["task"]) / "weights.safetensors"
@@ -161,7 +163,14 @@ def gate_of(
             log_slope, middle = (float(file.get_tensor(name)) for name in names)
     except (OSError, SafetensorError, TypeError):
         return None
-    return lambda cost: 1 / (1 + np.exp(-math.exp(log_slope) * (cost - middle)))
+    return _on_arrays(lambda cost: sigmoid_gate(cost, math.exp(log_slope), middle))
+
+
+def _on_arrays(gate: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a gate on torch tensors as a function of arrays."""
+    import torch
+
+    return lambda cost: gate(torch.from_numpy(np.ascontiguousarray(cost))).numpy()
 
 
 def visible(width: int, height: int, size: int, stride: int) -> tuple[int, int]:

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from clclip.clip.cost_volume import minmax_gate, sigmoid_gate
+
 
 class CostRefiner(nn.Module):
     """A small net on each class's slice of the cost volume, its weights shared by all classes."""
@@ -77,7 +79,7 @@ class Gate(nn.Module):
 
     def score(self, prior: Tensor) -> Tensor:
         """Return the frozen CLIP's score in [0, 1] of regions from their prior (item 8)."""
-        return torch.sigmoid(self.log_slope.exp() * (prior - self.middle))
+        return sigmoid_gate(prior, self.log_slope.exp(), self.middle)
 
     def forward(self, cost: Tensor, background: Tensor | None = None) -> Tensor:
         """Return the gate.
@@ -95,11 +97,10 @@ class Gate(nn.Module):
             cost = self.refiner(cost)
         slope = self.log_slope.exp()
         if self.kind == "minmax":
-            low, high = cost.amin((2, 3), keepdim=True), cost.amax((2, 3), keepdim=True)
-            return (cost - low) / (high - low).clamp(min=1e-6)
+            return minmax_gate(cost)
         if self.kind == "softmax":
             if background is None:
                 raise ValueError("got no background cost volume; expected one for a softmax gate")
             rest = torch.logsumexp(slope * background, 1, keepdim=True)
             return torch.sigmoid(slope * cost - rest)
-        return torch.sigmoid(slope * (cost - self.middle))
+        return sigmoid_gate(cost, slope, self.middle)
