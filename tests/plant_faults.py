@@ -277,6 +277,20 @@ FAULTS = (
         "test_seca_parts",
     ),
     Fault(
+        "region-features-half-a-cell-off",
+        "clclip/detection/layers/path.py",
+        "REGION, scale, aligned=True)",
+        "REGION, scale, aligned=False)",
+        "test_detection_pooling",
+    ),
+    Fault(
+        "interval-around-a-biased-score",
+        "clclip/evaluation/interval.py",
+        "_ends(gap - bias,",
+        "_ends(gap,",
+        "test_evaluation_interval",
+    ),
+    Fault(
         "affinity-normalised-along-columns",
         "clclip/classification/seca/sevpr.py",
         "(-self.gamma * squared).softmax(dim=-1)",

@@ -40,8 +40,7 @@ class Classifier:
 
     def pixels(self, paths: Sequence[Path]) -> Pixels:
         """Return images of any files."""
-        size, device = self.learner.tower.image_size, self.learner.device
-        return Pixels(list(paths), size, self.clip.mean, self.clip.std, device)
+        return Pixels(paths, self.clip, self.learner.tower.image_size, self.learner.device)
 
     def probabilities(self, pixels: Pixels, batch: int = EVAL_BATCH) -> Tensor:
         """Return class probabilities (N, K)."""

@@ -107,7 +107,7 @@ def image_features(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tower = VisualTower(clip.model.to(device), size)
-    pixels = Pixels(paths, tower.image_size, clip.mean, clip.std, device)
+    pixels = Pixels(paths, clip, tower.image_size, device)
     pixels.keep = False  # each is used once
     views = ("image", "mirrored") if mirror else ("image",)
     found: dict[str, list[Array]] = {name: [] for name in views}

@@ -1,33 +1,48 @@
-"""Images as uint8 tensors, prepared as CLIP does: bicubic, centre crop, no augmentation."""
+"""Images as uint8 tensors, prepared by open_clip's own transform of the tower; no augmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
 
+if TYPE_CHECKING:
+    from clclip.clip.load import LoadedClip
+
 CACHE_BYTES = 2 * 2**30  # decoded images up to this are kept in memory
 
 
-def square(image: Image.Image, size: int) -> Tensor:
-    """Return uint8 (3, size, size): shorter side to ``size`` px (bicubic), then the centre."""
-    width, height = image.size
-    if (width, height) != (size, size):
-        scale = size / min(width, height)
-        image = image.resize(
-            (max(size, round(width * scale)), max(size, round(height * scale))),
-            Image.Resampling.BICUBIC,
-        )
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def preparation(model: nn.Module, size: int) -> Callable[[Image.Image], Tensor]:
+    """Return what turns an RGB image into uint8 (3, size, size) as open_clip does for a tower.
+
+    It resizes and cuts as the tower's tag says (``shortest``, ``longest`` or ``squash``; bicubic or
+    bilinear). open_clip's last two steps, division by 255 and normalisation, are ``Pixels``'s.
+
+    Args:
+        model: built by ``clclip.clip.load.build``.
+        size: side in px.
+    """
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    settings = dict(open_clip.get_model_preprocess_cfg(model)) | {"size": size}
+    whole = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+    steps = whole.transforms[:-2]
+
+    def prepare(image: Image.Image) -> Tensor:
+        for step in steps:
+            image = step(image)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    return prepare
 
 
 class Pixels:
@@ -35,22 +50,18 @@ class Pixels:
 
     Args:
         paths: image files.
+        clip: whose tower sees them.
         size: side in px.
-        mean, std: statistics of the tower for values in 0..1.
         device: where batches go.
     """
 
     def __init__(
-        self,
-        paths: Sequence[Path],
-        size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
+        self, paths: Sequence[Path], clip: LoadedClip, size: int, device: torch.device
     ) -> None:
-        self.paths, self.size, self.device = list(paths), size, device
-        self.mean = torch.tensor(mean, device=device).view(3, 1, 1)
-        self.std = torch.tensor(std, device=device).view(3, 1, 1)
+        self.paths, self.device = list(paths), device
+        self.prepare = preparation(clip.model, size)
+        self.mean = torch.tensor(clip.mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(clip.std, device=device).view(3, 1, 1)
         self.cached: dict[int, Tensor] = {}
         self.keep = len(self.paths) * 3 * size * size <= CACHE_BYTES
 
@@ -65,7 +76,7 @@ class Pixels:
     def _load(self, row: int) -> Tensor:
         if row in self.cached:
             return self.cached[row]
-        pixels = square(load_rgb(self.paths[row]), self.size)
+        pixels = self.prepare(load_rgb(self.paths[row]))
         if self.keep:
             self.cached[row] = pixels
         return pixels

@@ -82,7 +82,7 @@ def pixels_of(
     """Return the images of a split; their paths start at the data set's root."""
     root = image_root(task, resources)
     paths = [root / image["file_name"] for image in split["images"]]
-    return Pixels(paths, learner.tower.image_size, clip.mean, clip.std, learner.device)
+    return Pixels(paths, clip, learner.tower.image_size, learner.device)
 
 
 def _check_counts(labels: Tensor, classes: list[str], where: Path) -> None:

@@ -6,12 +6,13 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def quiet() -> Iterator[None]:
 def build(model_name: str, tag: str | None) -> nn.Module:
     """Build a CLIP with random weights, frozen, in evaluation mode.
 
-    The tag decides the activation (OpenAI's weights want QuickGELU) and the pixel statistics.
+    The tag decides the activation (OpenAI's weights want QuickGELU) and how images are prepared.
 
     Raises:
         InputError: if the model cannot be built, say because its text tower lies on a hub out of
@@ -76,10 +77,9 @@ def build(model_name: str, tag: str | None) -> nn.Module:
     """
     register_embedded()
     config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
-    pixels = {key: config[key] for key in ("mean", "std", "interpolation") if config.get(key)}
     options = {
         "force_quick_gelu": bool(config.get("quick_gelu")),
-        "force_preprocess_cfg": pixels,
+        "force_preprocess_cfg": pixel_settings(model_name, tag),
     }
     return _made(model_name, "clip.model", options)
 
@@ -118,6 +118,16 @@ def _made(name: str, where: object, options: Mapping[str, Any]) -> nn.Module:
         expected = "a model that open_clip builds offline, or a network"
         raise InputError(f"{shown} cannot be built ({reason})", where, expected) from error
     return model.eval().requires_grad_(False)
+
+
+def pixel_settings(model_name: str, tag: str | None) -> dict[str, Any]:
+    """Return what a tag says about its images: mean, std, interpolation, resize_mode, fill_color.
+
+    Empty without a tag that open_clip knows: its defaults, which are those of OpenAI's weights.
+    """
+    config = open_clip.get_pretrained_cfg(model_name, tag) if tag else {}
+    names = {field.name for field in fields(PreprocessCfg)} - {"size", "mode"}
+    return {name: config[name] for name in sorted(names) if config.get(name) is not None}
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

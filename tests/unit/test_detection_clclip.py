@@ -157,9 +157,8 @@ def test_one_path_sees_the_same_regions_whatever_the_number_of_tasks(monkeypatch
         monkeypatch.setattr(
             model.paths[0],
             "regions",
-            lambda levels, boxes, canvas, path=model.paths[0]: (
-                seen.append([len(own) for own in boxes])
-                or SharedPath.regions(path, levels, boxes, canvas)
+            lambda levels, boxes, path=model.paths[0]: (
+                seen.append([len(own) for own in boxes]) or SharedPath.regions(path, levels, boxes)
             ),
         )
         model.detect(batch(labelled=False))

@@ -62,7 +62,7 @@ def test_losses_start_without_drift_and_drift_is_the_squared_change_of_regions()
         old = model.teacher.path.levels(data.taps)
         boxes = [target["boxes"] for target in data.targets]
         pairs = ((model.path, levels), (model.teacher.path, old))
-        regions = [path.regions(maps, boxes, data.canvas) for path, maps in pairs]
+        regions = [path.regions(maps, boxes) for path, maps in pairs]
         made = type("Made", (), {"levels": levels})
         value, count = model.drift(data, made, old, boxes)
     assert count == 4
@@ -92,7 +92,7 @@ def test_prototypes_are_those_of_the_labelled_objects(monkeypatch):
         for i, image in enumerate(images):
             data = whole.plain([i])
             boxes = whole.letterboxed(image).boxes(image.boxes)
-            regions = model.path.regions(model.path.levels(data.taps), [boxes], data.canvas)
+            regions = model.path.regions(model.path.levels(data.taps), [boxes])
             for label, region in zip(image.labels.tolist(), regions, strict=True):
                 rows[label].append(region)
     for k in (0, 1):

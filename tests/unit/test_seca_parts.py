@@ -308,6 +308,20 @@ def test_gaussians_match_mean_and_covariance():
     )
 
 
+@pytest.mark.parametrize("norm", [1, 400, 4e4, 1e8])
+@pytest.mark.parametrize("covariance", ["full", "diagonal", "lowrank"])
+def test_gaussians_of_long_features(norm, covariance):
+    """Fewer images than dimensions: most directions have no variance but the ridge."""
+    features = torch.nn.functional.normalize(draw(20, 512) + 1, dim=1) * norm
+    fitted = fit_gaussians(features, torch.zeros(20, dtype=torch.long), 1, covariance, 16)
+    variance = features.double().var(dim=0)
+    ridge = max(1e-4, 1e-8 * float(variance.mean()))
+    found = fitted.covariance()[0].diagonal().double()
+    torch.testing.assert_close(found, variance + ridge, rtol=1e-4, atol=0)
+    draws, _ = fitted.sample(50, torch.Generator().manual_seed(0))
+    assert draws.dtype == torch.float32 and draws.isfinite().all()
+
+
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "lowrank"])
 def test_pseudo_features_have_the_fitted_moments(covariance):
     features = torch.cat([draw(40, 3) * 2, draw(40, 3, seed=5) - 4])

@@ -144,10 +144,9 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path):
     run(files)
     classifier = load_classifier(files[-1], tmp_path / "resources")
     paths = sorted((tmp_path / "resources/data/noise/images").glob("test_*.png"))
-    clip = classifier.clip
-    pixels = Pixels(paths, 32, clip.mean, clip.std, torch.device("cpu"))
+    pixels = Pixels(paths, classifier.clip, 32, torch.device("cpu"))
     together, alone = classifier.probabilities(pixels), classifier.probabilities(pixels, batch=1)
-    backwards = Pixels(paths[::-1], 32, clip.mean, clip.std, torch.device("cpu"))
+    backwards = Pixels(paths[::-1], classifier.clip, 32, torch.device("cpu"))
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     reversed_order = classifier.probabilities(backwards).flip(0)
     torch.testing.assert_close(together, reversed_order, atol=1e-5, rtol=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 RIDGE = 1e-4
+RELATIVE_RIDGE = 1e-8  # of the mean variance
 
 
 @dataclass
@@ -59,20 +60,24 @@ def fit_gaussians(
 ) -> Gaussians:
     """Fit one Gaussian a class to un-normalised features (N, d) with labels (N,) in 0..classes-1.
 
-    The covariance is unbiased, plus 1e-4 on its diagonal; a class of one image has the latter
-    alone.
+    The covariance is unbiased, plus a ridge on its diagonal: 1e-4, and no less than 1e-8 of the
+    mean variance, since a class of fewer images than dimensions has directions of variance zero,
+    which rounding would make negative. A class of one image has the ridge alone. Computed in
+    float64, which not every accelerator has: on the CPU.
     """
     means, factors, spreads = [], [], []
     for number in range(classes):
-        x = features[labels == number].float()
+        x = features[labels == number].cpu().double()
         centred = x - x.mean(dim=0)
         full = centred.T @ centred / max(len(x) - 1, 1)
-        full = full + RIDGE * torch.eye(x.shape[1], device=x.device)
+        ridge = max(RIDGE, RELATIVE_RIDGE * float(full.diagonal().mean()))
+        full = full + ridge * torch.eye(x.shape[1], dtype=x.dtype)
         means.append(x.mean(dim=0))
         factor, spread = _factorise(full, covariance, rank)
         factors.append(factor)
         spreads.append(spread)
-    return Gaussians(torch.stack(means), torch.stack(factors), torch.stack(spreads))
+    found = [torch.stack(parts).float() for parts in (means, factors, spreads)]
+    return Gaussians(*(part.to(features.device) for part in found))
 
 
 def _factorise(full: Tensor, covariance: str, rank: int) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import roi_align
 
 from clclip.detection.layers.proposals import region_proposals
 from clclip.detection.layers.pyramid import Pyramid, group_norm
@@ -39,15 +39,39 @@ class LevelByArea:
         return level.clamp(0, self.levels - 1).long()
 
 
-def region_pooler(strides: Sequence[float]) -> MultiScaleRoIAlign:
-    """Return torchvision's multi-scale RoIAlign with exact strides, 7x7 bins.
+class RegionPooler(nn.Module):
+    """RoIAlign over the levels of a pyramid, 7 x 7 bins, each region from the level of its size.
 
-    torchvision infers scales rounded to powers of two, which is wrong for patches of 14 px.
+    ``aligned``: a cell's value stands at the cell's centre, as for gates, costs and dense tokens.
+    torchvision's MultiScaleRoIAlign reads half a cell farther to the lower right, and rounds
+    scales to powers of two, which is wrong for patches of 14 px.
+
+    Args:
+        strides: canvas pixels per cell of each level, the finest first.
     """
-    pooler = MultiScaleRoIAlign([str(i) for i in range(len(strides))], REGION, sampling_ratio=0)
-    pooler.scales = [1.0 / stride for stride in strides]
-    pooler.map_levels = LevelByArea(strides[0], len(strides))
-    return pooler
+
+    def __init__(self, strides: Sequence[float]) -> None:
+        super().__init__()
+        self.scales = [1.0 / stride for stride in strides]
+        self.map_levels = LevelByArea(strides[0], len(strides))
+
+    def forward(self, levels: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Return features (R, channels, 7, 7) of the boxes of all images, in order.
+
+        Args:
+            levels: (B, channels, h, w) each; further levels than strides are left alone.
+            boxes: per image (R_i, 4) xyxy in canvas pixels.
+        """
+        maps = list(levels.values())[: len(self.scales)]
+        owner = [torch.full_like(own[:, :1], n) for n, own in enumerate(boxes)]
+        regions = torch.cat([torch.cat(owner), torch.cat(boxes)], dim=1)
+        chosen = self.map_levels(boxes)
+        pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], REGION, REGION)
+        for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
+            own = torch.where(chosen == level)[0]
+            found = roi_align(features, regions[own], REGION, scale, aligned=True)
+            pooled[own] = found.to(pooled.dtype)  # autocast may choose another for each level
+        return pooled
 
 
 class SharedPath(nn.Module):
@@ -76,7 +100,7 @@ class SharedPath(nn.Module):
             kept_train=options.proposals_train,
             kept_test=options.proposals_test,
         )
-        self.pooler = region_pooler(strides)
+        self.pooler = RegionPooler(strides)
         layers: list[nn.Module] = []
         for _ in range(options.roi_convs):
             conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -122,11 +146,9 @@ class SharedPath(nn.Module):
             losses.add(names[name], value, self.rpn.fg_bg_sampler.drawn)
         return proposals, losses
 
-    def regions(
-        self, levels: OrderedDict[str, Tensor], boxes: list[Tensor], canvas: ImageList
-    ) -> Tensor:
+    def regions(self, levels: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Return region features (R, channels, 7, 7) of the boxes of all images, in order."""
-        return recomputed(self.convs, self.pooler(levels, boxes, canvas.image_sizes))
+        return recomputed(self.convs, self.pooler(levels, boxes))
 
     def vectors(self, regions: Tensor) -> Tensor:
         """Return the fully connected features (R, fc_width) of region features."""

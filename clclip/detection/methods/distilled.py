@@ -43,8 +43,8 @@ class DistilledDetector(TwoStageDetector):
     ) -> dict[str, tuple[Tensor, int]]:
         """Return the unbiased distillation of scores and the L2 distillation of boxes."""
         with torch.no_grad():
-            wanted, wanted_deltas = self.teacher.outputs(levels, boxes, batch.canvas)
-        logits, deltas = self.outputs(made.levels, boxes, batch.canvas)
+            wanted, wanted_deltas = self.teacher.outputs(levels, boxes)
+        logits, deltas = self.outputs(made.levels, boxes)
         scores = unbiased_distillation(logits, wanted, self.previous)
         moved = (deltas - wanted_deltas).pow(2).sum(1)
         return {

@@ -97,8 +97,8 @@ class ProtoFViT(DistilledDetector):
     ) -> tuple[Tensor, int]:
         """Return w_a times the mean squared change of region features, and how many regions."""
         with torch.no_grad():
-            wanted = self.teacher.path.regions(levels, boxes, batch.canvas)
-        found = self.path.regions(made.levels, boxes, batch.canvas)
+            wanted = self.teacher.path.regions(levels, boxes)
+        found = self.path.regions(made.levels, boxes)
         if not len(found):
             return found.sum(), 0
         return self.options.align_weight * functional.mse_loss(found, wanted), len(found)
@@ -153,7 +153,7 @@ class ProtoFViT(DistilledDetector):
                 batches.letterboxed(image).boxes(image.boxes[own]).to(self.device)
                 for image, own in zip(images, kept, strict=True)
             ]
-            regions = self.path.regions(self.path.levels(batch.taps), boxes, batch.canvas)
+            regions = self.path.regions(self.path.levels(batch.taps), boxes)
             labels = [image.labels[own] for image, own in zip(images, kept, strict=True)]
             for label, region in zip(torch.cat(labels).tolist(), regions, strict=True):
                 found[label].append(region)

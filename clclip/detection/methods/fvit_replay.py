@@ -80,10 +80,9 @@ class ReplayFViT(DistilledDetector):
         """Return inclusive and attentive distillation at the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
         losses = self.region_distillation(batch, made, levels, boxes)
-        sizes = batch.canvas.image_sizes
         with torch.no_grad():
-            wanted = self.teacher.path.pooler(levels, boxes, sizes)
-        found = self.path.pooler(made.levels, boxes, sizes)
+            wanted = self.teacher.path.pooler(levels, boxes)
+        found = self.path.pooler(made.levels, boxes)
         s = self.options
         weight = s.attentive_weight
         if weight is None:
@@ -170,7 +169,7 @@ def choose_boxes(
             for i, view in zip(members, views, strict=True)
         ]
         levels = model.path.levels(batch.taps)
-        regions = model.path.vectors(model.path.regions(levels, boxes, batch.canvas))
+        regions = model.path.vectors(model.path.regions(levels, boxes))
         vectors.append(functional.normalize(model.classifier.project(regions).float(), dim=1).cpu())
     rows = torch.cat(vectors)
     labels = torch.cat([image.labels for image in batches.images])

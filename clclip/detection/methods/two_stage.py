@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.models.detection.image_list import ImageList
 
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.guard import guarded
@@ -88,7 +88,7 @@ class TwoStageDetector(Detector):
         sampled = sample_regions(
             proposals, self.region_targets(targets), batch.generators, s.roi_batch, s.roi_positive
         )
-        vectors = self.path.vectors(self.path.regions(levels, sampled.boxes, batch.canvas))
+        vectors = self.path.vectors(self.path.regions(levels, sampled.boxes))
         losses.add("box", box_loss(self.path.box(vectors), sampled), len(vectors))
         logits = self.classifier(vectors, self.text)
         losses.add("class", *self.class_loss(logits, sampled.labels))
@@ -127,11 +127,9 @@ class TwoStageDetector(Detector):
         """Return what is lost against the teacher: means and counts; fine-tuning has no such."""
         return {}
 
-    def outputs(
-        self, levels: OrderedDict[str, Tensor], boxes: list[Tensor], canvas: ImageList
-    ) -> tuple[Tensor, Tensor]:
+    def outputs(self, levels: Mapping[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits (R, K + 1) and deltas (R, 4) of the boxes of all images, in order."""
-        vectors = self.path.vectors(self.path.regions(levels, boxes, canvas))
+        vectors = self.path.vectors(self.path.regions(levels, boxes))
         return self.classifier(vectors, self.text), self.path.box(vectors).float()
 
     # ---- inference --------------------------------------------------------------------------
@@ -141,7 +139,7 @@ class TwoStageDetector(Detector):
         """Return detections and the proposals they come from."""
         levels = self.path.levels(batch.taps)
         proposals, _ = self.path.propose(levels, batch.canvas)
-        vectors = self.path.vectors(self.path.regions(levels, proposals, batch.canvas))
+        vectors = self.path.vectors(self.path.regions(levels, proposals))
         scores = self.classifier(vectors, self.text).softmax(-1)[:, :-1]
         if self.options.fusion:
             scores = self._fuse(scores, batch.dense, proposals)

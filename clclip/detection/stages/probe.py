@@ -109,7 +109,7 @@ def activations(model: Detector, batch: Batch) -> list[dict[str, Tensor]]:
         levels = path.levels(batch.taps, base)
         base = base or levels
         objectness, _ = path.rpn.head(list(levels.values()))
-        regions = path.regions(levels, boxes, batch.canvas)
+        regions = path.regions(levels, boxes)
         vectors = path.vectors(regions)
         answers = {
             "pyramid": _joined(list(levels.values())),

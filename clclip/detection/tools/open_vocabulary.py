@@ -58,7 +58,7 @@ def detect_by_text(
     cost = cost_volume(batch.dense, torch.cat([text, rest]))
     per_path = []
     for path, levels, proposals in proposals_of(model, batch):
-        deltas = path.box(path.vectors(path.regions(levels, proposals, batch.canvas)))
+        deltas = path.box(path.vectors(path.regions(levels, proposals)))
         parts = deltas.split([len(boxes) for boxes in proposals])
         extents = batch.canvas.image_sizes
         per_path.append(

@@ -132,7 +132,7 @@ class ClClip(Pathways):
         targets = self._guarded(batch)
         proposals, losses = path.propose(levels, batch.canvas, targets, batch.generators)
         sampled = sample_regions(proposals, targets, batch.generators, s.roi_batch, s.roi_positive)
-        regions = path.regions(levels, sampled.boxes, batch.canvas)
+        regions = path.regions(levels, sampled.boxes)
         vectors = path.vectors(regions)
         losses.add("box", box_loss(path.box(vectors), sampled), len(regions))
         sampled = without_classes_from(sampled, len(self.groups[task]))

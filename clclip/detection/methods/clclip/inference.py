@@ -77,7 +77,7 @@ def path_candidates(
         boxes = list(torch.cat(proposals)[used].split(kept))
     if not sum(map(len, boxes)):
         return [_none(batch) for _ in tasks]
-    features = path.regions(levels, boxes, batch.canvas)
+    features = path.regions(levels, boxes)
     vectors = path.vectors(features)
     regions = Regions(features, vectors, path.box(vectors), place)
     return [

@@ -96,11 +96,10 @@ class IorFViT(TwoStageDetector):
         boxes = [t["old_boxes"] for t in batch.targets if "old_boxes" in t]
         if sum(map(len, boxes)) == 0:
             return made.logits.new_zeros(())
-        sizes = batch.canvas.image_sizes
         with torch.no_grad():
-            pooled = self.teacher.path.pooler(levels, boxes, sizes)
+            pooled = self.teacher.path.pooler(levels, boxes)
             wanted = pooled, self.teacher.path.convs(pooled)
-        pooled = self.path.pooler(made.levels, boxes, sizes)
+        pooled = self.path.pooler(made.levels, boxes)
         place = self.path.pooler.map_levels(boxes)
         total = made.logits.new_zeros(())
         for found, target in zip((pooled, self.path.convs(pooled)), wanted, strict=True):
@@ -131,8 +130,8 @@ class IorFViT(TwoStageDetector):
     ) -> dict[str, Tensor]:
         """Return the terms at the teacher's proposals, summed over images."""
         with torch.no_grad():
-            wanted, wanted_deltas = self.teacher.outputs(levels, boxes, batch.canvas)
-        logits, deltas = self.outputs(made.levels, boxes, batch.canvas)
+            wanted, wanted_deltas = self.teacher.outputs(levels, boxes)
+        logits, deltas = self.outputs(made.levels, boxes)
         old = slice(0, self.previous)
         scores = (logits[:, old] - wanted[:, old]).float().pow(2).mean(1)
         sure = logits.detach().float().softmax(1)[:, old].amax(1)

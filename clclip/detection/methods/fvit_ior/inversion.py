@@ -196,7 +196,7 @@ def detector_loss(
     loss = 0.5 * bce(objectness[known], label[known]) + 0.5 * bce(objectness[rest], label[rest])
     loss = loss + functional.smooth_l1_loss(deltas[known], shift[known], beta=1 / 9)
 
-    logits, moved = model.outputs(levels, regions, canvas)
+    logits, moved = model.outputs(levels, regions)
     flat = torch.cat(regions)
     counts = torch.tensor([len(region) for region in regions], device=flat.device)
     owner = torch.repeat_interleave(torch.arange(len(boxes), device=flat.device), counts)

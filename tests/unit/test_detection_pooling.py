@@ -1,0 +1,74 @@
+"""Region features: a cell's value stands at the cell's centre, for all that is read in boxes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torchvision.ops import roi_align
+
+from clclip.detection.layers.path import REGION, RegionPooler
+from clclip.detection.layers.region_maps import RegionMaps, pool_maps
+
+BOXES = [
+    torch.tensor([[8.0, 12.0, 40.0, 30.0], [60.0, 60.0, 188.0, 170.0]]),
+    torch.tensor([[101.0, 3.0, 103.0, 9.0], [20.5, 30.5, 220.5, 200.5]]),
+]
+
+
+def places(strides, size=256):
+    """Return levels whose two channels hold the x and y of the cells' centres, in pixels."""
+    levels = OrderedDict()
+    for n, stride in enumerate(strides):
+        at = (torch.arange(size / stride) + 0.5) * stride
+        plane = torch.stack(torch.meshgrid(at, at, indexing="xy"))
+        levels[str(n)] = plane.expand(2, -1, -1, -1)
+    return levels
+
+
+@pytest.mark.parametrize("strides", [(4.0,), (4.0, 8.0, 16.0)])
+def test_a_region_sees_its_own_place(strides):
+    pooled = RegionPooler(strides)(places(strides), BOXES)
+    assert pooled.shape == (4, 2, REGION, REGION)
+    box = torch.cat(BOXES)
+    low, high = box[:, :2], box[:, 2:]
+    bins = low[:, :, None] + (torch.arange(REGION) + 0.5) / REGION * (high - low)[:, :, None]
+    torch.testing.assert_close(pooled[:, 0, 3], bins[:, 0], atol=1e-3, rtol=0)
+    torch.testing.assert_close(pooled[:, 1, :, 3], bins[:, 1], atol=1e-3, rtol=0)
+
+
+def test_gates_and_costs_see_the_same_place():
+    maps = places((8.0,))["0"]
+    expected = RegionPooler((8.0,))({"0": maps}, BOXES)
+    torch.testing.assert_close(pool_maps(maps, BOXES, 8.0), expected, atol=1e-3, rtol=0)
+    seen = RegionMaps(maps, BOXES, 8.0)
+    for k in range(2):
+        column = torch.full((4,), k)
+        found = seen[torch.arange(4), column]
+        torch.testing.assert_close(found, expected[:, k], atol=1e-3, rtol=0)
+
+
+def test_each_region_is_read_from_the_level_of_its_size():
+    draws = torch.Generator().manual_seed(0)
+    strides = (4.0, 8.0, 16.0)
+    sizes = {"0": 64, "1": 32, "2": 16, "pool": 8}  # the last has proposals alone
+    levels = {k: torch.randn(2, 3, n, n, generator=draws) for k, n in sizes.items()}
+    pooler = RegionPooler(strides)
+    pooled, chosen = pooler(levels, BOXES), pooler.map_levels(BOXES).tolist()
+    assert sorted(set(chosen)) == [0, 1]
+    for row, (image, place) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        level = chosen[row]
+        one = roi_align(
+            levels[str(level)][image : image + 1],
+            [BOXES[image][place : place + 1]],
+            REGION,
+            1 / strides[level],
+            aligned=True,
+        )
+        torch.testing.assert_close(pooled[row], one[0])
+
+
+def test_no_region_is_no_feature():
+    empty = [torch.zeros(0, 4), torch.zeros(0, 4)]
+    assert RegionPooler((4.0, 8.0))(places((4.0, 8.0)), empty).shape == (0, 2, REGION, REGION)
