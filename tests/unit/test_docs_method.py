@@ -99,7 +99,7 @@ def test_the_method_trains_and_is_scored_and_others_stay_valid(followed, tmp_pat
     with (seed / "task2/history.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     column = next(name for name in rows[0] if name.endswith("lwf"))
-    assert all(float(row[column]) >= 0 for row in rows)
+    assert all(float(row[column]) >= -1e-6 for row in rows)  # a divergence, but for rounding
     assert "lwf" not in (seed / "task1/history.csv").read_text().splitlines()[0]
     assert set(json.loads((seed / "summary.json").read_text())["final"]) == {"P", "C", "A"}
     told = json.loads((tmp_path / "told.json").read_text())
