@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.options import ClassificationOptions
+from clclip.classification.rapf.options import RapfOptions
 from clclip.core.kind import Method, method_of
 
 Role = Literal["method", "baseline", "upper bound"]
@@ -60,6 +61,13 @@ METHODS: dict[str, Method] = {
     "ranpac": _solved("RanPAC", head="ridge", hidden=2000, normalise=False),
     "gda": _solved("LDA", head="gda"),
     "gda_text": _solved("LDA + text", head="gda_text"),
+    "rapf": Method(
+        "classification.rapf.stages.Adapted",
+        RapfOptions,
+        "RAPF",
+        stages="clclip.classification.rapf.stages",
+        closed_form=True,
+    ),
     "seca_cov": _solved("SECA-Cov", head="joined", hidden=2000, mirror=True, prior="text"),
 }
 

@@ -29,7 +29,7 @@ class Method:
         trains: the classes of the last task, or of all tasks at once.
         colour: its place in the report's palette wherever it takes part.
         stages: the module with ``train`` and ``predict``, where it is not that of the kind.
-        closed_form: it is solved from sums over stored features: no gradient, one process.
+        closed_form: it reads stored features alone, by sums or a small matrix: one process.
     """
 
     code: str

@@ -22,7 +22,7 @@ def image_store(payload: dict[str, Any], clip: dict[str, Any]) -> tuple[str, dic
         "size": payload["training"]["image_size"] or native_size(clip) or 0,
         "dense": "image",
         "taps": [],
-        "flip": switches["mirror"],
+        "flip": switches["mirror"] if "mirror" in switches else False,
     }
     store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
     payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}

@@ -63,7 +63,7 @@ def write_stream(
 ) -> list[Path]:
     """Write stores, splits and task files of a stream below ``base``; return the task files."""
     values = METHODS[method].given(switches or {}).model_dump()
-    write_store(base / "resources", data, values["mirror"])
+    write_store(base / "resources", data, values.get("mirror", False))
     files = []
     for number in range(1, len(groups) + 1):
         folder = base / "results" / "x" / "seed0" / f"task{number}"

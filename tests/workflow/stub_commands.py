@@ -56,7 +56,7 @@ def predict(options):
 
 
 class StubStages:
-    """What ``clclip.cli.stages._stages`` gives in place of a kind's stages."""
+    """What ``clclip.cli.stages`` imports in place of a kind's stages."""
 
     @staticmethod
     def train(task_file, resources, **_):
@@ -94,7 +94,7 @@ def report(options):
 def _use_stub_stages():
     from clclip.cli import stages
 
-    stages._stages = lambda kind: StubStages
+    stages.import_module = lambda name: StubStages
 
 
 _use_stub_stages()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
-from clclip.classification.closed_form.stages import load_solved
 from clclip.classification.feature_store import image_features
+from clclip.classification.kind import CLASSIFICATION
 from clclip.core.task import clip_dir, read_task
 
 
@@ -27,7 +28,9 @@ def judge_files(task_file: Path, resources: Path, paths: Sequence[Path]) -> np.n
 
     task = read_task(task_file)
     clip = load_clip(clip_dir(task, resources))
-    size, mirror = task["features"]["size"] or None, task["switches"]["mirror"]
+    size, mirror = task["features"]["size"] or None, task["features"]["flip"]
     arrays = image_features(clip, paths, size, mirror)
     features = np.stack(list(arrays.values()))
-    return np.exp(load_solved(task_file, features.shape[-1]).log_probabilities(features))
+    stages = import_module(CLASSIFICATION.module("predict", task["method"]))
+    solved = stages.load_solved(task_file, features.shape[-1])
+    return np.exp(solved.log_probabilities(features))

@@ -35,10 +35,22 @@ def write_record(path: Path, record: Mapping[str, Array], metadata: Mapping[str,
 
 
 def read_record(path: Path) -> Record:
-    """Read a record.
+    """Read the record of a closed-form task.
 
     Raises:
         InputError: if it is missing, damaged, not finite or another method's.
+    """
+    record = read_tensors(path)
+    if "features" not in record and "gram" not in record:
+        raise InputError("neither features nor sums", path, "a record of a closed-form method")
+    return record
+
+
+def read_tensors(path: Path, keys: Sequence[str] = ()) -> Record:
+    """Read a safetensors file that holds at least ``keys``.
+
+    Raises:
+        InputError: if it is missing, damaged, not finite or lacks one.
     """
     expected = "the record that `clclip train` writes (train the earlier tasks first)"
     if not path.is_file():
@@ -51,8 +63,9 @@ def read_record(path: Path) -> Record:
     for name, value in record.items():
         if not np.isfinite(value).all():
             raise InputError(f"tensor {name!r} is not finite", path, "finite numbers")
-    if "features" not in record and "gram" not in record:
-        raise InputError("neither features nor sums", path, "a record of a closed-form method")
+    for key in keys:
+        if key not in record:
+            raise InputError(f"no tensor {key!r}", path, "a record made by this task's method")
     return record
 
 

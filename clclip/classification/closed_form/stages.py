@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     split = read_stage_file(folder / "train.json", "labels")
     store = open_store(task, "train", resources)
     features = store.rows([image["id"] for image in split["images"]])
-    labels = _columns(split, current_classes(task), folder / "train.json")
+    labels = class_columns(split, current_classes(task), folder / "train.json")
     folds = np.array([fold_of(image["id"]) for image in split["images"]])
     maps = maps_of(task, store.width)
     new = len(current_classes(task))
@@ -68,15 +68,25 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
 
 def predict(task_file: Path, resources: Path) -> None:
     """Write predictions.json: probabilities of all seen classes for the images of test.json."""
-    task = read_task(task_file)
+    store = open_store(read_task(task_file), "test", resources)
+    write_predictions(task_file, store, load_solved(task_file, store.width))
+
+
+class FromFeatures(Protocol):
+    """A classifier of frozen features."""
+
+    def log_probabilities(self, features: Array) -> Array:
+        """Return (N, K) of features (V, N, d)."""
+
+
+def write_predictions(task_file: Path, store: ImageFeatures, classifier: FromFeatures) -> None:
+    """Judge the images of test.json and write predictions.json beside ``task_file``."""
     folder = task_file.parent
     split = read_stage_file(folder / "test.json", "labels")
-    store = open_store(task, "test", resources)
-    classifier = load_solved(task_file, store.width)
     features = store.rows([image["id"] for image in split["images"]])
     table = np.exp(classifier.log_probabilities(features))
     predictions = {
-        "classes": seen_classes(task),
+        "classes": seen_classes(read_task(task_file)),
         "images": [image["id"] for image in split["images"]],
         "labels": [image["label"] for image in split["images"]],
         "probabilities": [[round(p, 7) for p in row] for row in table.tolist()],
@@ -150,7 +160,7 @@ def _counts(task: dict[str, Any]) -> list[int]:
     )
 
 
-def _columns(split: dict[str, Any], classes: list[str], where: Path) -> Array:
+def class_columns(split: dict[str, Any], classes: list[str], where: Path) -> Array:
     """Return the column (N,) of each image's label among ``classes``.
 
     Raises:
