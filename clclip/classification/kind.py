@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clclip.classification.registry import METHODS
+from clclip.clip.architecture import native_size
 from clclip.core.kind import Kind
 
 CLASSIFICATION = Kind(
@@ -10,6 +11,11 @@ CLASSIFICATION = Kind(
     methods=METHODS,
     formats=("shapes", "folder", "cifar100"),
     world="shapes_cil",
+    score="Accuracy {}",
+    tool=("classify", "classes.json"),
+    boxes=False,
+    dense=False,
+    side=native_size,
     stages={
         "split": "clclip.data.split",
         "train": "clclip.classification.stages",

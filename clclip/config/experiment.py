@@ -207,6 +207,7 @@ class Experiment(Strict):
             raise WrongValue(what, expected)
         for key in ("fractions", "image_rule"):
             usual = DataConfig.model_fields[key].default
-            if self.kind == "classification" and getattr(self.data, key) != usual:
-                raise WrongValue(f"data.{key} is for kind 'detection'", "the key left out")
+            if not kind.boxes and getattr(self.data, key) != usual:
+                others = " or ".join(repr(k.name) for k in KINDS.values() if k.boxes)
+                raise WrongValue(f"data.{key} is for kind {others}", "the key left out")
         return self

@@ -150,17 +150,18 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
         if name not in task["training"] and name not in BESIDE_TASK:
             raise InputError(f"no key {name!r}", f"{where}: training", expected)
     parse(TrainingConfig, task["training"], f"{where}: training")
-    method = method_of(KINDS[task["kind"]].methods, task["method"], where)
+    kind = KINDS[task["kind"]]
+    method = method_of(kind.methods, task["method"], where)
     options = parse(method.options, task["switches"], f"{where}: switches")
     for name in method.options.model_fields:
         if name not in task["switches"] and method.counts(options, name):
             raise InputError(f"no key {name!r}", f"{where}: switches", expected)
-    if task["kind"] == "detection" or method.closed_form:
+    if kind.dense or method.closed_form:
         features = task.get("features")
         wanted = {"id": str, "cache": bool, "size": int, "dense": str, "taps": list, "flip": bool}
         if not isinstance(features, dict):
             raise InputError(f"got {features!r:.60}", f"{where}: features", expected)
-        for name, kind in wanted.items():
-            if not isinstance(features.get(name), kind):
+        for name, type_ in wanted.items():
+            if not isinstance(features.get(name), type_):
                 found = f"got {features.get(name)!r:.60}"
                 raise InputError(found, f"{where}: features.{name}", expected)

@@ -6,7 +6,7 @@ The tables of methods are ``detection/registry.py`` and ``classification/registr
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -96,6 +96,11 @@ class Kind:
         methods: its methods by name.
         formats: ``data.format`` that hold what it is trained on.
         world: the generated world of an experiment that names none.
+        score: what P, C and A are called, with a place for the letter.
+        tool: the command that uses a trained run on one's own images, and an ``--out`` for it.
+        boxes: labels and answers are boxes: image rules and flavours of AP mean something.
+        dense: tasks read dense features and the texts of their classes.
+        side: the side of images in px where an experiment gives none, by its CLIP; None: unknown.
         stages: stage -> module that does the work.
         predictions: files that ``predict`` writes, the predictions first.
         predicts_with_training: whether ``train`` predicts at once: starting torch a second time
@@ -107,6 +112,11 @@ class Kind:
     methods: Mapping[str, Method]
     formats: tuple[str, ...]
     world: str
+    score: str
+    tool: tuple[str, str]
+    boxes: bool
+    dense: bool
+    side: Callable[[Mapping[str, Any]], int | None]
     stages: Mapping[str, str]
     predictions: tuple[str, ...] = ("predictions.json",)
     predicts_with_training: bool = False

@@ -8,41 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clclip.config.kinds import KINDS
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
+from clclip.core.kind import Method
 from clclip.evaluation.comparable import like, unusual
 from clclip.report.plotting import load_matplotlib
 
-METHOD_NAMES = {
-    "clclip": "CL-CLIP",
-    "fvit": "F-ViT",
-    "fvit_current": "F-ViT, current columns",
-    "fvit_mma": "F-ViT + MMA",
-    "fvit_pseudo": "F-ViT + pseudo-labels",
-    "fvit_replay": "F-ViT + replay",
-    "fvit_ior": "F-ViT + IOR",
-    "fvit_proto": "F-ViT + prototypes",
-    "seca": "SECA",
-    "seca_pp": "SECA++",
-    "hpeft": "H-PEFT",
-    "hpeft_sgakt": "H-PEFT + SG-AKT",
-    "hpeft_sevpr": "H-PEFT + SE-VPR",
-    "finetune": "Fine-tuning",
-    "ncm": "Nearest mean",
-    "ridge": "Ridge",
-    "ranpac": "RanPAC",
-    "gda": "LDA",
-    "gda_text": "LDA + text",
-    "seca_cov": "SECA-Cov",
-    "zeroshot": "Zero-shot CLIP",
-    "joint": "Joint training",
-}
-# The first of these that took part is what the others are compared with.
-BASELINES = ("fvit", "fvit_current", "finetune", "hpeft", "zeroshot")
 # Okabe and Ito's palette (colour-blind safe), without its yellow: too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 JOINT_COLOUR = "#8A8F98"
-FIXED_COLOURS = {"clclip": 0, "seca": 0, "fvit": 1, "hpeft": 1, "fvit_current": 2, "zeroshot": 2}
 SHOWN_SEEDS = 3
 
 
@@ -64,7 +39,12 @@ class Experiment:
     @property
     def joint(self) -> bool:
         """Whether it trains on all classes at once: an upper bound, not a contestant."""
-        return self.summary["method"] == "joint"
+        return self.method is not None and self.method.role == "upper bound"
+
+    @property
+    def method(self) -> Method | None:
+        """The facts of its method; None for one that this version does not know."""
+        return KINDS[self.summary["kind"]].methods.get(self.summary["method"])
 
     def seed_dir(self) -> Path:
         """Folder of the first seed, whose predictions are shown."""
@@ -127,7 +107,7 @@ class Setting:
     @property
     def detection(self) -> bool:
         """Whether the scores are AP of boxes (else accuracy)."""
-        return self.first["kind"] == "detection"
+        return KINDS[self.first["kind"]].boxes
 
     @property
     def shown_seeds(self) -> list[int | None]:
@@ -140,7 +120,7 @@ class Setting:
 
     def part_name(self, part: str) -> str:
         """Name of P, C or A as the field writes it."""
-        return f"mAP@{part}" if self.detection else f"Accuracy {part}"
+        return KINDS[self.first["kind"]].score.format(part)
 
 
 def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
@@ -170,12 +150,13 @@ def _setting(experiments: list[Experiment], colours: Sequence[str]) -> Setting:
     methods = [experiment.summary["method"] for experiment in experiments]
     for experiment in experiments:
         method = experiment.summary["method"]
-        experiment.label = METHOD_NAMES.get(method, method)
+        experiment.label = experiment.method.label if experiment.method else method
         if methods.count(method) > 1:
             experiment.label += f" ({experiment.name})"
     free = list(range(len(colours)))
-    for experiment in sorted(experiments, key=lambda e: e.summary["method"] not in FIXED_COLOURS):
-        wish = FIXED_COLOURS.get(experiment.summary["method"], -1)
+    wishes = {e.name: e.method.colour if e.method else None for e in experiments}
+    for experiment in sorted(experiments, key=lambda e: wishes[e.name] is None):
+        wish = wishes[experiment.name]
         if experiment.joint:
             experiment.colour, experiment.css = JOINT_COLOUR, "var(--joint)"
             continue
@@ -189,7 +170,9 @@ def _setting(experiments: list[Experiment], colours: Sequence[str]) -> Setting:
 
     experiments = sorted(experiments, key=order)
     by_method = {e.summary["method"]: e for e in reversed(experiments)}
-    baseline = next((by_method[name] for name in BASELINES if name in by_method), None)
+    known = KINDS[experiments[0].summary["kind"]].methods
+    baselines = [name for name, method in known.items() if method.role == "baseline"]
+    baseline = next((by_method[name] for name in baselines if name in by_method), None)
     return Setting(experiments, baseline, experiments[0].summary["groups"])
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from clclip.config.kinds import KINDS
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.report.sections.timing import duration, last_done
@@ -112,7 +113,7 @@ def read_tasks(results: Path) -> list[Task]:
             continue
         folder = path.parent
         done = [stage for stage in STAGES if (folder / OUTPUTS[stage]).exists()]
-        metric = "mAP@A" if kind == "detection" else "accuracy A"
+        metric = KINDS[kind].score.format("A")
         found.append(
             Task(
                 folder.parent.parent.name,

@@ -126,7 +126,7 @@ def _tasks(
 
 def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
-    if task["kind"] == "detection":
+    if KINDS[task["kind"]].boxes:
         return len(detection_train(splits["train"], task, str(where))["images"])
     found = classification_split(splits["train"], current_classes(task))["images"]
     if not found:
@@ -159,7 +159,7 @@ def _image_counts(
 def _evaluation(experiment: Experiment) -> dict[str, str]:
     """Return how the predictions are scored, the metric in words."""
     told = experiment.evaluation.model_dump(mode="json")
-    if experiment.kind == "classification":
+    if not KINDS[experiment.kind].boxes:
         return {"images": "full", "metric": "accuracy"}
     return told | {"metric": METRIC_NAMES[told["ap"]]}
 
@@ -274,7 +274,7 @@ def text(described: dict[str, Any]) -> str:
         names = row["classes"]
         images = "" if row["images"] is None else f", {row['images']} training images"
         lines.append(f"  task {row['task']}: {len(names)} classes{images}: {_some(names)}")
-    if d["kind"] == "detection":
+    if KINDS[d["kind"]].boxes:
         rule = d["image_rule"]
         if d["fractions"]:
             rule += f", fractions {', '.join(f'{share:g}' for share in d['fractions'])}"

@@ -64,7 +64,7 @@ def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
         if name in found or _ignored(name) or path is None:
             continue
         found.add(name)
-        waiting += _imports(path, name, package.name)
+        waiting += _imports(path, name, package.name, path.stat().st_mtime_ns)
     return sorted(found)
 
 
@@ -93,10 +93,11 @@ def _tree(path: Path, mtime: int) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def _imports(path: Path, name: str, root: str) -> list[str]:
+@cache
+def _imports(path: Path, name: str, root: str, mtime: int) -> list[str]:
     """Return the dotted names imported anywhere in a file, functions included."""
     names: list[str] = []
-    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+    for node in ast.walk(_tree(path, mtime)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.config.kinds import KINDS
 from clclip.config.load import listed_for_jobs
 from clclip.core.files import expanded
 from clclip.core.homes import name_account
@@ -111,7 +112,7 @@ def next_steps(results: Path) -> list[str]:
     """Return the commands that lead on from a finished run, with its own names in them."""
     try:
         with (results / "summary.csv").open(encoding="utf-8", newline="") as handle:
-            rows = [row for row in csv.DictReader(handle) if row["method"] != "joint" and row["A"]]
+            rows = [row for row in csv.DictReader(handle) if row["A"] and not _bounds(row)]
         rows.sort(key=lambda row: -float(row["A"]))
         best = rows[0]
         same = ("kind", "dataset", "protocol", "metric", "image_rule", "fractions", "images")
@@ -122,10 +123,9 @@ def next_steps(results: Path) -> list[str]:
     start = "uv run clclip" if "UV" in os.environ else "clclip"
     place = Path(os.path.relpath(results.resolve(), os.environ.get("PWD") or None))
     place = results.resolve() if ".." in place.parts else place
-    use = "detect" if best["kind"] == "detection" else "classify"
-    out = "--out boxes" if use == "detect" else "--out classes.json"
+    use, out = KINDS[best["kind"]].tool
     run = shlex.quote(str(place / best["experiment"] / f"seed{seed}"))
-    steps = {f"{start} {use} --run {run} IMAGE... {out}": "try it on your images"}
+    steps = {f"{start} {use} --run {run} IMAGE... --out {out}": "try it on your images"}
     if like[1:]:
         ours = [shlex.quote(str(place / row["experiment"])) for row in like[:2]]
         steps = {f"{start} compare {' '.join(ours)}": "is the difference real?"} | steps
@@ -133,3 +133,9 @@ def next_steps(results: Path) -> list[str]:
         steps["the same command with --config seeds=0,1,2"] = "the spread over seeds"
     wide = max(map(len, steps))
     return [f"{step:<{wide}}  # {why}" for step, why in steps.items()]
+
+
+def _bounds(row: Mapping[str, str]) -> bool:
+    """Tell whether a row of summary.csv is an upper bound, no method to go on with."""
+    method = KINDS[row["kind"]].methods.get(row["method"])
+    return method is not None and method.role == "upper bound"

@@ -26,13 +26,13 @@ from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
-from clclip.workflow.canvas import canvas_side, check_size
 from clclip.workflow.data_spec import (
     check_places,
     data_spec,
     declared_classes,
     unfit_classes,
 )
+from clclip.workflow.image_size import check_size
 from clclip.workflow.image_store import image_store
 
 
@@ -259,9 +259,10 @@ def _payload(
     training = merged(dict(experiment.training), override.training if override else {})
     switches = merged(dict(experiment.switches), override.switches if override else {})
     seen = {name for group in groups for name in group}
+    kind = KINDS[experiment.kind]
     resolved = resolve_training(experiment.kind, training, place)
-    check_size(experiment.kind, resolved["image_size"], clip, place)
-    method = KINDS[experiment.kind].methods[experiment.method]
+    check_size(resolved["image_size"] or kind.side(clip), clip, place)
+    method = kind.methods[experiment.method]
     return {
         "kind": experiment.kind,
         "method": method.alias or experiment.method,
@@ -296,11 +297,12 @@ def _with_stores(
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
-    if KINDS[experiment.kind].methods[experiment.method].closed_form:
+    kind = KINDS[experiment.kind]
+    if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
         return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
-    if payload["kind"] != "detection":
+    if not kind.dense:
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.ids import feature_id, text_id
 
@@ -310,7 +312,7 @@ def _with_stores(
     training, switches = payload["training"], payload["switches"]
     # large-scale jitter shows another crop in every pass: there is nothing to cache
     cache = cache and training["augment"] != "lsj"
-    size = training["image_size"] or canvas_side(clip)
+    size = training["image_size"] or kind.side(clip)
     dense = switches["dense"]
     described = {
         "data": payload["data"]["id"],

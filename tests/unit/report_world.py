@@ -103,7 +103,8 @@ def run(root, name, method, groups, truth, seeds=(0,), protocol=None):
             here = folder / f"seed{seed}" / f"task{number}"
             task = {"kind": "detection", "method": method, "seed": seed, "task": number}
             task |= {"trains": "all"} if method == "joint" else {}
-            write(here / "task.json", task | {"groups": groups[:step]} | REST)
+            own = {"switches": {"gate": "sigmoid"} if method == "clclip" else {}}
+            write(here / "task.json", task | {"groups": groups[:step]} | REST | own)
             write(here / "test.json", truth)
             write(here / "predictions.json", predict(truth, groups, method, step, rng))
             score(here / "task.json")

@@ -15,11 +15,11 @@ FLOORS = (
     ("core",),
     ("data", "evaluation"),
     ("clip", "results"),
-    ("training", "report"),
+    ("training",),
     ("detection", "classification"),
     ("model",),
     ("config",),
-    ("workflow",),
+    ("workflow", "report"),
     ("cli",),
 )
 # Rooms of detection/, likewise; inside methods/ no method imports another's folder.

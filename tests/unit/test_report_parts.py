@@ -161,7 +161,7 @@ def test_gate_is_that_of_the_detector(copy):
     task["switches"] = {"gate": "minmax"}
     expected = Gate("minmax")(torch.from_numpy(cost)[None, None])[0, 0].numpy()
     assert cost_maps.gate_of(experiment, task)(cost) == pytest.approx(expected, abs=1e-6)
-    for switches in ({"gate": "softmax"}, {"refiner": True}):
+    for switches in ({"gate": "softmax"}, {"gate": "sigmoid", "refiner": True}):
         assert cost_maps.gate_of(experiment, task | {"switches": switches}) is None
     assert cost_maps.gate_of(setting.upper, task | {"switches": {}}) is None
     assert cost_maps.cost_maps(setting, root / "resources")[0].gated

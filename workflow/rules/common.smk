@@ -3,6 +3,7 @@ from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
 
+from clclip.config.kinds import KINDS
 from clclip.workflow import host, interrupt
 from clclip.workflow.folder_lock import claim_folder, runs_nothing
 from clclip.data.relocate import relocate
@@ -147,3 +148,12 @@ def seed_summaries(wildcards):
 def features_of(wildcards):
     """Return the canonical description of a feature store."""
     return PLAN.features[wildcards.features]
+
+
+def names_of_methods():
+    """Return how the report calls and draws the methods: a change reruns the report."""
+    return {
+        f"{kind}/{name}": [method.label, method.role, method.colour]
+        for kind, found in KINDS.items()
+        for name, method in found.methods.items()
+    }

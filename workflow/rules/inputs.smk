@@ -101,7 +101,10 @@ rule extract_features:
         flip=lambda wildcards: (
             "--flip"
             if features_of(wildcards)["flip"]
-            and (wildcards.split == "train" or features_of(wildcards)["dense"] == "image")
+            and (
+                wildcards.split == "train"
+                or features_of(wildcards)["dense"] == "image"
+            )
             else ""
         ),
     shell:

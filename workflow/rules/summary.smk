@@ -70,6 +70,7 @@ rule report:
     params:
         style=canonical(PLAN.report),
         code=lambda wildcards: fingerprint("clclip.report.page"),
+        methods=canonical(names_of_methods()),
     shell:
         "clclip report --summaries {input:q} --style {params.style:q} --out {output.page:q}"
         " --log {log:q}"

@@ -62,15 +62,16 @@ class Maps:
 def cost_maps(setting: Setting, resources: Path) -> list[Maps]:
     """Return the maps of a few test images; empty where the features were not stored.
 
-    CL-CLIP's gate and detections are shown if it took part, else the best method's detections.
+    The gate and the detections of a method that has one are shown, else those of the best method.
 
     Raises:
         InputError: if the store, the text embeddings or an image are broken.
     """
-    ours = [e for e in setting.experiments if e.summary["method"] == "clclip"]
-    for experiment in ours + setting.experiments:
+    found = []
+    for experiment in setting.experiments:
         folder = experiment.task_dir(experiment.summary["tasks"][-1]["task"])
-        task = read_task(folder / "task.json")
+        found.append((experiment, folder, read_task(folder / "task.json")))
+    for experiment, folder, task in sorted(found, key=lambda one: "gate" not in one[2]["switches"]):
         store = features_dir(task, "test", resources)
         if store is not None and (store / "done.json").is_file():
             return _maps(experiment, task, store, folder, resources)
@@ -148,12 +149,10 @@ def gate_of(
     """
     from safetensors import SafetensorError, safe_open
 
-    kind = task["switches"].get("gate", "sigmoid")
-    if experiment.summary["method"] != "clclip" or task["switches"].get("refiner"):
-        return None
-    if kind == "minmax":
+    mode = None if task["switches"].get("refiner") else task["switches"].get("gate")
+    if mode == "minmax":
         return lambda cost: (cost - cost.min()) / max(float(np.ptp(cost)), 1e-6)
-    if kind != "sigmoid":
+    if mode != "sigmoid":
         return None
     path = experiment.task_dir(experiment.summary["tasks"][0]["task"]) / "weights.safetensors"
     try:
