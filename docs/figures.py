@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-ROWS = (("F-ViT, fine-tuned", "shapes_10_10_fvit"), ("CL-CLIP", "shapes_10_10_clclip"))
+ROWS = (("F-ViT, fine-tuned", "clutter20_10_10_fvit"), ("CL-CLIP", "clutter20_10_10_clclip"))
 OLD, NEW = "#0072B2", "#E69F00"  # Okabe and Ito: blue and orange
 THRESHOLD = 0.5
 

@@ -1,13 +1,17 @@
 """The cost volume: how much every place of an image looks like every class, by a frozen CLIP.
 
-The two parameter-free ways to squash it to [0, 1] stand here too, because the detector's gate and
-the report's pictures of it are the same numbers.
+What the gate makes of it stands here too, because the detector's gate and the report's pictures of
+it are the same numbers. Imports torch when a volume is computed only.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = Any  # a tensor or an array
 
 
 def cost_volume(dense: Tensor, text: Tensor) -> Tensor:
@@ -26,6 +30,8 @@ def cost_volume(dense: Tensor, text: Tensor) -> Tensor:
     Raises:
         ValueError: if the widths differ.
     """
+    import torch
+
     if dense.ndim != 4 or text.ndim != 2 or dense.shape[1] != text.shape[1]:
         shapes = f"dense {tuple(dense.shape)} and text {tuple(text.shape)}"
         raise ValueError(f"got {shapes}; expected (B, d, h, w) and (K, d) of equal d")
@@ -33,12 +39,9 @@ def cost_volume(dense: Tensor, text: Tensor) -> Tensor:
     return torch.einsum("bdhw,kd->bkhw", dense, text).clamp(-1.0, 1.0)
 
 
-def sigmoid_gate(cost: Tensor, slope: Tensor | float, middle: Tensor | float) -> Tensor:
-    """Return sigmoid(a (S - b)) of a cost volume S of any shape, with slope a > 0 and middle b."""
-    return torch.sigmoid(slope * (cost - middle))
+def gate_logits(cost: Values, slope: Values | float, middle: Values | float) -> Values:
+    """Return a (S - b), whose sigmoid is the gate of a cost volume S: slope a > 0, middle b.
 
-
-def minmax_gate(cost: Tensor) -> Tensor:
-    """Return a cost volume (..., h, w) with each map stretched to [0, 1]; a flat map gives 0."""
-    low, high = cost.amin((-2, -1), keepdim=True), cost.amax((-2, -1), keepdim=True)
-    return (cost - low) / (high - low).clamp(min=1e-6)
+    Plain arithmetic, for tensors and arrays: the report draws gates without torch.
+    """
+    return slope * (cost - middle)

@@ -22,7 +22,8 @@ from snakemake.cli import get_argument_parser, parse_config
 
 from clclip.cli.main import main
 from clclip.cli.parser import COMMANDS, build_parser
-from clclip.config.experiment import METHODS, Experiment
+from clclip.config.experiment import Experiment
+from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import is_name
 from clclip.config.streams import StreamFile
@@ -138,7 +139,7 @@ def test_yaml_on_a_page_is_valid_config(page, monkeypatch, tmp_path):
             Experiment(**(base | yaml.safe_load(text)))
 
 
-@pytest.mark.parametrize("method", METHODS["detection"])
+@pytest.mark.parametrize("method", list(KINDS["detection"].methods))
 def test_the_template_of_a_stream_of_photographs_fits_every_method(method):
     values = yaml.safe_load((ROOT / "docs/examples/photographs.yaml").read_text())
     stream = parse(StreamFile, values, "photographs.yaml")

@@ -1,4 +1,4 @@
-"""Cost volume and gate of a few images, class by class, read from stored files."""
+"""Cost volume and gate of a few images, class by class, read from stored files without torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from clclip.clip.cost_volume import gate_logits
 from clclip.clip.ids import text_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
@@ -148,11 +149,9 @@ def gate_of(
     """
     from safetensors import SafetensorError, safe_open
 
-    from clclip.clip.cost_volume import minmax_gate, sigmoid_gate
-
     mode = None if task["switches"].get("refiner") else task["switches"].get("gate")
     if mode == "minmax":
-        return _on_arrays(minmax_gate)
+        return lambda cost: (cost - cost.min()) / max(float(np.ptp(cost)), 1e-6)
     if mode != "sigmoid":
         return None
     path = experiment.task_dir(experiment.summary["tasks"][0]["task"]) / "weights.safetensors"
@@ -162,14 +161,8 @@ def gate_of(
             log_slope, middle = (float(file.get_tensor(name)) for name in names)
     except (OSError, SafetensorError, TypeError):
         return None
-    return _on_arrays(lambda cost: sigmoid_gate(cost, math.exp(log_slope), middle))
-
-
-def _on_arrays(gate: Callable[[Any], Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a gate on torch tensors as a function of arrays."""
-    import torch
-
-    return lambda cost: gate(torch.from_numpy(np.ascontiguousarray(cost))).numpy()
+    slope = math.exp(log_slope)
+    return lambda cost: 1 / (1 + np.exp(-gate_logits(cost, slope, middle)))
 
 
 def visible(width: int, height: int, size: int, stride: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from clclip.clip.cost_volume import minmax_gate, sigmoid_gate
+from clclip.clip.cost_volume import gate_logits
 
 
 class CostRefiner(nn.Module):
@@ -73,13 +73,13 @@ class Gate(nn.Module):
         Returns:
             (R, K), below 0.
         """
-        logits = self.log_slope.exp() * (prior - self.middle)
+        logits = gate_logits(prior, self.log_slope.exp(), self.middle)
         none = logits.new_full((len(logits), 1), -2.0)
         return logits - torch.logsumexp(torch.cat([logits, none], dim=1), dim=1, keepdim=True)
 
     def score(self, prior: Tensor) -> Tensor:
         """Return the frozen CLIP's score in [0, 1] of regions from their prior (item 8)."""
-        return sigmoid_gate(prior, self.log_slope.exp(), self.middle)
+        return torch.sigmoid(gate_logits(prior, self.log_slope.exp(), self.middle))
 
     def forward(self, cost: Tensor, background: Tensor | None = None) -> Tensor:
         """Return the gate.
@@ -97,10 +97,11 @@ class Gate(nn.Module):
             cost = self.refiner(cost)
         slope = self.log_slope.exp()
         if self.kind == "minmax":
-            return minmax_gate(cost)
+            low, high = cost.amin((2, 3), keepdim=True), cost.amax((2, 3), keepdim=True)
+            return (cost - low) / (high - low).clamp(min=1e-6)
         if self.kind == "softmax":
             if background is None:
                 raise ValueError("got no background cost volume; expected one for a softmax gate")
             rest = torch.logsumexp(slope * background, 1, keepdim=True)
             return torch.sigmoid(slope * cost - rest)
-        return sigmoid_gate(cost, slope, self.middle)
+        return torch.sigmoid(gate_logits(cost, slope, self.middle))
