@@ -43,6 +43,7 @@ def run(name, home, *options):
     return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in ROWS]
 )

@@ -154,6 +154,7 @@ def test_moved_data_reruns_nothing(project, tmp_path):
     assert project.planned(MINE, f"data_root={tmp_path}") == set()
 
 
+@pytest.mark.slow
 def test_moved_data_hides_none_of_the_jobs_that_are_missing(root, tmp_path):
     project = copy_project(root, tmp_path / "project")
     here, there = tmp_path / "here", tmp_path / "it's over there"
