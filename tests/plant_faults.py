@@ -47,9 +47,9 @@ FAULTS = (
     ),
     Fault(
         "gate-sign",
-        "clclip/detection/methods/clclip/gate.py",
-        "return torch.sigmoid(slope * (cost - self.middle))",
-        "return torch.sigmoid(slope * (self.middle - cost))",
+        "clclip/clip/cost_volume.py",
+        "return slope * (cost - middle)",
+        "return slope * (middle - cost)",
         "test_detection_experts",
     ),
     Fault(
@@ -103,7 +103,7 @@ FAULTS = (
     ),
     Fault(
         "orthogonality-keeps-the-mean",
-        "clclip/detection/methods/clclip/orthogonality.py",
+        "clclip/detection/layers/region_maps.py",
         "v = v - v.mean(1, keepdim=True)",
         "v = v - 0",
         "test_detection_experts",
@@ -131,7 +131,7 @@ FAULTS = (
     ),
     Fault(
         "old-columns-forgotten",
-        "clclip/detection/methods/fvit.py",
+        "clclip/detection/methods/two_stage.py",
         '"labels": t["labels"] + self.previous}',
         '"labels": t["labels"]}',
         "test_detection_clclip",
@@ -257,7 +257,7 @@ FAULTS = (
     ),
     Fault(
         "json-keys-unsorted",
-        "clclip/core/task.py",
+        "clclip/core/digest.py",
         "json.dumps(value, sort_keys=True,",
         "json.dumps(value,",
         "test_plan",
@@ -265,7 +265,7 @@ FAULTS = (
     Fault(
         "slice-holds-later-tasks",
         "clclip/workflow/plan.py",
-        'groups if experiment.method == "joint" else groups[:number]',
+        "groups if at_once else groups[:number]",
         "groups",
         "test_plan",
     ),
