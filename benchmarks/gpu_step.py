@@ -80,7 +80,8 @@ def detector(method: str, classes: int, tower: FrozenTower, head: dict[str, Any]
     inputs = DetectorInputs(768, tower.patch, groups, text, text[:2], 0)
     torch.manual_seed(0)
     if method == "fvit":
-        return FViT(inputs, FViTOptions(**head))
+        known = {key: value for key, value in head.items() if key in FViTOptions.model_fields}
+        return FViT(inputs, FViTOptions(**known))
     return ClClip(inputs, ClClipOptions(**head))
 
 

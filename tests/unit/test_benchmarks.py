@@ -68,14 +68,14 @@ def test_the_scaling_of_the_workflow_is_measured(home):
     assert rows and all(row["wall s"] > 0 for row in rows)
 
 
-def test_without_a_gpu_the_gpu_benchmark_says_so_in_one_line(home):
+def test_without_a_gpu_the_gpu_benchmark_says_so_in_one_line(tmp_path):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = run("gpu_step", home)
+    done = run("gpu_step", tmp_path)
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and "no GPU" in done.stdout
-    assert not (home / "gpu_step.json").exists()
+    assert not (tmp_path / "gpu_step.json").exists()
 
 
 def test_timing_runs_contestants_in_turn_and_ratios_are_of_rounds(monkeypatch):
