@@ -139,6 +139,17 @@ def seed_files(name):
     return paths
 
 
+def calibrations(wildcards):
+    """Return the calibrations of a seed's tasks that hold images out."""
+    experiment, seed = wildcards.experiment, wildcards.seed
+    tasks = PLAN.experiments[experiment].tasks
+    return [
+        f"results/{experiment}/seed{seed}/task{number}/calibration.json"
+        for (of, number), task in tasks.items()
+        if str(of) == seed and task.payload["training"].get("holdout")
+    ]
+
+
 def seed_summaries(wildcards):
     """Return the summaries of an experiment's seeds."""
     seeds = PLAN.experiments[wildcards.experiment].seeds

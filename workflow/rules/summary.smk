@@ -4,6 +4,7 @@
 rule aggregate_seed:
     input:
         seed_files("scores.json"),
+        calibrations,
         tasks=seed_files("task.json"),
     output:
         "results/{experiment}/seed{seed}/summary.json",
