@@ -17,7 +17,8 @@ SUMMARIES = {"aggregate_seed 0", "aggregate", "report"}
 def stages(*tasks: int, first: str = "resolve", seed: int = 0) -> set[str]:
     """Return the jobs of tasks from the stage ``first`` on."""
     order = ["resolve", "split", "train", "predict", "score"]
-    return {f"{s}_task {seed}/{t}" for s in order[order.index(first) :] for t in tasks}
+    unseen = {f"measure_unseen {seed}"} if first != "score" else set()
+    return {f"{s}_task {seed}/{t}" for s in order[order.index(first) :] for t in tasks} | unseen
 
 
 @pytest.fixture

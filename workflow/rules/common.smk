@@ -1,5 +1,6 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.common import dict_to_key_value_args
 
@@ -147,6 +148,25 @@ def calibrations(wildcards):
         f"results/{experiment}/seed{seed}/task{number}/calibration.json"
         for (of, number), task in tasks.items()
         if str(of) == seed and task.payload["training"].get("holdout")
+    ]
+
+
+def unseen(wildcards):
+    """Return the measure of classes not yet taught: detectors of several tasks have one."""
+    experiment = PLAN.experiments[wildcards.experiment]
+    if experiment.length < 2 or not KINDS[experiment.config.kind].boxes:
+        return []
+    return [f"results/{wildcards.experiment}/seed{wildcards.seed}/unseen.json"]
+
+
+def last_inputs(wildcards):
+    """Return what predicting the test images of a seed's last task reads."""
+    name, seed = wildcards.experiment, wildcards.seed
+    task = PLAN.experiments[name].length
+    last = SimpleNamespace(experiment=name, seed=seed, task=task)
+    return [
+        *frozen_inputs("test")(last),
+        f"results/{name}/seed{seed}/task{task}/test.json",
     ]
 
 
