@@ -172,7 +172,12 @@ def test_versions_are_told_alike():
 
 @pytest.mark.parametrize("page", docs.pages(ROOT), ids=lambda page: page.name)
 def test_files_and_experiments_named_on_a_page_exist(page):
-    written = set(docs.files_to_write(page)) | {"mine.yaml", "cards.yaml", "fvit_lwf.py"}
+    written = set(docs.files_to_write(page)) | {
+        "mine.yaml",
+        "cards.yaml",
+        "fvit_lwf.py",
+        "data.yaml",
+    }
     for code in docs.INLINE.findall(docs.FENCE.sub("", page.read_text("utf-8"))):
         name = code.partition(":")[0]
         if (

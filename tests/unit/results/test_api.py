@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from tests.helpers.report import world
 
 import clclip
 from clclip.core.errors import InputError
 from clclip.evaluation.diagnosis import diagnose
+from tests.helpers.report import world
 
 NAMES = ["red disc", "blue disc", "green disc", "gold disc"]
 GROUPS = [NAMES[:2], NAMES[2:]]
