@@ -1,9 +1,9 @@
 """Label Studio: tasks with predictions, to be imported into a project and reviewed.
 
 Images are served from the machine's own disk: set LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true,
-LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/ for Label Studio; add the folder as local storage. The
-labelling interface is an ``Image`` called ``image`` with ``RectangleLabels`` called ``label``, as in
-its template "Object Detection with Bounding Boxes". Percentages are of the turned image.
+LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/, and add the folder as local storage. The labelling
+interface is an ``Image`` called ``image`` with ``RectangleLabels`` called ``label``, as in its
+template "Object Detection with Bounding Boxes". Percentages are of the turned image.
 """
 
 from __future__ import annotations
