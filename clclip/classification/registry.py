@@ -13,6 +13,7 @@ from typing import Any, Literal
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.options import ClassificationOptions
 from clclip.classification.rapf.options import RapfOptions
+from clclip.classification.zeroshot.options import ZeroShotOptions
 from clclip.core.kind import Method, method_of
 
 Role = Literal["method", "baseline", "upper bound"]
@@ -48,8 +49,15 @@ def _solved(label: str, **defining: Any) -> Method:
 METHODS: dict[str, Method] = {
     "finetune": _method("Fine-tuning", "baseline", visual="tower", prompt="template", **TEXT_ONLY),
     "hpeft": _method("H-PEFT", "baseline", 1, **TEXT_ONLY),
-    "zeroshot": _method(
-        "Zero-shot CLIP", "baseline", 2, visual="frozen", prompt="template", **TEXT_ONLY
+    "zeroshot": Method(
+        "classification.zeroshot.stages.ByText",
+        ZeroShotOptions,
+        "Zero-shot CLIP",
+        "baseline",
+        colour=2,
+        stages="clclip.classification.zeroshot.stages",
+        closed_form=True,
+        reads_training=False,
     ),
     "hpeft_sgakt": _method("H-PEFT + SG-AKT", classifier="text"),
     "hpeft_sevpr": _method("H-PEFT + SE-VPR", distillation="none"),

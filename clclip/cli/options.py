@@ -95,6 +95,8 @@ def add_embed_text(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``embed-text``."""
     parser.add_argument("--clip", type=Path, required=True, metavar="DIR")
     parser.add_argument("--names", required=True, help="class names as a JSON list")
+    text = "one sentence with {} for the name, as classification reads it; default: the ensemble"
+    parser.add_argument("--template", metavar="TEXT", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors")
 
 
@@ -106,7 +108,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, required=True, help="side of the canvas in px")
     text = "dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers"
     parser.add_argument("--dense", required=True, help=text)
-    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3; none with image")
+    parser.add_argument("--taps", required=True, help="blocks, e.g. 1,2,3; image: none, or from 1")
     parser.add_argument("--flip", action="store_true", help="mirrored images besides")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
 

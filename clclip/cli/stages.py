@@ -63,9 +63,14 @@ def pretrain_clip(options: argparse.Namespace) -> None:
 
 def embed_text(options: argparse.Namespace) -> None:
     """Embed class names."""
+    names = from_json(options.names, "--names", list)
+    if options.template is not None:
+        from clclip.classification.features.builder import embed_sentences
+
+        return embed_sentences(options.clip, names, options.template, options.out)
     from clclip.clip.text import embed_text as run
 
-    run(options.clip, from_json(options.names, "--names", list), options.out)
+    run(options.clip, names, options.out)
 
 
 def split(options: argparse.Namespace) -> None:

@@ -30,6 +30,11 @@ class Options(Strict):
     later: ClassVar[frozenset[str]] = frozenset()
     across_tasks: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether a task reads the texts of its classes."""
+        return True
+
     def counts(self, key: str) -> bool:
         """Tell whether an option means something beside the values of the others."""
         needs = self.only_with.get(key)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clclip.classification.feature_store import FORMAT
+from clclip.classification.features.layout import FORMAT
 from clclip.classification.registry import METHODS
 from clclip.core.files import write_json
 
@@ -60,6 +60,7 @@ def write_stream(
     groups: list[list[str]],
     data: dict[str, Any],
     switches: dict[str, Any] | None = None,
+    text: dict[str, str] | None = None,
 ) -> list[Path]:
     """Write stores, splits and task files of a stream below ``base``; return the task files."""
     values = METHODS[method].given(switches or {}).model_dump()
@@ -73,7 +74,7 @@ def write_stream(
             "seed": 0,
             "task": number,
             "groups": groups[:number],
-            "text": {},
+            "text": text or {},
             "data": {"id": "data"},
             "clip": {"id": "none"},
             "training": {"image_size": 32},
