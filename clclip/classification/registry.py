@@ -13,6 +13,7 @@ from typing import Any, Literal
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.options import ClassificationOptions
 from clclip.classification.rapf.options import RapfOptions
+from clclip.classification.vis.options import VisOptions
 from clclip.classification.zeroshot.options import ZeroShotOptions
 from clclip.core.kind import Method, method_of
 
@@ -74,6 +75,13 @@ METHODS: dict[str, Method] = {
         RapfOptions,
         "RAPF",
         stages="clclip.classification.rapf.stages",
+        closed_form=True,
+    ),
+    "vis": Method(
+        "classification.vis.stages.Vis",
+        VisOptions,
+        "VIS",
+        stages="clclip.classification.vis.stages",
         closed_form=True,
     ),
     "seca_cov": _solved("SECA-Cov", head="joined", hidden=2000, mirror=True, prior="text"),

@@ -90,7 +90,7 @@ def test_texts_of_another_number_are_refused(tmp_path):
         stages.train(files[0], tmp_path / "resources")
 
 
-@pytest.mark.parametrize("method", ["closed_form", "rapf", "zeroshot"])
+@pytest.mark.parametrize("method", ["closed_form", "rapf", "vis", "zeroshot"])
 def test_a_task_of_stored_features_has_no_tower_in_its_fingerprint(method):
     module = f"clclip.classification.{method}.stages"
     used = used_modules(module)

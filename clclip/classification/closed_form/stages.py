@@ -57,7 +57,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     if maps.options.penalty_rule == "holdout" and maps.options.head in ("ridge", "joined"):
         folders = task_folders(task_file)[:-1] if previous_classes(task) else []
         earlier = [read_record(place / "weights.safetensors") for place in folders]
-        counts = _counts(task)
+        counts = task_counts(task)
         penalty = published_penalty(maps, earlier, counts, features, labels, task["seed"])
         record["penalty"] = np.array([penalty])
     write_record(folder / "weights.safetensors", record, record_metadata(task))
@@ -114,7 +114,7 @@ def load_solved(task_file: Path, width: int) -> Solved:
     maps = maps_of(task, width)
     text = _text(records, folders) if maps.options.reads_text else None
     try:
-        return solved(maps, records, _counts(task), text)
+        return solved(maps, records, task_counts(task), text)
     except (KeyError, ValueError, IndexError) as error:
         expected = "records made by this task's method and switches"
         raise InputError(
@@ -131,7 +131,7 @@ def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
     return np.concatenate([record["text"] for record in records]).astype(np.float64)
 
 
-def _counts(task: dict[str, Any]) -> list[int]:
+def task_counts(task: dict[str, Any]) -> list[int]:
     """Return how many classes each task has brought."""
     return (
         [len(group) for group in task["groups"]]
