@@ -49,6 +49,7 @@ def _solved(label: str, **defining: Any) -> Method:
 
 METHODS: dict[str, Method] = {
     "finetune": _method("Fine-tuning", "baseline", visual="tower", prompt="template", **TEXT_ONLY),
+    "magmax": _method("MagMax", visual="tower", prompt="template", merge="magmax", **TEXT_ONLY),
     "hpeft": _method("H-PEFT", "baseline", 1, **TEXT_ONLY),
     "zeroshot": Method(
         "classification.zeroshot.stages.ByText",
