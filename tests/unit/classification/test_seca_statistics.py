@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from seca_making import write_stream
-from seca_streams import GROUPS, run
 
 from clclip.classification import stages
 from clclip.classification.classifier import load_classifier
@@ -17,6 +15,8 @@ from clclip.classification.closed_form.heads import discriminant
 from clclip.classification.closed_form.sums import Sums, unit
 from clclip.classification.seca import statistics
 from clclip.core.errors import InputError
+from tests.helpers.seca import write_stream
+from tests.helpers.seca_streams import GROUPS, run
 
 pytestmark = pytest.mark.usefixtures("random_clip")
 CLOSED = {"classifier": "gda"}

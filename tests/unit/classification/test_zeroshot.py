@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 
-import closed_form_making as making
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -16,6 +15,7 @@ from clclip.classification.zeroshot import stages
 from clclip.core.errors import InputError
 from clclip.core.task import read_task
 from clclip.workflow.fingerprint import used_modules
+from tests.helpers import closed_form as making
 
 GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
 

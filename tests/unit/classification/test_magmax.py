@@ -7,13 +7,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from seca_making import small_clip, write_stream
-from seca_streams import GROUPS, run
 
 from clclip.classification import stages
 from clclip.classification.classifier import load_classifier
 from clclip.classification.seca.merging import merged
 from clclip.core.errors import InputError
+from tests.helpers.seca import small_clip, write_stream
+from tests.helpers.seca_streams import GROUPS, run
 
 pytestmark = pytest.mark.usefixtures("random_clip")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import closed_form_making as making
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from clclip.classification.vis import mixer as mixing
 from clclip.classification.vis import solving, stages
 from clclip.classification.vis.options import VisOptions
 from clclip.core.errors import InputError
+from tests.helpers import closed_form as making
 
 GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
 SMALL = {"hidden": 30, "mixer_width": 8}
