@@ -129,7 +129,7 @@ def _by_statistics(
     try:
         halves = text.double().cpu().numpy(), options.inference_scale
         given = kept_rows(records), halves, options.join == "fitted"
-        return solved(options.classifier, options.hidden, task["seed"], *given)
+        return solved(options.classifier, options.random_features, task["seed"], *given)
     except (ValueError, IndexError) as error:
         what = f"weights that do not fit ({error})"
         raise InputError(what, task_file.parent.parent, expected) from None

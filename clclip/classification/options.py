@@ -42,7 +42,7 @@ class ClassificationOptions(Options):
         "distillation_scale": DISTILLED,
         "text_weight": {"classifier": ("centroid", "adapted_centroid", "linear", "sevpr")},
         "visual_loss": BY_STATISTICS,
-        "hidden": {"classifier": ("ranpac",)},
+        "random_features": {"classifier": ("ranpac",)},
         "join": BY_STATISTICS,
         "adapt": BY_STATISTICS,
         "statistics": {"adapt": ("all",)},
@@ -60,13 +60,6 @@ class ClassificationOptions(Options):
         "replay replay_samples covariance rank merge merge_scale adapt "
         "statistics".split()
     )
-
-    @property
-    def refines(self) -> bool:
-        """Whether refined prototypes take part in training."""
-        if self.classifier in BY_STATISTICS["classifier"]:
-            return self.visual_loss == "sevpr"
-        return self.classifier == "sevpr"
 
     visual: Literal["frozen", "adapter", "tower"] = Field(
         "adapter", description="what is trained in the visual tower: nothing, adapters, all of it"
@@ -87,7 +80,7 @@ class ClassificationOptions(Options):
     )
     prompt_length: int = Field(8, ge=1, le=64, description="learned tokens before the class name")
     prompt_lr: float = Field(0.5, gt=0, description="learning rate of the tokens, relative to lr")
-    template: str = Field("a good photo of a {}.", description="sentence for prompt: template")
+    template: str = Field("a good photo of a {}.", description="sentence around a class name")
     distillation: Literal["none", "clip", "previous", "average", "sgakt"] = Field(
         "sgakt", description="teacher: none, raw CLIP, last snapshot, mean of the pool, SG-AKT"
     )
@@ -108,8 +101,8 @@ class ClassificationOptions(Options):
     visual_loss: Literal["sevpr", "none"] = Field(
         "sevpr", description="what trains beside the text where a closed form judges"
     )
-    hidden: int = Field(
-        2000, ge=1, le=100_000, description="random ReLU features of classifier: ranpac"
+    random_features: int = Field(
+        2000, ge=1, le=100_000, description="random ReLU features of the ridge"
     )
     join: Literal["visual", "fitted"] = Field(
         "visual", description="a closed form alone, or with the text half, its weight fitted"
@@ -140,3 +133,10 @@ class ClassificationOptions(Options):
     )
     covariance: Literal["full", "diagonal", "lowrank"] = "full"
     rank: int = Field(16, ge=1, le=100_000, description="directions kept by covariance: lowrank")
+
+
+def refines(options: ClassificationOptions) -> bool:
+    """Tell whether refined prototypes take part in training."""
+    if options.classifier in BY_STATISTICS["classifier"]:
+        return options.visual_loss == "sevpr"
+    return options.classifier == "sevpr"

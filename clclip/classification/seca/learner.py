@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clclip.classification.options import ClassificationOptions
+from clclip.classification.options import ClassificationOptions, refines
 from clclip.classification.pixels import Pixels
 from clclip.classification.records import Memory
 from clclip.classification.seca.adapters import Stem, VisualTower, adapter_stack, seeded_dropout
@@ -158,7 +158,7 @@ class Learner:
             utility = torch.full((size,), 1 / options.pool, device=self.device)
             # a parameter without gradient, so that it is kept with the resume state
             self.trained["utility"] = nn.Parameter(utility, requires_grad=False)
-        if options.refines:
+        if refines(options):
             draw = generator(self.seed, "refinement")
             self._restore("refinement", Refinement(d, options.gamma, draw))
         if options.classifier == "linear":
@@ -234,7 +234,7 @@ class Learner:
     def _columns(self) -> slice:
         """Return the text columns that a step needs: all only where they are compared."""
         options = self.options
-        everything = options.refines or options.compare == "seen"
+        everything = refines(options) or options.compare == "seen"
         everything = everything or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
@@ -263,7 +263,7 @@ class Learner:
         losses = Losses(len(rows))
         losses["ce_text"] = F.cross_entropy(scale * student @ compared.T, targets)
         refined = None
-        if options.refines:
+        if refines(options):
             refined = self.modules["refinement"](text, self.raw)
             losses["ce_visual"] = F.cross_entropy(scale * student @ refined[first:].T, targets)
             if self.stored is not None:

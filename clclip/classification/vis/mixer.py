@@ -142,13 +142,13 @@ def trained_mixer(
     width, classes = tokens.shape[-1], int(labels.max()) + 1
     bound = 1 / np.sqrt(width)
     head = draws.uniform(-bound, bound, (classes, width)), draws.uniform(-bound, bound, classes)
-    for _ in range(options.epochs):
+    for _ in range(options.mixer_epochs):
         order = draws.permutation(len(labels))
-        for start in range(0, len(order), options.batch_size):
-            batch = order[start : start + options.batch_size]
+        for start in range(0, len(order), options.mixer_batch):
+            batch = order[start : start + options.mixer_batch]
             given = tokens[:, batch], labels[batch], options.anchor
             _, slopes, by_head = step_gradients(mixer, head, *given)
-            moved = {key: getattr(mixer, key) - options.lr * slopes[key] for key in slopes}
+            moved = {key: getattr(mixer, key) - options.mixer_lr * slopes[key] for key in slopes}
             mixer = Mixer(mixer.scale, **moved)
-            head = tuple(h - options.lr * g for h, g in zip(head, by_head, strict=True))
+            head = tuple(h - options.mixer_lr * g for h, g in zip(head, by_head, strict=True))
     return mixer

@@ -22,11 +22,15 @@ class VisOptions(Options):
     anchor: float = Field(
         0.01, ge=0, description="weight of the squared distance between mixed and last tokens"
     )
-    lr: float = Field(0.01, gt=0, le=10, description="learning rate of SGD")
-    epochs: int = Field(5, ge=0, le=10_000, description="passes over the first task's images")
-    batch_size: int = Field(64, ge=1, le=65_536, description="images of a step")
-    hidden: int = Field(2000, ge=1, le=100_000, description="random ReLU features")
+    mixer_lr: float = Field(0.01, gt=0, le=10, description="learning rate of SGD on the mixer")
+    mixer_epochs: int = Field(
+        5, ge=0, le=10_000, description="passes of the mixer over the first task's images"
+    )
+    mixer_batch: int = Field(64, ge=1, le=65_536, description="images of a step of the mixer")
+    random_features: int = Field(
+        2000, ge=1, le=100_000, description="random ReLU features of the ridge"
+    )
     cost: float = Field(10.0, gt=0, description="weight C of the squared error beside the penalty")
-    penalty: float | None = Field(
-        None, gt=0, description="ridge penalty; null: by a fifth of the first task's images"
+    fixed_penalty: float | None = Field(
+        None, gt=0, description="ridge penalty of VIS; null: by a fifth of the first task's images"
     )

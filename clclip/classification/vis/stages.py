@@ -58,7 +58,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
         record = mixer.record()
         mixer = Mixer.of(record)  # as later tasks read it
         mixed = mixer(taps)
-        penalty = options.penalty or chosen_penalty(
+        penalty = options.fixed_penalty or chosen_penalty(
             maps.hidden, mixed, labels, options.cost, _draws(task, "penalty")
         )
         record["penalty"] = np.array([penalty])
@@ -111,7 +111,7 @@ def load_solved(task_file: Path, width: int) -> Vis:
 
 def _maps(options: VisOptions, seed: int, width: int) -> Maps:
     """Return the random features of mixed tokens."""
-    return Maps(ClosedFormOptions(hidden=options.hidden, normalise=False), seed, width)
+    return Maps(ClosedFormOptions(hidden=options.random_features, normalise=False), seed, width)
 
 
 def _first(folder: Path, shape: tuple[int | None, int | None, int]) -> tuple[Mixer, float]:

@@ -117,7 +117,10 @@ def test_moved_statistics_leave_old_records_alone(tmp_path):
 
 
 def test_without_prototypes_in_training_the_stream_is_h_peft(tmp_path):
-    switches = {"ranpac": {"hidden": 20, "classifier": "ranpac", "visual_loss": "none"}, "text": {}}
+    switches = {
+        "ranpac": {"random_features": 20, "classifier": "ranpac", "visual_loss": "none"},
+        "text": {},
+    }
     records = [run(write_stream(tmp_path / k, "hpeft", GROUPS[:2], v)) for k, v in switches.items()]
     for name, value in records[1][1].items():
         assert torch.equal(records[0][1][name], value), name

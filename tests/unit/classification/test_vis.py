@@ -17,7 +17,7 @@ from clclip.core.errors import InputError
 from tests.helpers import closed_form as making
 
 GROUPS = [["ant", "bee"], ["cat", "dog"], ["elk", "fox"]]
-SMALL = {"hidden": 30, "mixer_width": 8}
+SMALL = {"random_features": 30, "mixer_width": 8}
 
 
 def run(base, groups=GROUPS, **switches):
@@ -77,10 +77,10 @@ def test_an_untrained_mixer_is_the_last_token_and_training_lowers_the_loss():
     draws = np.random.default_rng(1)
     labels = np.repeat([0, 1], 40)
     taps = draws.standard_normal((2, 80, 6)) + labels[None, :, None] * np.eye(6)[0]
-    fresh = mixing.trained_mixer(taps, labels, VisOptions(epochs=0), np.random.default_rng(2))
+    fresh = mixing.trained_mixer(taps, labels, VisOptions(mixer_epochs=0), np.random.default_rng(2))
     last = taps[-1] / np.sqrt(np.square(taps[-1]).mean())
     assert np.allclose(fresh(taps), last)
-    options = VisOptions(epochs=30, lr=0.05)
+    options = VisOptions(mixer_epochs=30, mixer_lr=0.05)
     mixer = mixing.trained_mixer(taps, labels, options, np.random.default_rng(2))
 
     def apart(u):
