@@ -14,8 +14,10 @@ MAX_BYTES = 4_000_000  # an experiment with 10,000 class names is far smaller
 
 
 def project_folder() -> Path:
-    """Return what holds ``workflow/``, ``profiles/`` and ``config/``: the checkout; of a wheel, a
-    folder of the package."""
+    """Return what holds ``workflow/``, ``profiles/`` and ``config/``.
+
+    That is the checkout; of an installed wheel, a folder of the package.
+    """
     inside = PACKAGE / "shipped"
     return inside if inside.is_dir() else PACKAGE.parent
 
