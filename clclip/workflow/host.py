@@ -18,6 +18,7 @@ from clclip.core.homes import name_account
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.models import as_list
 
+STARTED_VARIABLE = "CLCLIP_RUN"  # set by `clclip run`
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -155,7 +156,8 @@ def next_steps(results: Path) -> list[str]:
         ours = [shlex.quote(str(place / row["experiment"])) for row in like[:2]]
         steps = {f"{start} compare {' '.join(ours)}": "is the difference real?"} | steps
     if all(len(row["seeds"].split()) == 1 for row in rows):
-        steps["the same command with --config seeds=0,1,2"] = "the spread over seeds"
+        seeds = "--seeds 0,1,2" if STARTED_VARIABLE in os.environ else "--config seeds=0,1,2"
+        steps[f"the same command with {seeds}"] = "the spread over seeds"
     wide = max(map(len, steps))
     return [f"{step:<{wide}}  # {why}" for step, why in steps.items()]
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from clclip.cli.parser import build_parser
 from clclip.config.yaml_files import project_folder
 from clclip.core.errors import InputError
 from clclip.workflow.start.launch import command, run
@@ -75,3 +76,17 @@ def test_windows_is_refused_in_one_line():
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "expected Linux or macOS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "given", "passed_on"),
+    [
+        (["a", "b.yaml", "--", "-n", "--cores", "1"], ["a", "b.yaml"], ["-n", "--cores", "1"]),
+        (["--smoke", "--", "--", "-n"], [], ["--", "-n"]),
+        (["a", "--seeds", "1"], ["a"], []),
+        (["--"], [], []),
+    ],
+)
+def test_what_follows_two_dashes_is_snakemakes(typed, given, passed_on):
+    options = build_parser().parse_args(["run", *typed])
+    assert options.experiment == given and options.passed_on == passed_on

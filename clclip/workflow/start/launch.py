@@ -15,6 +15,7 @@ from pathlib import Path
 from clclip.config.yaml_files import project_folder
 from clclip.core.errors import InputError
 from clclip.core.files import check_writable
+from clclip.workflow.host import STARTED_VARIABLE
 
 # options that say how many jobs run at once, or that none does
 NUMBERED = ("--cores", "-c", "--jobs", "-j", "--local-cores")
@@ -65,6 +66,7 @@ def run(line: Sequence[str], folder: Path) -> None:
         InputError: if the folder, in which results are to lie, cannot be written.
     """
     check_writable(folder, folder=True)
+    os.environ[STARTED_VARIABLE] = "1"
     sys.stdout.flush()
     os.execv(line[0], list(line))
 
