@@ -75,8 +75,9 @@ def test_every_way_plans_the_same_jobs(root, tmp_path, usual, way):
 
 
 def test_a_run_names_experiments_files_and_seeds(root, tmp_path):
-    (tmp_path / "my own, file.yaml").write_text("base: smoke_fvit\n")
-    given = ["smoke_clclip", "my own, file.yaml"]
+    (tmp_path / "my own, odd").mkdir()
+    (tmp_path / "my own, odd" / "mine.yaml").write_text("base: smoke_fvit\n")
+    given = ["smoke_clclip", "my own, odd/mine.yaml"]
     line = launch.command(given, ["--quiet", "rules", "--config", "wandb=off"], seeds="0,1")
     _, said = dry_run(tmp_path, line)
     assert f"{root / 'profiles/default'} " in said
