@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from workflow_project import jobs
+from tests.helpers.workflow.project import jobs
 
 from clclip.workflow.start import launch
 

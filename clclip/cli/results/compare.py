@@ -16,7 +16,13 @@ from clclip.core.errors import InputError
     "results/shapes_10_10_clclip results/shapes_10_10_fvit",
     argument("a", type=Path, metavar="A", help="results/EXPERIMENT, or only its name"),
     argument("b", type=Path, metavar="B", help="results/EXPERIMENT, or only its name"),
-    argument("--samples", type=int, default=1000, metavar="N", help="halves of the test images that AP is scored on"),
+    argument(
+        "--samples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="halves of the test images that AP is scored on",
+    ),
     argument("--json", action="store_true", help="as JSON"),
 )
 def run(options: argparse.Namespace) -> None:

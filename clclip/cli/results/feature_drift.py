@@ -1,4 +1,4 @@
-"""``clclip feature-drift``: how far later tasks have moved the features of earlier classes' test images."""
+"""``clclip feature-drift``: how far later tasks have moved earlier classes' features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``clclip open-vocabulary``: AP of the classes of later tasks by the cost volume alone, after each task."""
+"""``clclip open-vocabulary``: AP of later tasks' classes by the cost volume alone."""
 
 from __future__ import annotations
 
