@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from tests.helpers.workflow.project import jobs
 
 from clclip.workflow.start import launch
+from tests.helpers.workflow.project import jobs
 
 MODULE = """
 configfile: "config/config.yaml"
