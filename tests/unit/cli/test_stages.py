@@ -169,11 +169,27 @@ def test_environment_of_jobs(monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("PYTHONPATH", "/before")
     monkeypatch.setenv("CLCLIP_WANDB", "off")
-    host.prepare_environment("/project")
+    checkout = str(host.PACKAGE.parent)
+    for _ in range(2):  # a job's Snakemake prepares once more
+        host.prepare_environment(conda=False)
     host.announce_logger("offline")
-    assert os.environ["PYTHONPATH"] == "/project:/before"
+    assert os.environ["PYTHONPATH"] == f"{checkout}:/before"
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ
     assert os.environ["CLCLIP_WANDB"] == "offline"
+
+
+def test_jobs_find_an_installed_package_and_none_of_its_neighbours(monkeypatch, tmp_path):
+    """Of a wheel: nothing is added for its own Python, a lone link for another environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "/before")
+    monkeypatch.setattr(host, "project_folder", lambda: host.PACKAGE / "shipped")
+    host.prepare_environment(conda=False)
+    assert os.environ["PYTHONPATH"] == "/before" and not list(tmp_path.iterdir())
+    for _ in range(2):
+        host.prepare_environment(conda=True)
+    folder = P(os.environ["PYTHONPATH"].split(":")[0])
+    assert folder.is_relative_to(tmp_path) and os.listdir(folder) == ["clclip"]
+    assert (folder / "clclip" / "__init__.py").samefile(host.PACKAGE / "__init__.py")
 
 
 def test_relative_paths_start_in_the_working_directory_then_where_it_was_typed(
@@ -181,7 +197,7 @@ def test_relative_paths_start_in_the_working_directory_then_where_it_was_typed(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PWD", "/typed")
-    assert host.invoking_folders("/project") == [tmp_path, P("/typed"), P("/project")]
+    assert host.invoking_folders() == [tmp_path, P("/typed"), host.project_folder()]
 
 
 def test_ending_shows_what_is_there(tmp_path):

@@ -1,11 +1,15 @@
 """The declared environment: pins, files in the wheel, the conda list in step."""
 
+import os
+import re
 import runpy
 import tomllib
 from importlib import metadata
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 @pytest.fixture(scope="module")
@@ -13,11 +17,20 @@ def project(root):
     return tomllib.loads((root / "pyproject.toml").read_text())
 
 
-def test_direct_dependencies_are_pinned_to_what_is_installed(project):
-    pinned = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    for requirement in pinned:
-        name, version = requirement.split("==")
-        assert metadata.version(name) == version, requirement
+def test_every_dependency_has_a_range_and_a_pin_inside_it(project):
+    """A wheel installs beside other tools; a clone installs what was tested."""
+    pins = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in map(Requirement, project["tool"]["uv"]["constraint-dependencies"])
+    }
+    for line in project["project"]["dependencies"]:
+        needed = Requirement(line)
+        pin = pins[canonicalize_name(needed.name)]
+        assert "==" not in line and pin in needed.specifier, line
+        assert metadata.version(needed.name) == pin, line
+    for line in project["dependency-groups"]["dev"]:
+        name, version = line.split("==")
+        assert metadata.version(name) == version, line
 
 
 def test_the_lists_of_pins_are_made_from_the_one_in_pyproject(root, tmp_path):
@@ -38,8 +51,7 @@ def test_the_conda_list_leaves_out_developers_tools_alone(project, root):
     tools = project["tool"]["clclip"]["developers-only"]
     names = {line.split("==")[0].split(";")[0].strip() for line in listed}
     assert {"torch", "snakemake", "pulp"} <= names and not names & set(tools)
-    direct = {line.split("==")[0] for line in project["project"]["dependencies"]}
-    assert direct <= names
+    assert {Requirement(line).name for line in project["project"]["dependencies"]} <= names
 
 
 def test_there_is_one_version_number(root):
@@ -55,7 +67,7 @@ def test_data_files_lie_in_the_package(root):
 
 @pytest.mark.slow
 def test_wheel_finds_its_data(root, tmp_path):
-    """An installed wheel, away from the checkout, knows streams, variants and weights."""
+    """An installed wheel, away from the checkout, knows streams, weights and the workflow."""
     import subprocess
     import sys
     import zipfile
@@ -63,15 +75,22 @@ def test_wheel_finds_its_data(root, tmp_path):
     subprocess.run(["uv", "build", "--wheel", "-q", "-o", str(tmp_path), str(root)], check=True)
     wheel = next(tmp_path.glob("*.whl"))
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = (
-        "import clclip; from clclip.cli.main import main; print(clclip.__file__); "
-        "raise SystemExit(main(['describe', 'shapes_10_10_clclip_no_text']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path / "site",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert str(tmp_path) in done.stdout and "task 2: 10 classes" in done.stdout
+
+    def python(*line):
+        done = subprocess.run(
+            [sys.executable, *line],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    said = python("-m", "clclip", "describe", "shapes_10_10_clclip_no_text")
+    assert "task 2: 10 classes" in said
+    said = python("-m", "clclip", "run", "--smoke", "--", "--dry-run")
+    assert str(tmp_path / "site/clclip/shipped/profiles/default") in said
+    assert re.search(r"^train_task +4$", said, re.MULTILINE)
+    python("-m", "clclip", "run", "--smoke")
+    assert (tmp_path / "results" / "report.html").is_file()
