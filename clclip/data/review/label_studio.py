@@ -54,7 +54,8 @@ def read_tasks(tasks: Any, path: Path) -> list[Reviewed]:
 
 def _read(task: Mapping[str, Any], where: str) -> Reviewed:
     """Read one task."""
-    data = task.get("data") if isinstance(task.get("data"), dict) else task
+    inner = task.get("data")
+    data: Mapping[str, Any] = inner if isinstance(inner, dict) else task
     given = next((data[key] for key in ("image", "img", "url") if data.get(key)), None)
     if given is None:
         links = [v for v in data.values() if isinstance(v, str) and re.search(r"\.\w{3,4}$", v)]
@@ -72,7 +73,7 @@ def _read(task: Mapping[str, Any], where: str) -> Reviewed:
         return Reviewed(names, True, where, boxes)
     done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
     latest = max(done, key=lambda a: str(a.get("updated_at", "")), default=None)
-    shown_rows = latest or next(iter(task.get("predictions") or []), {})
+    shown_rows: Mapping[str, Any] = latest or next(iter(task.get("predictions") or []), {})
     found = Reviewed(names, latest is not None, where)
     for n, row in enumerate(shown_rows.get("result") or []):
         value = row.get("value") if isinstance(row, dict) else None
@@ -102,13 +103,14 @@ def _box(
     if isinstance(value.get("points"), list):
         corners = value["points"]
     else:
-        sides = [number_or_none(value.get(key)) for key in ("x", "y", "width", "height")]
-        if None in sides:
+        given = [number_or_none(value.get(key)) for key in ("x", "y", "width", "height")]
+        sides = [number for number in given if number is not None]
+        if len(sides) < len(given):
             raise InputError(f"box {shown(dict(value))}", where, _BOX)
         wide = number_or_none(row.get("original_width")) or 1.0
         high = number_or_none(row.get("original_height")) or 1.0
         turn = number_or_none(value.get("rotation")) or 0.0
-        corners = _corners(sides, turn, wide, high)  # type: ignore[arg-type]
+        corners = _corners(sides, turn, wide, high)
     try:
         xs, ys = [float(x) / 100 for x, _ in corners], [float(y) / 100 for _, y in corners]
     except (TypeError, ValueError):

@@ -54,8 +54,8 @@ def sigmoid(odds: np.ndarray) -> np.ndarray:
 
 
 def fit_map(
-    scores: Sequence[float],
-    right: Sequence[bool],
+    scores: Sequence[float] | np.ndarray,
+    right: Sequence[bool] | np.ndarray,
     names: Sequence[str],
     own: Sequence[str] = (),
     shrinkage: float = SHRINKAGE,
