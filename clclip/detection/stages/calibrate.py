@@ -16,8 +16,8 @@ from clclip.detection.inputs.online import open_features
 from clclip.detection.stages.build import load_detector
 from clclip.detection.stages.train import PREDICT_BATCH, coco_results
 from clclip.evaluation.calibrated.objective import Objective
-from clclip.evaluation.calibrated.part import FILE, Rows, calibrate_part
-from clclip.evaluation.matching import Matching
+from clclip.evaluation.calibrated.part import FILE, calibrate_part
+from clclip.evaluation.calibrated.rows import rows_of
 from clclip.evaluation.predictions import class_ids
 from clclip.training.device import placed, precision, training_device
 
@@ -71,27 +71,4 @@ def calibrate(task_file: Path, resources: Path) -> None:
     write_json(folder / FILE, part, indent=1)
     logger.info(
         "calibrated on %d held-out images, %d objects", rows.images, sum(rows.objects.values())
-    )
-
-
-def rows_of(truth: dict[str, Any], results: list[dict[str, Any]], ids: dict[str, int]) -> Rows:
-    """Return detections of the classes ``ids``, each right or wrong by the labels of ``truth``.
-
-    Args:
-        truth: a COCO data set.
-        results: COCO results; those of other categories are left out.
-        ids: class -> category id.
-    """
-    pairs = Matching(truth, results, ids).pair()
-    name_of = {number: name for name, number in ids.items()}
-    objects = dict.fromkeys(ids, 0)
-    for box in truth["annotations"]:
-        if box["category_id"] in name_of and not (box.get("iscrowd") or box.get("ignore")):
-            objects[name_of[box["category_id"]]] += 1
-    return Rows(
-        [name_of[found["category_id"]] for found in pairs.found],
-        [found["score"] for found in pairs.found],
-        [bool(partner >= 0) for partner in pairs.partner],
-        objects,
-        len(truth["images"]),
     )

@@ -16,31 +16,13 @@ import numpy as np
 from clclip.core.errors import InputError
 from clclip.core.files import read_object
 from clclip.evaluation.calibrated.objective import Objective
+from clclip.evaluation.calibrated.rows import Rows
 from clclip.evaluation.calibrated.score_map import ScoreMap, fit_map
 from clclip.evaluation.calibrated.thresholds import NEVER, choose
 
 FILE = "calibration.json"
 LEAST_OBJECTS = 20
 """A class with fewer takes the offset (none) and the threshold of its task."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Detections on images that training did not see.
-
-    Attributes:
-        names: (N,) the class that each names.
-        scores: (N,) in [0, 1].
-        right: (N,) whether each found an object.
-        objects: class -> how many there were to be found.
-        images: how many images were looked at.
-    """
-
-    names: Sequence[str]
-    scores: Sequence[float]
-    right: Sequence[bool]
-    objects: Mapping[str, int]
-    images: int
 
 
 def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from clclip.evaluation.ap import average_precision
 from clclip.evaluation.calibrated.objective import Objective
 from clclip.evaluation.calibrated.part import (
     LEAST_OBJECTS,
-    Rows,
     calibrate_part,
     map_of,
     read_part,
     read_parts,
 )
+from clclip.evaluation.calibrated.rows import Rows
 from clclip.evaluation.calibrated.score_map import LEAST_SLOPE, ScoreMap, fit_map, logit, sigmoid
 from clclip.evaluation.calibrated.thresholds import choose
 from clclip.evaluation.calibration import reliability
