@@ -15,10 +15,18 @@ from clclip.core.errors import nearest
 class Parser(argparse.ArgumentParser):
     """A parser that tells of a mistake in one line, with the nearest right word."""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # argparse has overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """Parse; what a sub-command does not know is its own mistake, not the whole line's."""
-        self.typed = list(args or [])
+        self.typed, passed_on = list(args or []), []
+        if self.get_default("passed_on") is not None and "--" in self.typed:
+            at = self.typed.index("--")
+            self.typed, passed_on = self.typed[:at], self.typed[at + 1 :]
+            args = self.typed
         found, left = super().parse_known_args(args, namespace)
+        if passed_on:
+            found.passed_on = passed_on
         if left and " " in self.prog:
             self.error(f"unrecognized: {' '.join(left)}")
         return found, left

@@ -1,4 +1,5 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
+import shlex
 from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
@@ -14,12 +15,9 @@ from clclip.workflow.plan import plan_run
 from clclip.core.machine import announce as announce_speed
 from clclip.training.online import check_online
 
-host.prepare_environment(workflow.basedir)
-shell.prefix(
-    host.shell_prefix(
-        "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
-    )
-)
+CONDA = "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
+host.prepare_environment(CONDA)
+shell.prefix(host.shell_prefix(CONDA))
 
 
 def running_jobs():
@@ -30,13 +28,13 @@ def running_jobs():
 try:
     PLAN = plan_run(
         config,
-        host.invoking_folders(workflow.basedir),
+        host.invoking_folders(),
         cache=Path("resources/data/.facts"),
         job=not workflow.is_main_process,
     )
     if workflow.is_main_process:
         jobs_config = dict(workflow.config_settings.config) | host.config_for_jobs(
-            config, host.invoking_folders(workflow.basedir)
+            config, host.invoking_folders()
         )
         workflow.config_settings.config_args = dict_to_key_value_args(
             jobs_config, repr_obj=True
@@ -101,7 +99,7 @@ def frozen_inputs(split):
         if task.text is not None:
             found.append(f"resources/text/{task.text}.safetensors")
         if task.features is not None:
-            found.append(f"resources/features/{task.features}/{split}/done.json")
+            found.append(f"resources/features/{task.store(split)}/done.json")
         else:
             found.append(f"resources/data/{task.payload['data']['id']}/index.json")
         return [ancient(path) for path in found]
@@ -148,6 +146,12 @@ def seed_summaries(wildcards):
 def features_of(wildcards):
     """Return the canonical description of a feature store."""
     return PLAN.features[wildcards.features]
+
+
+def sentence_of(wildcards):
+    """Return the option that names the one sentence of texts; without it the ensemble is taken."""
+    template = PLAN.texts[wildcards.text].get("template")
+    return "" if template is None else f"--template {shlex.quote(template)}"
 
 
 def names_of_methods():

@@ -1,0 +1,249 @@
+"""Switches: each method has its own, and one that means nothing is refused or left out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from pydantic import Field
+
+from clclip.config import resolve
+from clclip.config.kinds import KINDS
+from clclip.config.load import read_experiment
+from clclip.config.resolve import check_settings, resolve_switches
+from clclip.core.digest import canonical
+from clclip.core.errors import InputError
+from clclip.detection.options import ReplayOptions
+from clclip.workflow.plan import RunPlan, add_experiment, plan_run
+
+METHODS = {name: (kind, m) for kind in KINDS.values() for name, m in kind.methods.items()}
+CLASSES = [["red circle"], ["green circle"]]
+
+
+def write(folder, name="mine.yaml", **values):
+    path = folder / name
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def tasks(path):
+    """Return the task files of an experiment file's first seed, in order."""
+    experiment, folder = read_experiment(path)
+    planned = add_experiment(RunPlan(), experiment, [0], folder, path)
+    return [planned.tasks[key].payload for key in sorted(planned.tasks)]
+
+
+REFUSED = {
+    "memory of replay": ("shapes_10_10_fvit", None, {"memory": 999}, "fvit_replay"),
+    "objects of inversion": ("shapes_10_10_fvit", None, {"invert_objects": 7}, "fvit_ior"),
+    "a gate for F-ViT": ("shapes_10_10_fvit", None, {"gate": "minmax"}, "clclip, clclip_paper"),
+    "memory for CL-CLIP": ("shapes_10_10_clclip", None, {"memory": 999}, "fvit_replay"),
+    "pseudo-labels": ("shapes_10_10_clclip", None, {"pseudo_threshold": 0.2}, "fvit_pseudo"),
+    "columns of MMA": ("shapes_10_10_fvit_mma", None, {"columns": "current"}, "fvit_pseudo"),
+    "columns of IOR": ("shapes_10_10_fvit_ior", None, {"columns": "current"}, "fvit, "),
+    "columns of joint": ("shapes_10_10_joint", None, {"columns": "current"}, "fvit, fvit_current"),
+    "a guard for joint": ("shapes_10_10_joint", None, {"relegation_guard": "ignore"}, "clclip"),
+    "a switch of the other kind": ("shapes_cil_seca", None, {"memory": 5}, "fvit_replay"),
+    "drift of a frozen path": (
+        "shapes_10_10_clclip",
+        None,
+        {"shared": "frozen", "drift_weight": 99},
+        "expected shared: drift",
+    ),
+    "boxes without experts": (
+        "shapes_10_10_clclip",
+        None,
+        {"experts": False, "expert_box": True},
+        "nothing with experts: false, in .*, expected experts: true",
+    ),
+    "routes without experts": (
+        "shapes_10_10_clclip",
+        None,
+        {"experts": False, "route_recall": 0.9},
+        "expected experts: true",
+    ),
+    "recall of no route": (
+        "shapes_10_10_clclip",
+        None,
+        {"route": "all", "route_recall": 0.9},
+        "expected route: share or prior",
+    ),
+    "a floor without a gate": (
+        "shapes_10_10_clclip",
+        None,
+        {"gate": "off", "gate_floor": 0.1},
+        "gate: off, in .*, expected gate: sigmoid or minmax or softmax",
+    ),
+    "a guard of protected paths": (
+        "shapes_10_10_clclip",
+        None,
+        {"relegation_guard": "ignore"},
+        "shared: adapters, in .*, expected shared: drift or free",
+    ),
+    "a threshold without a guard": (
+        "shapes_10_10_fvit",
+        None,
+        {"guard_threshold": 0.4},
+        "expected relegation_guard: ignore or pseudo",
+    ),
+    "adapters of a frozen tower": (
+        "shapes_cil_hpeft",
+        None,
+        {"visual": "frozen", "adapter_width": 64},
+        "visual: frozen, in .*, expected visual: adapter",
+    ),
+    "rank without replay": (
+        "shapes_cil_seca",
+        None,
+        {"rank": 4, "covariance": "lowrank"},
+        "expected replay: gaussian",
+    ),
+    "comparisons where nothing learns": (
+        "shapes_cil_hpeft",
+        None,
+        {"visual": "frozen", "prompt": "template", "compare": "seen"},
+        "visual: adapter or tower or prompt: learned or classifier: sevpr",
+    ),
+    "distillation where all classes are new": (
+        "shapes_cil_joint",
+        None,
+        {"distillation": "clip"},
+        "no earlier task, in .*, expected one of .*seca",
+    ),
+    "a method's own file": ("shapes_10_10_fvit", "fvit_mma", {"memory": 3}, "fvit_replay"),
+    "a scale that no resampler has": (
+        "shapes_10_10_clclip",
+        None,
+        {"scales": [3]},
+        "scale 3, in .*switches: scales.0, expected one of 4, 2, 1, 0.5",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_switch_without_meaning_is_refused_where_a_file_sets_it(case, tmp_path):
+    base, method, switches, words = REFUSED[case]
+    values = {"base": base, "switches": switches} | ({"method": method} if method else {})
+    with pytest.raises(InputError) as told:
+        tasks(write(tmp_path, **values))
+    message = str(told.value)
+    assert "\n" not in message and "mine.yaml" in message and re.search(words, message), message
+
+
+def test_what_a_base_says_of_other_methods_is_left_out(tmp_path):
+    """A base may speak of every method, and a variant may take a switch its meaning."""
+    switches = {"memory": 7, "gate": "minmax", "expert_width": 64, "channels": 16}
+    common = write(
+        tmp_path,
+        "common.yaml",
+        **{"kind": "detection", "method": "clclip", "tasks": CLASSES, "switches": switches},
+    )
+    for method, own in (("fvit", set()), ("fvit_replay", {"memory"})):
+        path = write(tmp_path, base=str(common), method=method)
+        for task in tasks(path):
+            assert set(task["switches"]) & set(switches) == {"channels"} | own
+    path = write(
+        tmp_path, base=str(write(tmp_path, "c.yaml", base=str(common), method="fvit_replay"))
+    )
+    assert tasks(path)[0]["switches"]["memory"] == 7
+    off = write(tmp_path, "off.yaml", base="shapes_10_10_clclip", switches={"gate_floor": 0.1})
+    kept = tasks(off)[0]["switches"]
+    dropped = tasks(write(tmp_path, base=str(off), switches={"gate": "off"}))[0]["switches"]
+    assert kept["gate_floor"] == 0.1 and set(kept) - set(dropped) == {"gate_floor", "refiner"}
+
+
+def test_a_misspelt_switch_of_a_base_is_not_left_out_in_silence(tmp_path):
+    base = write(
+        tmp_path,
+        "b.yaml",
+        **{"kind": "detection", "method": "clclip", "tasks": CLASSES, "switches": {"memmory": 3}},
+    )
+    with pytest.raises(InputError, match="unknown key 'memmory'"):
+        tasks(write(tmp_path, base=str(base), method="fvit_replay"))
+
+
+def test_a_switch_may_mean_something_in_one_task_only(tmp_path):
+    values = {"base": "shapes_10_10_clclip", "switches": {"drift_weight": 9.0}}
+    path = write(tmp_path, **values, per_task={2: {"switches": {"shared": "drift"}}})
+    first, second = (task["switches"] for task in tasks(path))
+    assert "drift_weight" not in first and second["drift_weight"] == 9.0
+    path = write(tmp_path, **values, per_task={2: {"switches": {"shared": "free"}}})
+    with pytest.raises(InputError, match=r"drift_weight.*expected shared: drift"):
+        tasks(path)
+    wrong = {2: {"switches": {"shared": "free", "drift": "both"}}}
+    with pytest.raises(InputError, match=r"per_task.2: switches.drift,.*expected shared: drift"):
+        tasks(write(tmp_path, base="shapes_10_10_clclip", per_task=wrong))
+
+
+def test_a_new_switch_of_one_method_is_in_its_own_task_files_alone(monkeypatch):
+    def told():
+        return {
+            name: canonical(resolve_switches(kind.name, name, {}, "x"))
+            for name, (kind, _) in METHODS.items()
+        }
+
+    class Longer(ReplayOptions):
+        lwf_weight: float = Field(1.0, ge=0)
+
+    before = told()
+    replay = KINDS["detection"].methods["fvit_replay"]
+    object.__setattr__(replay, "options", Longer)
+    try:
+        after = told()
+    finally:
+        object.__setattr__(replay, "options", ReplayOptions)
+    assert {name for name in before if before[name] != after[name]} == {"fvit_replay"}
+    assert "lwf_weight" in after["fvit_replay"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tables_of_what_options_need_name_options_and_their_values(name):
+    """A need names an option of the class, and a default or a value that the option accepts."""
+    cls = METHODS[name][1].options
+    assert set(cls.only_with) | cls.later | cls.across_tasks <= set(cls.model_fields)
+    for needs in cls.only_with.values():
+        for other, values in needs.items():
+            for value in values:
+                assert getattr(cls(**{other: value}), other) == value
+
+
+def test_the_published_method_is_a_setting_of_the_method(tmp_path):
+    def file(name):
+        return tasks(write(tmp_path, f"{name}.yaml", base="shapes_10_10_clclip", method=name))
+
+    ours, paper = file("clclip"), file("clclip_paper")
+    published = {"text_score": False, "shared": "drift", "drift": "feature"}
+    by_hand = write(tmp_path, "hand.yaml", base="shapes_10_10_clclip", switches=published)
+    assert paper == tasks(by_hand) != ours
+    assert {task["method"] for task in paper} == {"clclip"}
+
+
+def test_joint_says_what_it_trains_and_others_need_not():
+    plan = plan_run(
+        {"experiments": ["shapes_10_10_joint", "shapes_10_10_fvit", "shapes_cil_joint"]}
+    )
+    told = {
+        name: [task.payload.get("trains") for task in experiment.tasks.values()]
+        for name, experiment in plan.experiments.items()
+    }
+    assert told["shapes_10_10_joint"] == told["shapes_cil_joint"] == ["all"]
+    assert told["shapes_10_10_fvit"] == [None, None]
+
+
+def test_a_task_file_needs_the_options_that_count_and_no_others():
+    plan = plan_run({"experiments": ["shapes_10_10_clclip"]})
+    task = plan.task("shapes_10_10_clclip", 0, 1).payload
+    check_settings(task, "task.json")
+    assert "drift_weight" not in task["switches"]
+    lacking = {key: value for key, value in task["switches"].items() if key != "gate_floor"}
+    with pytest.raises(InputError, match="no key 'gate_floor'"):
+        check_settings(task | {"switches": lacking}, "task.json")
+    other = task["switches"] | {"memory": 3}
+    with pytest.raises(InputError, match="unknown key 'memory'"):
+        check_settings(task | {"switches": other}, "task.json")
+
+
+def test_readers_are_told_in_the_order_of_the_tables():
+    assert resolve.readers_of("columns") == ["fvit", "fvit_current", "fvit_pseudo", "joint"]
+    assert resolve.readers_of("nothing") == []
