@@ -13,6 +13,7 @@ from clclip.cli.command import argument, command
     "AP of the classes of later tasks after each task, by the frozen CLIP in the model's boxes",
     f"--run {RUN} --out {RUN}/unseen.json",
     argument("--run", type=Path, required=True, metavar="DIR", help="results/NAME/seed0"),
+    argument("--tasks", type=int, default=None, metavar="T", help="default: all trained"),
     OUT_FILE,
     RESOURCES,
 )
@@ -23,4 +24,4 @@ def run(options: argparse.Namespace) -> None:
     with devices(1):
         from clclip.detection.tools.open_vocabulary import measure
 
-        measure(options.run, options.resources, options.out)
+        measure(options.run, options.resources, options.out, options.tasks)

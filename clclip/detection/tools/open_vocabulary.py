@@ -83,9 +83,9 @@ def detect_by_text(
     return results
 
 
-def measure(run: Path, resources: Path, out: Path | None = None) -> str:
+def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | None = None) -> str:
     """Return a table of ``future_average_precision`` for people, and write its rows as JSON."""
-    rows = future_average_precision(run, resources)
+    rows = future_average_precision(run, resources, tasks)
     if out is not None:
         write_json(out, rows, indent=1)
     title = f"{run}: AP in percent of classes not yet taught, by the cost volume alone"
@@ -96,7 +96,9 @@ def measure(run: Path, resources: Path, out: Path | None = None) -> str:
     return "\n".join(told)
 
 
-def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]:
+def future_average_precision(
+    run: Path, resources: Path, tasks: int | None = None
+) -> list[dict[str, Any]]:
     """Return AP (by the run's reading, percent) of later tasks' classes, after each but the last.
 
     Row t is at once "after task t" and "before task t + 1". The last task's test split is used for
@@ -105,6 +107,8 @@ def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]
     Args:
         run: a folder ``results/EXPERIMENT/seedN`` whose tasks are all trained.
         resources: folder of CLIPs, texts and features.
+        tasks: how many tasks the stream has; None: all that are trained. A folder may hold more,
+            of a stream that was longer once.
 
     Returns:
         rows {"task": t, "AP": mean, "per_class": {name: AP or None}}.
@@ -112,7 +116,7 @@ def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]
     Raises:
         InputError: if the run has fewer than two trained tasks, or a file is missing.
     """
-    trained = len(list(run.glob("task*/weights.safetensors")))
+    trained = tasks or len(list(run.glob("task*/weights.safetensors")))
     if trained < 2:
         raise InputError(f"{trained} trained tasks", run, "a run of at least two tasks")
     last = run / f"task{trained}" / "task.json"
