@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import PARTS, PerPart, read_scores, read_stage_file
+from clclip.core.artifacts import PARTS, PerPart, Scores, read_scores, read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_object, write_json, write_text
 from clclip.evaluation import continual
@@ -56,10 +56,7 @@ def aggregate_seed(
     last = tasks[-1]
     groups = last["groups"]
     for folder, task, score in zip(task_dirs, tasks, scores, strict=True):
-        for name in (name for group in task["groups"] for name in group):
-            if name not in score["per_class"]:
-                where = folder / "scores.json"
-                raise InputError(f"no score of {name!r}", where, "the scores of this very task")
+        _check_classes(folder / "scores.json", task, score)
     after = [
         {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
     ]
@@ -110,6 +107,13 @@ def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 def _three(values: PerPart) -> PerPart:
     """Return P, C and A only."""
     return {"P": values["P"], "C": values["C"], "A": values["A"]}
+
+
+def _check_classes(where: Path, task: Mapping[str, Any], scores: Scores) -> None:
+    """Check that every class of the task has a score."""
+    for name in (name for group in task["groups"] for name in group):
+        if name not in scores["per_class"]:
+            raise InputError(f"no score of {name!r}", where, "the scores of this very task")
 
 
 def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> None:

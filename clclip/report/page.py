@@ -121,6 +121,46 @@ def render(
 def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
     """Return what the template shows of one setting."""
     lines = table.rows(setting)
+    several = len(setting.groups) > 1 and any(
+        len(e.summary["tasks"]) > 1 for e in setting.experiments
+    )
+    return {
+        "setting": setting,
+        "headline": table.headline(setting),
+        "caveat": table.caveat(setting),
+        "cards": cards(setting),
+        "rows": lines,
+        "best": _best(lines),
+        "empty": table.unscored(setting),
+        "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
+        if several
+        else [],
+        "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
+        "heat": heatmap(setting),
+        "semantics": semantics(setting),
+        "why": why(setting),
+        "drift": drift(setting),
+        "trust": trust(setting),
+        "seeds": setting.shown_seeds,
+        **_images(setting, resources, count),
+    }
+
+
+def _best(lines: Sequence[table.Row]) -> dict[str, float | None]:
+    """Return the best number of every column, the upper bound aside."""
+    known = [line for line in lines if not line.experiment.joint]
+    best: dict[str, float | None] = {
+        part: max((v for x in known if (v := x.final[part]) is not None), default=None)
+        for part in PARTS
+    }
+    best["forgetting"] = min(
+        (x.forgetting for x in known if x.forgetting is not None), default=None
+    )
+    return best
+
+
+def _images(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
+    """Return what shows test images, each with the reason where it cannot be shown."""
     pictures, no_pictures = [], "No test image is shown: the option `examples` is 0."
     answers = []
     maps, no_maps = [], "There is no feature store to read the maps from."
@@ -141,40 +181,12 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         except (InputError, KeyError) as error:
             no_pictures = f"The test images are not shown: {error}."
             logger.warning("no answers for %s: %s", setting.title, error)
-    known = [line for line in lines if not line.experiment.joint]
-    best: dict[str, float | None] = {
-        part: max((v for x in known if (v := x.final[part]) is not None), default=None)
-        for part in PARTS
-    }
-    best["forgetting"] = min(
-        (x.forgetting for x in known if x.forgetting is not None), default=None
-    )
-    several = len(setting.groups) > 1 and any(
-        len(e.summary["tasks"]) > 1 for e in setting.experiments
-    )
     return {
-        "setting": setting,
-        "headline": table.headline(setting),
-        "caveat": table.caveat(setting),
-        "cards": cards(setting),
-        "rows": lines,
-        "best": best,
-        "empty": table.unscored(setting),
-        "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
-        if several
-        else [],
-        "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
-        "heat": heatmap(setting),
-        "semantics": semantics(setting),
-        "why": why(setting),
-        "drift": drift(setting),
-        "trust": trust(setting),
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),
         "no_pictures": no_pictures,
         "answers": answers,
         "answer_classes": sorted({shown.label for shown in answers}),
-        "seeds": setting.shown_seeds,
         "maps": maps,
         "no_maps": no_maps,
     }
