@@ -9,6 +9,7 @@ from typing import Any
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
@@ -124,10 +125,10 @@ def _tasks(
     return rows
 
 
-def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], where: object) -> int:
+def _training_images(task: Task, splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
     if KINDS[task["kind"]].boxes:
-        return len(detection_train(splits["train"], task, str(where))["images"])
+        return len(detection_train(splits["train"], dict(task), str(where))["images"])
     found = classification_split(splits["train"], current_classes(task))["images"]
     if not found:
         what = f"no training image for task {task['task']}"
@@ -153,7 +154,9 @@ def _image_counts(
         from clclip.data.shapes.worlds import changes, world_spec
 
         return dict(world_spec(data["world"], **changes(data))["counts"])
-    return splits and {split: len(found["images"]) for split, found in splits.items()}
+    if splits is None:
+        return None
+    return {split: len(found["images"]) for split, found in splits.items()}
 
 
 def _evaluation(experiment: Experiment) -> dict[str, str]:
@@ -212,8 +215,8 @@ def _estimate(
     if counts is None:
         return None
     train, test = counts.get("train", 0), counts.get("test", 0)
-    seconds = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
-    seconds /= FEATURE_RATE
+    read = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
+    seconds = read / FEATURE_RATE
     closed_form = KINDS[planned.config.kind].methods[planned.config.method].closed_form
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])

@@ -59,10 +59,10 @@ def why(setting: Setting) -> Why | None:
         return None
     found: dict[int, list[tuple[Experiment, dict[str, Row]]]] = {}
     for experiment in setting.contestants:
-        for task in experiment.summary["tasks"][1:]:
-            classes = over_seeds(experiment, task["task"])
+        for row in experiment.summary["tasks"][1:]:
+            classes = over_seeds(experiment, row["task"])
             if classes:
-                found.setdefault(task["task"], []).append((experiment, classes))
+                found.setdefault(row["task"], []).append((experiment, classes))
     if not found:
         return None
     shares = {task: [_means(classes) for _, classes in own] for task, own in found.items()}
@@ -91,7 +91,7 @@ def over_seeds(experiment: Experiment, task: int) -> dict[str, Row]:
     """Return every earlier class's row, a mean over the seeds whose predictions are there."""
     seeds = [_diagnosis(experiment, task, seed) for seed in experiment.summary["seeds"]]
     seeds = [classes for classes in seeds if classes]
-    rows = {}
+    rows: dict[str, Row] = {}
     for name in dict.fromkeys(name for classes in seeds for name in classes):
         own = [classes[name] for classes in seeds if name in classes]
         causes = [c for c in CAUSES if any(c in row["causes"] for row in own)]
