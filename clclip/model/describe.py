@@ -21,6 +21,10 @@ from clclip.model.card import FORMAT
 CALIBRATION = "calibration.json"
 """Beside a part's weights: ``thresholds`` {class: score} and what else was fitted afterwards."""
 
+GATE = "gate.safetensors"
+"""Beside the weights of a part that has a gate of its own though it is not the first: of a model
+that was merged from two."""
+
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (DETECTION, CLASSIFICATION)}
 
 

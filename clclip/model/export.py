@@ -11,13 +11,16 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_bytes, write_text
 from clclip.core.task import clip_dir
 from clclip.model.card import is_model, write_card
-from clclip.model.describe import CALIBRATION, KINDS
+from clclip.model.describe import CALIBRATION, GATE, KINDS
 from clclip.model.folder import new_folder
 from clclip.model.place import ModelPlace, open_place
 from clclip.model.readme import readme
 
 MEMORY = {"detection": "memory.", "classification": "gaussian."}
 """Prefix of tensors that only later tasks read: remembered data, or statistics of it."""
+
+BESIDE = (CALIBRATION, GATE)
+"""What may lie beside a part's weights."""
 
 
 def export(
@@ -71,14 +74,30 @@ def copy_parts(model: ModelPlace, folder: Path, with_memory: bool = True) -> str
     prefix = MEMORY[model.plan["kind"]]
     for source in model.folders:
         target = folder / source.name
-        target.mkdir(parents=True)
-        _copy(source / "task.json", target / "task.json")
-        if (source / CALIBRATION).is_file():
-            _copy(source / CALIBRATION, target / CALIBRATION)
+        copy_part(source, target, weights=False)
         found |= _copy_weights(source, target, None if with_memory else prefix, prefix)
     if is_model(model.place) and not found:
         return str(model.card["memory"])
     return ("included" if with_memory else "left out") if found else "none"
+
+
+def copy_part(source: Path, target: Path, weights: bool = True) -> None:
+    """Copy the files of a task that a model consists of, byte for byte.
+
+    Args:
+        source: the task's folder, of a run or a model.
+        target: the folder to make.
+        weights: whether to copy the weights themselves.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    _copy(source / "task.json", target / "task.json")
+    for name in BESIDE:
+        if (source / name).is_file():
+            _copy(source / name, target / name)
+    if weights:
+        _copy(source / "weights.safetensors", target / "weights.safetensors")
 
 
 def _copy_weights(source: Path, target: Path, without: str | None, prefix: str) -> bool:

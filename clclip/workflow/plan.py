@@ -20,6 +20,7 @@ from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
 from clclip.config.run import RunConfig
+from clclip.config.start import Start, check_new, check_same, read_start
 from clclip.config.streams import stream
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
@@ -69,6 +70,13 @@ class ExperimentPlan:
     dataset: str
     seeds: tuple[int, ...]
     tasks: dict[tuple[int, int], TaskPlan]
+    start: Start | None = None  # the model that they go on from
+
+    @property
+    def numbers(self) -> range:
+        """The task numbers of a seed; those of the model that it starts from are not among them."""
+        first = 1 + (self.start.count if self.start else 0)
+        return range(first, first + self.length)
 
     @property
     def protocol_option(self) -> str:
@@ -173,18 +181,23 @@ def add_experiment(
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
-    clip = settle_clip(experiment.clip.given(), cache, job)
+    start = None if experiment.start is None else read_start(experiment.start, where)
+    clip = _clip(experiment, start, cache, job)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, unfit, where)
         count = 1 if at_once else len(groups)
+        before = 0
+        if start is not None:
+            check_new(start, groups, where)
+            groups, before = start.groups + groups, start.count
+            text = start.plan["text"] | text
         for number in sorted(experiment.per_task):
-            if not 1 <= number <= count:
-                raise InputError(
-                    f"got task {number}", f"{where}: per_task", f"tasks 1..{count} of this stream"
-                )
+            if not before < number <= before + count:
+                told = f"tasks {before + 1}..{before + count} of this stream"
+                raise InputError(f"got task {number}", f"{where}: per_task", told)
         shares = experiment.data.fractions
         if shares is not None and len(shares) != len(groups):
             raise InputError(
@@ -192,13 +205,35 @@ def add_experiment(
             )
         if experiment.data.image_rule == "place":
             check_places(spec, count, where)
-        for number in range(1, count + 1):
+        for number in range(before + 1, before + count + 1):
             upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
+            if start is not None:
+                payload |= start.keys()
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
-    planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
+            if start is not None:
+                check_same(start, payload, where)
+    planned = ExperimentPlan(
+        str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks, start
+    )
     plan.experiments[planned.name] = planned
     return planned
+
+
+def _clip(
+    experiment: Experiment, start: Start | None, cache: Path | None, job: bool
+) -> dict[str, Any]:
+    """Return the CLIP: the one that lies in the model that it starts from, else as the file says.
+
+    ``folder`` then tells ``fetch-clip`` where to copy it from.
+    """
+    given = experiment.clip.given()
+    folder = start and start.tower()
+    if start is not None and folder is not None:
+        told = start.plan["clip"]
+        if all(given.get(key) == told.get(key) for key in ("model", "tag", "file", "config")):
+            return {**told, "folder": str(folder)}
+    return settle_clip(given, cache, job)
 
 
 def _dataset(spec: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from clclip.config.kinds import KINDS
 from clclip.core.files import write_text
 from clclip.data.prepare import prepare
 from clclip.data.split import split_task
+from clclip.model.change.start import settle, silence, take_over
 from clclip.training.seeds import generator
 from clclip.workflow.plan import plan_run
 
@@ -103,21 +104,24 @@ def train(path: Path, upto: int | None = None) -> Path:
         embed_text(resources / "clip" / entry["clip"], entry["names"], out)
     for store, entry in plan.features.items():
         _features(resources, store, entry)
+    seed = work / "results" / experiment.name / "seed0"
+    if experiment.start is not None:
+        take_over(experiment.start.place, seed / "start.json", experiment.start.card["digest"])
     for (_, number), task in experiment.tasks.items():
         if upto is None or number <= upto:
             _task(work, task, resources)
-    return work / "results" / experiment.name / "seed0"
+    return seed
 
 
 def _features(resources: Path, store: str, entry: Mapping) -> None:
     places = resources / "data" / entry["data"], resources / "clip" / entry["clip"]
     for split in ("train", "test"):
         out = resources / "features" / store / split
-        if "dense" in entry:
+        if entry["dense"] != "image":
             chosen = (entry["size"], entry["dense"], entry["taps"], entry["flip"])
             build_features(*places, split, out, *chosen)
         else:
-            build_image_features(*places, split, out, entry["size"], entry["mirror"])
+            build_image_features(*places, split, out, entry["size"], entry["flip"])
 
 
 def _task(work: Path, task, resources: Path) -> None:
@@ -129,3 +133,7 @@ def _task(work: Path, task, resources: Path) -> None:
         module = import_module(kind.module(stage, task.payload["method"]))
         run = getattr(module, stage)
         run(file) if stage == "score" else run(file, resources)
+        if "start" in task.payload and stage == "train":
+            settle(file)
+        if "start" in task.payload and stage == "predict":
+            silence(file)
