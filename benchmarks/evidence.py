@@ -2,11 +2,15 @@
 
     python benchmarks/evidence.py add results/EXPERIMENT ...   # in the clone that ran them
     python benchmarks/evidence.py tables [--check]             # anywhere
+    python benchmarks/evidence.py prove results/EXPERIMENT ... # in a clone whose code differs
 
 ``add`` keeps each seed's summary.json under ``benchmarks/evidence/EXPERIMENT/seedN.json`` with the
 commit, the fingerprint of the training code, a digest of the resolved tasks and the data's id.
 ``tables`` draws what ``benchmarks/tables.yaml`` lists and says which cells are missing, which are
 stale (code, settings or data are others today), and where rows of one table differ in these.
+``prove`` compares results made again by today's code with those kept, number by number. Where none
+differs, the two versions of a method's training code count as one (``evidence/equal.json``): a
+renamed function makes no row stale, once one cell of each method was trained again.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from evidence_markdown import markdown
 
 from clclip.config.kinds import KINDS
 from clclip.core.digest import digest
@@ -117,6 +122,53 @@ def add(folders: Sequence[Path]) -> None:
         print(f"kept {entry.path.relative_to(HERE.parent)}")
 
 
+def prove(folders: Sequence[Path]) -> None:
+    """Record for which kept results today's code gives the same numbers again.
+
+    Raises:
+        InputError: if nothing is kept of a seed, or if a number differs.
+    """
+    known = equal_codes()
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    for now in (entry for folder in folders for entry in collect(folder, commit)):
+        found = kept(now.experiment, [now.seed])
+        if not found:
+            raise InputError("nothing is kept of it", now.path, "a kept seed, made again")
+        for key in ("settings", "data", "scores", "forgetting"):
+            if getattr(found[0], key) != getattr(now, key):
+                raise InputError(f"other {key} than kept", now.path, "the same numbers again")
+        if _numbers(found[0].summary) != _numbers(now.summary):
+            raise InputError("another summary than kept", now.path, "the same numbers again")
+        for key in ("training", "shared"):
+            pair = sorted({getattr(found[0], key), getattr(now, key)})
+            if len(pair) == 2 and pair not in [row["codes"] for row in known]:
+                cell = f"{now.experiment} seed {now.seed}"
+                known.append({"codes": pair, "shown by": cell, "commit": commit})
+        print(f"{now.experiment}, seed {now.seed}: the same numbers again")
+    EVIDENCE.mkdir(parents=True, exist_ok=True)
+    write_text(EVIDENCE / "equal.json", json.dumps(known, indent=1) + "\n")
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a summary without the versions of the packages that made it."""
+    return {key: value for key, value in summary.items() if key != "versions"}
+
+
+def equal_codes() -> list[dict[str, Any]]:
+    """Return the pairs of fingerprints that ``prove`` found to give the same numbers."""
+    path = EVIDENCE / "equal.json"
+    return read_json(path) if path.exists() else []
+
+
+def same_code(fingerprint: str) -> str:
+    """Return one name for all versions of the code that are known to give the same numbers."""
+    group, grown = {fingerprint}, True
+    while grown:
+        more = {c for row in equal_codes() if group & set(row["codes"]) for c in row["codes"]}
+        grown, group = not more <= group, group | more
+    return min(group)
+
+
 def _git(*arguments: str) -> str:
     """Return what git prints."""
     command = ["git", "-C", str(HERE), *arguments]
@@ -142,7 +194,12 @@ def why_stale(entry: Entry) -> str | None:
         "settings": digest([settled(payload) for payload in tasks]),
         "training": stage_fingerprint("train", last["kind"], last["method"]),
     }
-    other = [name for name, value in today.items() if value != getattr(entry, name)]
+    other = [
+        name
+        for name, value in today.items()
+        if value != (was := getattr(entry, name))
+        and (name != "training" or same_code(value) != same_code(was))
+    ]
     return f"other {' and '.join(other)} today" if other else None
 
 
@@ -183,8 +240,9 @@ class Table:
         """Return where rows do not share training code, or rows of a column their data."""
         lines = []
         entries = [entry for found in self.cells.values() for entry in found]
-        if len(usual := Counter(entry.shared for entry in entries)) > 1:
-            odd = [e for e in entries if e.shared != usual.most_common(1)[0][0]]
+        codes = {entry.shared: same_code(entry.shared) for entry in entries}
+        if len(usual := Counter(codes[entry.shared] for entry in entries)) > 1:
+            odd = [e for e in entries if codes[e.shared] != usual.most_common(1)[0][0]]
             names = ", ".join(f"{e.experiment} seed {e.seed} ({e.commit})" for e in odd)
             lines.append(f"mixed: other shared training code than most rows: {names}")
         for condition in self.conditions:
@@ -197,9 +255,13 @@ class Table:
         """Return the table as the picture's content, the best method first."""
 
         def order(method: str) -> tuple[bool, float]:
-            found = [self.outcome(condition, method, metric) for condition in self.conditions]
+            found = [self.outcome(condition, method, metric) for condition in ranked]
             known = [cell.all for cell in found if cell and cell.all is not None]
             return method == "joint", -sum(known) / len(known) if known else 1.0
+
+        # a method that skipped the hard conditions must not lead for it
+        whole = [c for c in self.conditions if all(self.cells[c, m] for m in self.methods)]
+        ranked = whole or list(self.conditions)[:1]
 
         methods = sorted(self.methods, key=order)
         return Comparison(
@@ -224,30 +286,6 @@ def read_tables(path: Path = TABLES) -> list[Table]:
     return found
 
 
-def markdown(table: Table, metric: str) -> str:
-    """Return one metric's table: all classes, and in brackets earlier / last task's classes."""
-    compared = table.comparison(metric)
-    heads = ["", *(", ".join(names) for names in compared.conditions)]
-    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
-    for (name, upper), row in zip(compared.methods, compared.cells, strict=True):
-        shown = [
-            _shown(cell, not upper and cell is not None and cell.all == compared.best(column))
-            for column, cell in enumerate(row)
-        ]
-        lines.append(f"| {name} | {' | '.join(shown)} |")
-    return "\n".join(lines)
-
-
-def _shown(cell: Outcome | None, best: bool) -> str:
-    """Return one cell as Markdown."""
-    if cell is None or cell.all is None:
-        return "–"
-    spread = "" if cell.std is None else f" ± {cell.std:.1f}"
-    number = f"**{cell.all:.1f}**" if best else f"{cell.all:.1f}"
-    parts = [f"{value:.1f}" for value in (cell.kept, cell.learned) if value is not None]
-    return f"{number}{spread} ({' / '.join(parts)})"
-
-
 def write(table: Table) -> None:
     """Fill the table into its page, between ``<!-- evidence: METRIC -->`` and ``<!-- end -->``."""
 
@@ -270,11 +308,17 @@ def main() -> int:
     commands.add_parser("add", help="keep finished results").add_argument(
         "folders", nargs="+", type=Path, metavar="results/EXPERIMENT"
     )
+    commands.add_parser("prove", help="show that today's code gives kept numbers").add_argument(
+        "folders", nargs="+", type=Path, metavar="results/EXPERIMENT"
+    )
     tables = commands.add_parser("tables", help="draw the tables, tell what is missing or stale")
     tables.add_argument("--check", action="store_true", help="write nothing; 1 if stale or mixed")
     options = parser.parse_args()
     if options.command == "add":
         add(options.folders)
+        return 0
+    if options.command == "prove":
+        prove(options.folders)
         return 0
     found = 0
     for table in read_tables():

@@ -19,8 +19,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_for_filename
 from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
+from reference import commands_page, config_page, switch_keys
 
-from clclip.cli.reference import commands_page, config_page, switch_keys
 from clclip.config.kinds import KINDS
 from clclip.config.names import is_name, read_name
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clclip.cli.command import commands
 from clclip.config.names import known_names
 
 
@@ -51,8 +52,7 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
 def commands_of(parser: argparse.ArgumentParser) -> list[Command]:
     """Return what the command line offers."""
     (subs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    texts = {action.dest: action.help or "" for action in subs._choices_actions}
-    return [_command(name, texts.get(name, ""), sub) for name, sub in subs.choices.items()]
+    return [_command(name, commands()[name].help, sub) for name, sub in subs.choices.items()]
 
 
 def _command(name: str, text: str, parser: argparse.ArgumentParser) -> Command:

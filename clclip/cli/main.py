@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clclip.cli.command import commands
 from clclip.cli.parser import build_parser
 from clclip.core.errors import InputError
 from clclip.core.homes import name_account
@@ -36,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.log is not None and getattr(options, "attempt", 1) > 1:
             refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
-        from clclip.cli import commands
-
-        commands.RUNNERS[options.command](options)
+        commands()[options.command].run(options)
         if options.log is not None:
             _log_end(options.command, time.monotonic() - start)
         return 0

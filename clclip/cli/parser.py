@@ -1,148 +1,73 @@
-"""The parser: every sub-command with its help, its example and its options."""
+"""The parser of the whole command line, and how a mistake in it is told."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-from clclip.cli import options as known
+from clclip.cli.command import GROUPS, commands, of_group
+from clclip.core.errors import nearest
 
-Command = tuple[str, Callable[[argparse.ArgumentParser], None], str]
-RUN = "results/shapes_10_10_clclip/seed0"
-TASK = f"{RUN}/task1/task.json"
-COMMANDS: dict[str, Command] = {
-    "resolve": (
-        "write a task's resolved plan",
-        known.add_resolve,
-        "--json '{...}' --out task.json",
-    ),
-    "prepare": (
-        "generate or verify and index a data set",
-        known.add_prepare,
-        """--spec '{"format":"shapes","id":"shapes20-v1","world":"shapes20"}' --out DIR""",
-    ),
-    "fetch-clip": (
-        "put a CLIP in place: shipped, from a file or downloaded",
-        known.add_fetch_clip,
-        """--clip '{"model":"ViT-B-16","tag":"openai"}' --out resources/clip/mine""",
-    ),
-    "pretrain-clip": (
-        "make the embedded CLIP again from captions",
-        known.add_pretrain_clip,
-        "--seed 1 --out resources/pretrained/seed1",
-    ),
-    "embed-text": (
-        "embed class names by the prompt ensemble",
-        known.add_embed_text,
-        """--clip resources/clip/ID --names '["red circle"]' --out text.safetensors""",
-    ),
-    "features": (
-        "compute a tower's frozen features once",
-        known.add_features,
-        "--data resources/data/ID --clip resources/clip/ID --split train --size 128 "
-        "--dense tokens --taps 1,2,3 --flip --out DIR",
-    ),
-    "split": ("write the images and labels of a task", known.add_task, f"--task {TASK}"),
-    "train": ("train a task", known.add_train, f"--task {TASK} --log train.log"),
-    "predict": ("predict the test images with a task's model", known.add_task, f"--task {TASK}"),
-    "score": ("score a task's predictions", known.add_task, f"--task {TASK}"),
-    "aggregate": (
-        "summarise the tasks of a seed, or the seeds of an experiment",
-        known.add_aggregate,
-        f"--tasks {RUN}/task1 {RUN}/task2 --experiment shapes_10_10_clclip --out summary.json",
-    ),
-    "report": (
-        "write the HTML page, the table and the figures",
-        known.add_report,
-        "--summaries results/*/summary.json --out results/report.html",
-    ),
-    "compare": (
-        "is A better than B? a paired comparison with confidence intervals",
-        known.add_compare,
-        "results/shapes_10_10_clclip results/shapes_10_10_fvit",
-    ),
-    "watch": (
-        "show a running workflow on the terminal: tasks, progress, losses, time left",
-        known.add_watch,
-        "results --once",
-    ),
-    "detect": ("detect objects in images", known.add_detect, f"--run {RUN} photo.jpg --out boxes"),
-    "classify": (
-        "classify images",
-        known.add_classify,
-        f"--run {RUN} photo.jpg --out classes.json",
-    ),
-    "export": ("one weights file and a card", known.add_export, f"--run {RUN} --out model"),
-    "list": (
-        "list the streams, methods and variants that names of experiments are made of",
-        known.add_list,
-        "voc_10_10",
-    ),
-    "describe": (
-        "what an experiment would run and need",
-        known.add_describe,
-        "shapes_10_10_clclip",
-    ),
-    "cache": (
-        "list or evict kept features and shared results; a run makes them again",
-        known.add_cache,
-        "evict --older-than 30",
-    ),
-    "schema": (
-        "print the JSON schema of the config files",
-        known.add_schema,
-        "--out config/schema.json",
-    ),
-    "advise": (
-        "which classifier suits a folder of images: frozen features, nothing trained, a minute",
-        known.add_advise,
-        "photos --clip resources/clip/vit-b-16-openai",
-    ),
-    "probe-dense": (
-        "measure the dense modes of a CLIP on labelled images and recommend one",
-        known.add_probe_dense,
-        "--data resources/data/ID --clip resources/clip/ID",
-    ),
-    "open-vocabulary": (
-        "AP of the classes of later tasks by the cost volume alone, after each task",
-        known.add_finished_run,
-        RUN,
-    ),
-    "feature-drift": (
-        "how far later tasks have moved the features of earlier classes' test images",
-        known.add_finished_run,
-        "results/shapes_cil_seca/seed0",
-    ),
-    "zero-shot": (
-        "zero-shot class of the ground-truth boxes by dense tokens",
-        known.add_zero_shot,
-        "--data resources/data/shapes20-v1",
-    ),
-    "completion": (
-        "print the script that completes words of clclip in a shell",
-        known.add_completion,
-        'bash > clclip.bash && source clclip.bash   (for good: eval "$(clclip completion bash)")',
-    ),
-}
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells of a mistake in one line, with the nearest right word."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """Parse; what a sub-command does not know is its own mistake, not the whole line's."""
+        self.typed = list(args or [])
+        found, left = super().parse_known_args(args, namespace)
+        if left and " " in self.prog:
+            self.error(f"unrecognized: {' '.join(left)}")
+        return found, left
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        wrong = re.match(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong:
+            choices = re.findall(r"[\w.-]+", wrong[3])
+            message = f"no {wrong[1].lower()} {wrong[2]!r}{nearest(wrong[2], choices)}"
+        given = [word.split("=")[0] for word in self.typed if word.startswith("--")]
+        known = self._option_string_actions
+        for word in given:
+            if not any(option.startswith(word) for option in known):
+                message = f"no option {word}{nearest(word, known)}"
+        expected = f"expected what `{self.prog} --help` lists"
+        self.exit(2, f"error: {message}, in `{self.prog}`, {expected}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = known.Parser(
+    parser = Parser(
         "clclip",
-        description="CLIP-based continual learning",
+        usage="clclip COMMAND [OPTION...]",
+        description=f"CLIP-based continual learning.\n\n{overview()}",
         epilog="example: clclip describe shapes_10_10_clclip; `clclip COMMAND --help` has one more",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (text, add, example) in COMMANDS.items():
-        sub = commands.add_parser(
+    subparsers = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="clclip"
+    )
+    for name, command in commands().items():
+        sub = subparsers.add_parser(
             name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: clclip {name} {example}".replace("%", "%%"),
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog=f"example: clclip {name} {command.example}".replace("%", "%%"),
         )
-        add(sub)
+        command.add_to(sub)
         sub.add_argument("--log", type=Path, default=None, metavar="FILE", help="log file")
         sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        sub.set_defaults(parser=parser)
     return parser
+
+
+def overview() -> str:
+    """Return all commands by group, each with what it does."""
+    width = max(map(len, commands())) + 2
+    parts = []
+    for group, title in GROUPS.items():
+        rows = (f"  {name:{width}}{command.help}" for name, command in of_group(group).items())
+        parts.append("\n".join([f"{title}:", *rows]))
+    return "\n\n".join(parts)

@@ -1,15 +1,19 @@
 """The command line: help, exit status, one line per error, the log."""
 
+import dataclasses
 import json
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from clclip.cli.commands import RUNNERS
+from clclip.cli import command
+from clclip.cli.command import commands
 from clclip.cli.main import main
-from clclip.cli.parser import COMMANDS
+from clclip.cli.parser import build_parser
 from clclip.config.load import find_experiment, read_experiment
 from clclip.workflow.plan import RunPlan, add_experiment
 
@@ -22,26 +26,48 @@ def task_json():
     return add_experiment(RunPlan(), experiment, [0], folder, path).tasks[0, 2].json
 
 
-def test_every_command_has_a_runner_and_an_example_that_parses():
-    assert set(COMMANDS) == set(RUNNERS)
+def replaced(name, run):
+    """Return ``setitem``'s arguments that let a command call ``run``."""
+    return commands(), name, dataclasses.replace(commands()[name], run=run)
 
 
-@pytest.mark.parametrize("command", list(COMMANDS))
-def test_help_shows_an_example(command, capsys):
+def test_every_module_of_a_group_is_a_command_and_every_folder_a_group():
+    folders = {path.parent.name for path in Path(command.__file__).parent.glob("*/__init__.py")}
+    assert folders == set(command.GROUPS)
+    assert {"train", "describe", "fetch-clip", "detect", "cache", "compare"} < set(commands())
+    for found in commands().values():
+        assert isinstance(found, command.Command) and found.help[-1] != "."
+
+
+@pytest.mark.parametrize("name", list(commands()))
+def test_help_shows_an_example_that_parses(name, capsys):
     with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
+        main([name, "--help"])
     assert end.value.code == 0
-    assert f"example: clclip {command}" in capsys.readouterr().out
+    assert f"example: clclip {name}" in capsys.readouterr().out
+    words = shlex.split(commands()[name].example.split(" > ")[0])
+    assert build_parser().parse_args([name, *words]).command == name
+
+
+def test_help_lists_every_command_in_its_group(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    places = [said.index(f"\n{title}:\n") for title in command.GROUPS.values()]
+    assert places == sorted(places)
+    for name, found in commands().items():
+        assert re.search(rf"^  {name} +{re.escape(found.help)}$", said, re.MULTILINE)
 
 
 def test_help_is_quick():
-    code = "import time; t = time.process_time(); from clclip.cli.main import main\n"
-    code += "try: main(['train', '--help'])\nexcept SystemExit: print(time.process_time() - t)"
+    code = "import sys, time; t = time.process_time(); from clclip.cli.main import main\n"
+    code += "try: main(['--help'])\nexcept SystemExit: print(time.process_time() - t)\n"
+    code += "heavy = {'torch', 'numpy', 'pydantic', 'yaml'} & set(sys.modules); assert not heavy"
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         for _ in range(3)
     ]
-    assert min(float(run.stdout.splitlines()[-1]) for run in runs) < 0.3
+    assert min(float(run.stdout.splitlines()[-1]) for run in runs) < 0.1
 
 
 def test_resolve_writes_the_canonical_plan(task_json, tmp_path):
@@ -93,7 +119,7 @@ def test_fault_of_the_program_is_status_1_and_its_trace_is_in_the_log(
     def broken(options):
         raise KeyError("surprise")
 
-    monkeypatch.setitem(RUNNERS, "score", broken)
+    monkeypatch.setitem(*replaced("score", broken))
     log = tmp_path / "score.log"
     assert main(["score", "--task", "t", "--log", str(log)]) == 1
     error = capsys.readouterr().err
@@ -110,10 +136,10 @@ def test_a_retry_does_not_repeat_bad_input(monkeypatch, capsys, tmp_path):
     arguments = ["train", "--task", str(task), "--log", str(log)]
     assert main(arguments) == 2
     first = capsys.readouterr().err
-    monkeypatch.setitem(RUNNERS, "train", lambda options: pytest.fail("ran again"))
+    monkeypatch.setitem(*replaced("train", lambda options: pytest.fail("ran again")))
     assert main([*arguments, "--attempt", "2"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == first.splitlines()[-1]
-    monkeypatch.setitem(RUNNERS, "train", lambda options: None)
+    monkeypatch.setitem(*replaced("train", lambda options: None))
     assert main([*arguments, "--attempt", "1"]) == 0
     assert main([*arguments, "--attempt", "2"]) == 0  # the log tells of no bad input now
 

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
+from clclip.cli.command import commands as known_commands
 from clclip.cli.main import main
-from clclip.cli.parser import COMMANDS
 from clclip.config.names import known_names
 
 
@@ -57,8 +57,8 @@ def results(tmp_path):
 @needs("bash")
 def test_bash(script, results):
     path = script("bash")
-    assert bash(path, results, "") == list(COMMANDS)
-    assert bash(path, results, "pre") == ["prepare", "pretrain-clip", "predict"]
+    assert bash(path, results, "") == list(known_commands())
+    assert bash(path, results, "pre") == ["pretrain-clip", "predict", "prepare"]
     assert bash(path, results, "features", "--sp") == ["--split"]
     assert bash(path, results, "features", "--split", "") == ["train", "test"]
     expected = sorted(name for name in known_names() if name.startswith("shapes_10_10_cl"))
@@ -82,7 +82,7 @@ def test_bash_knows_every_option(script, tmp_path):
     from clclip.cli.parser import build_parser
 
     path, commands = script("bash"), commands_of(build_parser())
-    assert [command.name for command in commands] == list(COMMANDS)
+    assert [command.name for command in commands] == list(known_commands())
     for command in (commands[0], commands[7], commands[-2]):
         found = bash(path, tmp_path, command.name, "--")
         assert found == [option.name for option in command.options] and "--debug" in found
@@ -117,7 +117,7 @@ def test_zsh(script, tmp_path):
     assert found[0] == "_clclip"
     assert found[1].startswith("--split[") and found[1].endswith(":words:(train test)")
     assert found[2].startswith("*:words:(") and "shapes_10_10_clclip" in found[2].split()
-    assert [line.split(":")[0] for line in found[3:]] == list(COMMANDS)
+    assert [line.split(":")[0] for line in found[3:]] == list(known_commands())
 
 
 @pytest.mark.parametrize(

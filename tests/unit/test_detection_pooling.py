@@ -9,6 +9,7 @@ import torch
 from torchvision.ops import roi_align
 
 from clclip.detection.layers.path import REGION, RegionPooler
+from clclip.detection.layers.region_align import region_align
 from clclip.detection.layers.region_maps import RegionMaps, pool_maps
 
 BOXES = [
@@ -72,3 +73,34 @@ def test_each_region_is_read_from_the_level_of_its_size():
 def test_no_region_is_no_feature():
     empty = [torch.zeros(0, 4), torch.zeros(0, 4)]
     assert RegionPooler((4.0, 8.0))(places((4.0, 8.0)), empty).shape == (0, 2, REGION, REGION)
+
+
+@pytest.mark.parametrize("cells", [(9, 13), (3, 40)])
+def test_the_gradient_of_a_cpu_is_that_of_roi_align(cells):
+    draws = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3, *cells, generator=draws)
+    corner = torch.rand(40, 2, generator=draws) * 160 - 30  # also outside, also a bin of a hair
+    sides = torch.rand(40, 2, generator=draws) ** 3 * 200 + 1e-3
+    image = torch.randint(0, 2, (40, 1), generator=draws).float()
+    regions = torch.cat([image, corner, corner + sides], dim=1)
+    found, theirs = (maps.clone().requires_grad_() for _ in range(2))
+    pooled = region_align(found, regions, REGION, 0.25)
+    wanted = roi_align(theirs, regions, REGION, 0.25, aligned=True)
+    assert torch.equal(pooled, wanted)
+    back = torch.randn(pooled.shape, generator=draws)
+    pooled.backward(back)
+    wanted.backward(back)
+    torch.testing.assert_close(found.grad, theirs.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_the_gradient_of_an_image_does_not_depend_on_the_others_in_its_batch():
+    draws = torch.Generator().manual_seed(1)
+    maps = torch.randn(2, 4, 12, 12, generator=draws)
+    regions = torch.tensor([[0.0, 1.0, 2.0, 30.0, 40.0], [1.0, 8.0, 3.0, 20.0, 44.0]])
+    both, alone = maps.clone().requires_grad_(), maps[:1].clone().requires_grad_()
+    region_align(both, regions, REGION, 0.25).square().sum().backward()
+    region_align(alone, regions[:1], REGION, 0.25).square().sum().backward()
+    torch.testing.assert_close(both.grad[:1], alone.grad)
+    nobody = maps.clone().requires_grad_()
+    region_align(nobody, regions[:0], REGION, 0.25).sum().backward()
+    assert not nobody.grad.any()

@@ -28,12 +28,12 @@ import bad_input_world as world
 from clclip.cli.main import main
 from clclip.workflow.fingerprint import stage_fingerprint
 from clclip.workflow.plan import plan_run
-from clclip.cli.reference import config_page
 work = Path.cwd()
 world.plan_of = lambda work: plan_run({"experiments": ["lwf.yaml"]}, [work])
 assert main(["describe", "lwf.yaml"]) == 0
 world.run_all(work)
 told = {m: stage_fingerprint("train", "detection", m) for m in json.loads(sys.argv[1])}
+from reference import config_page
 told["page"] = "`fvit_lwf`" in config_page()
 (work / "told.json").write_text(json.dumps(told))
 """
@@ -86,7 +86,7 @@ def test_the_method_trains_and_is_scored_and_others_stay_valid(followed, tmp_pat
     switches = {k: v for k, v in DETECTION["switches"].items() if k != "expert_width"}
     values = DETECTION | {"method": own["method"], "switches": switches}
     (tmp_path / "lwf.yaml").write_text(yaml.safe_dump(values))
-    paths = os.pathsep.join([str(followed), str(Path(__file__).parent)])
+    paths = os.pathsep.join(map(str, [followed, Path(__file__).parent, ROOT / "docs"]))
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(list(METHODS))],
         cwd=tmp_path,

@@ -23,6 +23,7 @@ def evidence(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("evidence_script", FILE)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "evidence_script", module)
+    monkeypatch.syspath_prepend(str(FILE.parent))
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "HERE", tmp_path / "benchmarks")
     monkeypatch.setattr(module, "EVIDENCE", tmp_path / "benchmarks/evidence")
@@ -129,6 +130,31 @@ def test_rows_of_other_code_or_data_are_told(evidence, tmp_path):
     assert any("mixed: other shared training code" in n and "clclip seed 0" in n for n in notes)
     assert "mixed: shapes_10_10 has data shapes20-v1, x-v0" in notes
     assert any(n.startswith("stale: shapes_10_10_clclip, seed 0: other data today") for n in notes)
+
+
+def test_code_that_gives_the_same_numbers_again_makes_nothing_stale(evidence, tmp_path):
+    folder = finished(tmp_path, "shapes_10_10_fvit", 0, scores(1, 2, 3))
+    evidence.add([folder])
+    path = tmp_path / "benchmarks/evidence/shapes_10_10_fvit/seed0.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"training": "older", "shared": "older too"}))
+    [entry] = evidence.kept("shapes_10_10_fvit", [0])
+    assert evidence.why_stale(entry) == "other training today"
+    evidence.prove([folder])
+    assert evidence.why_stale(entry) is None
+    assert evidence.same_code("older too") == evidence.same_code(kept["shared"])
+    [first, _] = evidence.equal_codes()
+    assert first["shown by"] == "shapes_10_10_fvit seed 0"
+    assert evidence.why_stale(replace(entry, training="oldest")) == "other training today"
+
+
+def test_other_numbers_prove_nothing(evidence, tmp_path):
+    evidence.add([finished(tmp_path, "shapes_10_10_fvit", 0, scores(1, 2, 3))])
+    with pytest.raises(InputError, match="other scores than kept"):
+        evidence.prove([finished(tmp_path, "shapes_10_10_fvit", 0, scores(1, 2, 3.5))])
+    with pytest.raises(InputError, match="nothing is kept"):
+        evidence.prove([finished(tmp_path, "shapes_10_10_joint", 0, scores(1, 2, 3))])
+    assert evidence.equal_codes() == []
 
 
 def test_evidence_names_its_commit(evidence, tmp_path):

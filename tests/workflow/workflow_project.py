@@ -158,10 +158,8 @@ def copy_project(root: Path, home: Path) -> Project:
         shutil.copytree(root / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(root / "Snakefile", home / "Snakefile")
     shutil.copy(Path(__file__).parent / "stub_commands.py", home / "clclip" / "stub_commands.py")
-    commands = home / "clclip" / "cli" / "commands.py"
-    commands.write_text(
-        commands.read_text() + "\n\nfrom clclip.stub_commands import STUBS\n\nRUNNERS |= STUBS\n"
-    )
+    with (home / "clclip" / "cli" / "main.py").open("a") as main:
+        main.write("\n\nfrom clclip.stub_commands import use_stubs\n\nuse_stubs()\n")
     project = Project(home)
     project.work.mkdir()
     return project

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import roi_align
 
 from clclip.detection.layers.proposals import region_proposals
 from clclip.detection.layers.pyramid import Pyramid, group_norm
+from clclip.detection.layers.region_align import region_align
 from clclip.detection.layers.text_score import TextClassifier, TextScore
 from clclip.detection.options import DetectorOptions
 from clclip.training.checkpointing import recomputed
@@ -69,7 +69,7 @@ class RegionPooler(nn.Module):
         pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], REGION, REGION)
         for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
             own = torch.where(chosen == level)[0]
-            found = roi_align(features, regions[own], REGION, scale, aligned=True)
+            found = region_align(features, regions[own], REGION, scale)
             pooled[own] = found.to(pooled.dtype)  # autocast may choose another for each level
         return pooled
 

@@ -1,14 +1,34 @@
-"""The command that computes feature stores: dense tokens for detectors, or a vector an image."""
+"""``clclip features``: the frozen features of a tower, dense for detectors or a vector an image."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from clclip.cli.arguments import OUT_FOLDER
+from clclip.cli.command import argument, command
 from clclip.core.errors import InputError
 
 
-def features(options: argparse.Namespace) -> None:
-    """Compute a feature store."""
+@command(
+    "compute a tower's frozen features once",
+    "--data resources/data/ID --clip resources/clip/ID --split train --size 128 "
+    "--dense tokens --taps 1,2,3 --flip --out DIR",
+    argument("--data", type=Path, required=True, metavar="DIR", help="indexed data set"),
+    argument("--clip", type=Path, required=True, metavar="DIR"),
+    argument("--split", choices=("train", "test"), required=True),
+    argument("--size", type=int, required=True, help="side of the canvas in px"),
+    argument(
+        "--dense",
+        required=True,
+        help="dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers",
+    ),
+    argument("--taps", required=True, help="blocks, e.g. 1,2,3; none with image"),
+    argument("--flip", action="store_true", help="mirrored images besides"),
+    OUT_FOLDER,
+)
+def run(options: argparse.Namespace) -> None:
+    """Compute the features."""
     from clclip.workflow.gpu_slots import devices
 
     if options.dense == "image":

@@ -7,18 +7,18 @@ line; nothing is written twice. Torch-free; ``docs/hooks.py`` calls it when the 
 from __future__ import annotations
 
 import argparse
-import ast
 import functools
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from clclip.cli.command import GROUPS, commands, of_group
+from clclip.cli.parser import build_parser
 from clclip.config.data import DataConfig
 from clclip.config.experiment import (
     ClipConfig,
@@ -38,7 +38,6 @@ from clclip.core.machine import Speed
 from clclip.core.options import Options, in_words
 from clclip.data.shapes.difficulty import Difficulty
 
-PACKAGE = Path(__file__).parents[1]
 PAGES = {
     "detection": "[CL-CLIP](cl-clip.md) and [the other methods](methods.md)",
     "classification": "[SECA](seca.md) and [closed-form classifiers](closed-form.md)",
@@ -138,8 +137,7 @@ def _switches(kind: Kind) -> Iterator[str]:
     yield (
         f"In an experiment file with `kind: {kind.name}`. A switch of another method, or one that "
         "means nothing beside the others, is refused where a file sets it itself, and left out "
-        "where it comes from a base. Beside each stand the lines of code that read it. What each "
-        f"does: {PAGES[kind.name]}."
+        f"where it comes from a base. What each does: {PAGES[kind.name]}."
     )
     added = switch_keys(kind)
     for cls, methods in option_classes(kind).items():
@@ -149,8 +147,7 @@ def _switches(kind: Kind) -> Iterator[str]:
 
 
 def _table(anchor: str, model: type[BaseModel], keys: Iterable[str] | None = None) -> list[str]:
-    """Return the table of a model's keys; those of switches name the code that reads them."""
-    readers = switch_readers(anchor) if anchor in KINDS else {}
+    """Return the table of a model's keys."""
     head = "| key | type | default | meaning |"
     rows = [head, "| --- | --- | --- | --- |"]
     for key in model.model_fields if keys is None else keys:
@@ -158,8 +155,6 @@ def _table(anchor: str, model: type[BaseModel], keys: Iterable[str] | None = Non
         text = (field.description or "").replace("|", "\\|")
         if issubclass(model, Options) and key in model.only_with:
             text = f"{text} Only with {in_words(model.only_with[key])}."
-        if key in readers:
-            text = f"{text} {', '.join(f'`{path}`' for path in readers[key])}".strip()
         name = f'<span id="{anchor}-{key}">`{key}`</span>'
         rows.append(f"| {name} | {_type(field)} | {_default(field)} | {text} |")
     return rows
@@ -244,56 +239,25 @@ def _names() -> Iterator[str]:
         yield from (f"| `{name}` | {text} |" for name, text in rows)
 
 
-@functools.cache
-def switch_readers(kind: str) -> dict[str, list[str]]:
-    """Return, per switch of a kind, where it is read, as ``path/to/file.py:42``.
-
-    That is ``options.KEY``, ``self.options.KEY`` or ``s.KEY`` in the kind's folder, and
-    ``switches["KEY"]`` in the planner; per file the first line counts.
-    """
-    found: dict[str, list[str]] = {key: [] for key in switch_keys(KINDS[kind])}
-    workflow = sorted((PACKAGE / "workflow").glob("*.py"))
-    for path in [*sorted((PACKAGE / kind).rglob("*.py")), *workflow]:
-        first: dict[str, int] = {}
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            key = _switch_read(node)
-            if key in found:
-                first[key] = min(node.lineno, first.get(key, node.lineno))
-        for key, line in first.items():
-            found[key].append(f"{path.relative_to(PACKAGE.parent).as_posix()}:{line}")
-    return found
-
-
-def _switch_read(node: ast.AST) -> str | None:
-    """Return the switch that a node reads, or None."""
-    if not isinstance(node, ast.Attribute | ast.Subscript):
-        return None
-    holder = node.value
-    name = holder.attr if isinstance(holder, ast.Attribute) else getattr(holder, "id", "")
-    if isinstance(node, ast.Attribute):
-        return node.attr if name in ("options", "s") else None
-    key = node.slice.value if isinstance(node.slice, ast.Constant) else None
-    return key if name == "switches" else None
-
-
 def commands_page() -> str:
     """Return the command reference as Markdown."""
-    from clclip.cli.parser import COMMANDS, build_parser
-
     parser = build_parser()
     choices = next(action.choices for action in parser._actions if isinstance(action.choices, dict))
     lines = [
         "# Commands",
         "",
-        "Generated from the parser of the command line (`clclip/cli/parser.py`). Every command "
+        "Generated from the commands themselves (`clclip/cli/command.py`). Every command "
         "exits with 0 on success, 2 with one line `error: ...` on bad input, 1 on a fault of the "
         "program. The workflow calls the same commands, one per stage.",
-        "",
-        "| command | what it does |",
-        "| --- | --- |",
     ]
-    lines += [f"| [`clclip {name}`](#{name}) | {COMMANDS[name][0]} |" for name in COMMANDS]
-    for name in COMMANDS:
+    for group, title in GROUPS.items():
+        lines += ["", f"**{title[0].upper()}{title[1:]}**", "", "| command | what it does |"]
+        lines += ["| --- | --- |"]
+        lines += [
+            f"| [`clclip {name}`](#{name}) | {command.help} |"
+            for name, command in of_group(group).items()
+        ]
+    for name in commands():
         sub = choices[name]
         sub.formatter_class = functools.partial(argparse.HelpFormatter, width=88)
         help_text = sub.format_help().rstrip()

@@ -1,0 +1,85 @@
+"""Options that several commands share, and the reading of those that are JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clclip.cli.command import Argument, argument
+from clclip.core.errors import InputError
+
+RUN = "results/shapes_10_10_clclip/seed0"  # as examples call a run and a task
+TASK = f"{RUN}/task1/task.json"
+
+RESOURCES = argument("--resources", type=Path, default=Path("resources"), metavar="DIR")
+RESULT = argument("--out", type=Path, default=None, metavar="FILE", help="result as JSON")
+OUT_FILE = argument("--out", type=Path, required=True, metavar="FILE")
+OUT_FOLDER = argument("--out", type=Path, required=True, metavar="DIR")
+
+# A stage that works on one task.
+TASK_STAGE = (
+    argument("--task", type=Path, required=True, metavar="FILE", help="its task.json"),
+    RESOURCES,
+    argument(
+        "--attempt",
+        type=int,
+        default=1,
+        metavar="N",
+        help="from 2 on: end at once if the log says that the last attempt met bad input; train in "
+        "micro-batches of half the size each time (a step's gradient is the same up to rounding)",
+    ),
+)
+
+# A command that uses the model of a finished run.
+FINISHED_RUN = (
+    argument("--run", type=Path, required=True, metavar="DIR", help="results/NAME/seed0"),
+    argument("--task", type=int, default=None, metavar="T", help="default: the last"),
+)
+
+# A command that looks at images with a finished run.
+RUN_AND_IMAGES = (
+    *FINISHED_RUN,
+    argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders"),
+    argument(
+        "--resources",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="default: resources beside the run's results, else in the working directory",
+    ),
+)
+
+# A command that measures all tasks of a run.
+ALL_TASKS = (
+    argument("run", type=Path, metavar="RUN", help="results/NAME/seed0, all tasks done"),
+    argument("--out", type=Path, default=None, help="write the rows there as JSON too"),
+    RESOURCES,
+)
+
+
+def probe_options(images: str) -> tuple[Argument, ...]:
+    """Return the options of a command that measures a CLIP on so many images by default."""
+    text = f"the first N images of the test split, from 1 (default: {images})"
+    return (
+        argument("--data", type=Path, default=None, metavar="DIR", help="default: shapes20"),
+        argument("--clip", type=Path, default=None, metavar="DIR", help="default: embedded"),
+        RESOURCES,
+        argument("--images", type=int, default=None, metavar="N", help=text),
+        RESULT,
+    )
+
+
+def from_json(text: str, option: str, expected: type) -> Any:
+    """Read an option's JSON.
+
+    Raises:
+        InputError: if it is not JSON of the expected type.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not JSON ({error})", option, "JSON text") from None
+    if not isinstance(value, expected):
+        raise InputError(f"got {type(value).__name__}", option, f"a JSON {expected.__name__}")
+    return value

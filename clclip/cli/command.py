@@ -1,0 +1,96 @@
+"""What a command is: its help, an example, its options and the function that runs it, in one place.
+
+Every module of the folders in ``GROUPS`` is one command, called like the module: ``export.py`` is
+``clclip export``. It defines ``run``, decorated with ``command``, and imports what it needs inside
+``run``, so that ``--help`` is quick. A new command is a new module; no table names it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+Run = Callable[[argparse.Namespace], None]
+
+# Folders beside this file -> their headings in the help.
+GROUPS = {
+    "experiments": "experiments",
+    "results": "results",
+    "models": "trained models",
+    "data": "data and CLIPs",
+    "setup": "this machine",
+    "stages": "stages, as the workflow calls them",
+}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option or positional argument: what ``argparse``'s ``add_argument`` takes."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Options of which at most one may be given."""
+
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    Attributes:
+        help: what it does, in a few words that begin with a small letter.
+        example: what to type after ``clclip NAME``.
+        arguments: its options, in the order of its help.
+        run: does it, given the parsed options.
+    """
+
+    help: str
+    example: str
+    arguments: tuple[Argument | OneOf, ...]
+    run: Run
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options to a parser."""
+        for argument in self.arguments:
+            if isinstance(argument, Argument):
+                parser.add_argument(*argument.names, **argument.settings)
+                continue
+            group = parser.add_mutually_exclusive_group()
+            for choice in argument.arguments:
+                group.add_argument(*choice.names, **choice.settings)
+
+
+def argument(*names: str, **settings: Any) -> Argument:
+    """Return an option (``--name``) or a positional argument, as ``add_argument`` takes them."""
+    return Argument(names, settings)
+
+
+def command(help: str, example: str, *arguments: Argument | OneOf) -> Callable[[Run], Command]:
+    """Make the decorated function the ``run`` of a command."""
+    return lambda run: Command(help, example, arguments, run)
+
+
+@cache
+def commands() -> dict[str, Command]:
+    """Return all commands by name, in the order of the help."""
+    return {name: found for group in GROUPS for name, found in of_group(group).items()}
+
+
+@cache
+def of_group(group: str) -> dict[str, Command]:
+    """Return the commands of one folder by name, in alphabetical order."""
+    files = sorted((Path(__file__).parent / group).glob("[!_]*.py"))
+    return {
+        path.stem.replace("_", "-"): import_module(f"{__package__}.{group}.{path.stem}").run
+        for path in files
+    }

@@ -1,0 +1,1 @@
+"""Data sets and CLIPs, one module a command."""

@@ -1,0 +1,1 @@
+"""What an experiment is, needs and does, one module a command."""

@@ -1,0 +1,1 @@
+"""Trained models and choosing one, one module a command."""

@@ -1,0 +1,68 @@
+"""``clclip advise``: which classifier suits a folder of images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from clclip.cli.arguments import RESOURCES, RESULT
+from clclip.cli.command import argument, command
+from clclip.core.errors import InputError
+from clclip.core.files import check_writable, write_text
+
+
+@command(
+    "which classifier suits a folder of images: frozen features, nothing trained, a minute",
+    "photos --clip resources/clip/vit-b-16-openai",
+    argument(
+        "place",
+        type=Path,
+        metavar="FOLDER|FILE",
+        help="folder of class folders, or with train/ in it, or an experiment file",
+    ),
+    argument(
+        "--clip",
+        default=None,
+        metavar="CLIP",
+        help="folder of a CLIP, or JSON as of fetch-clip; default: the experiment's, else embedded",
+    ),
+    RESOURCES,
+    argument(
+        "--seconds",
+        type=float,
+        default=40.0,
+        metavar="S",
+        help="look at no further image after so long",
+    ),
+    RESULT,
+)
+def run(options: argparse.Namespace) -> None:
+    """Tell which classifier suits a folder of images or an experiment's."""
+    from clclip.workflow.advise_data import of_experiment, of_folder
+
+    place = options.place
+    if options.seconds <= 0:
+        raise InputError(f"got {options.seconds}", "--seconds", "a number above 0")
+    if options.out is not None:
+        check_writable(options.out)
+    if place.is_dir():
+        asked = of_folder(place, options.clip)
+    elif place.is_file():
+        asked = of_experiment(place, options.resources, options.clip)
+    else:
+        raise InputError("no such folder or file", place, "a folder of images or an experiment")
+    from clclip.classification.tools.advise import advise, as_text
+    from clclip.clip.fetch import fetch_clip
+    from clclip.clip.load import load_clip
+
+    home = asked.clip
+    if isinstance(home, dict):
+        home = options.resources / "clip" / asked.clip["id"]
+        if not (home / "clip.json").is_file():
+            fetch_clip(asked.clip, home)
+    clip = load_clip(home)
+    found = advise(clip, asked.paths, asked.labels, asked.words, asked.size, options.seconds)
+    if options.out is not None:
+        write_text(options.out, json.dumps(found.values(), indent=1) + "\n")
+    print(as_text(found))

@@ -1,0 +1,1 @@
+"""This machine and this working directory, one module a command."""

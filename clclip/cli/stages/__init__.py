@@ -1,0 +1,1 @@
+"""The stages that the workflow's rules call, one module a command; each works by hand too."""

@@ -1,0 +1,23 @@
+"""``clclip embed-text``: the text embeddings of class names."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clclip.cli.arguments import from_json
+from clclip.cli.command import argument, command
+
+
+@command(
+    "embed class names by the prompt ensemble",
+    """--clip resources/clip/ID --names '["red circle"]' --out text.safetensors""",
+    argument("--clip", type=Path, required=True, metavar="DIR"),
+    argument("--names", required=True, help="class names as a JSON list"),
+    argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors"),
+)
+def run(options: argparse.Namespace) -> None:
+    """Embed class names."""
+    from clclip.clip.text import embed_text
+
+    embed_text(options.clip, from_json(options.names, "--names", list), options.out)

@@ -1,0 +1,21 @@
+"""``clclip fetch-clip``: put a CLIP in place."""
+
+from __future__ import annotations
+
+import argparse
+
+from clclip.cli.arguments import OUT_FOLDER, from_json
+from clclip.cli.command import argument, command
+
+
+@command(
+    "put a CLIP in place: shipped, from a file or downloaded",
+    """--clip '{"model":"ViT-B-16","tag":"openai"}' --out resources/clip/mine""",
+    argument("--clip", required=True, help="the CLIP as JSON: the keys of `clip:`"),
+    OUT_FOLDER,
+)
+def run(options: argparse.Namespace) -> None:
+    """Put the CLIP in place."""
+    from clclip.clip.fetch import fetch_clip
+
+    fetch_clip(from_json(options.clip, "--clip", dict), options.out)
