@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from model_making import NAMES, draw_folders, train, write_experiment
+from model_making import NAMES, draw_boxes, draw_folders, train, write_experiment
 from model_runs import GROUPS
 
 import clclip
@@ -92,16 +92,26 @@ def test_the_older_form_is_refused_with_the_new_one(boxes_run, tmp_path):
         export(boxes_run, tmp_path / "model.safetensors")
 
 
-def test_memory_is_left_out_unless_asked_for(tmp_path):
-    draw_folders(tmp_path / "folders", NAMES[:4])
-    keys = {"kind": "classification", "tasks": GROUPS[:1]}
-    run = train(write_experiment(tmp_path, "remembers", method="seca_pp", **keys))
+@pytest.mark.parametrize(
+    ("method", "kind", "prefix"),
+    [
+        ("seca_pp", "classification", "gaussian."),
+        ("fvit_replay", "detection", "memory."),
+    ],
+)
+def test_memory_is_left_out_unless_asked_for(method, kind, prefix, tmp_path):
+    draw_boxes(tmp_path / "boxes", NAMES) if kind == "detection" else draw_folders(
+        tmp_path / "folders", NAMES[:4]
+    )
+    keys = {"kind": kind, "method": method, "tasks": GROUPS[:1]}
+    run = train(write_experiment(tmp_path, "remembers", **keys))
     sizes = {}
     for kept in (False, True):
         card = export(run, tmp_path / "model", with_memory=kept)
         tensors, _ = read_weights(tmp_path / "model/task1/weights.safetensors")
-        sizes[kept] = any(name.startswith("gaussian.") for name in tensors)
+        sizes[kept] = any(name.startswith(prefix) for name in tensors)
         assert card["memory"] == ("included" if kept else "left out")
+        assert clclip.load_model(tmp_path / "model").classes == NAMES[:2]
     assert sizes == {False: False, True: True}
 
 
