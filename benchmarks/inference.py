@@ -25,14 +25,14 @@ from clclip.detection.inputs.online import open_features
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.inference import route
+from clclip.detection.methods.clclip.inference import likely, route
 from clclip.detection.stages.build import load_detector
 from clclip.detection.stages.train import PREDICT_BATCH, coco_results
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
 
 ROUTES = ("share", "prior", "all")
-TRAINED_ROUTES = ("share", "all")  # thresholds of a trained run fit one of the routes
+TRAINED_ROUTES = ("share", "text", "all")  # thresholds of a trained run fit shares or priors
 
 
 def routed(model: ClClip, how: str) -> ClClip:
@@ -50,7 +50,12 @@ def pair_share(model: ClClip, batch: Batch) -> float:
             base = base or levels
             proposals, _ = path.propose(levels, batch.canvas)
             for task in range(len(model.groups)) if len(model.paths) == 1 else [index]:
-                scored += len(route(model, batch, task, proposals).region)
+                pairs = route(model, batch, task, proposals)
+                if model.options.route == "text":
+                    vectors = path.vectors(path.regions(levels, proposals))
+                    _, logits = model.text_scores(path, vectors, task)
+                    pairs = likely(pairs, logits, None, model.options.route_probability)
+                scored += len(pairs.region)
                 all_pairs += sum(map(len, proposals)) * len(model.groups[task])
     return scored / all_pairs
 
@@ -153,6 +158,7 @@ def trained_rows(run: Path, resources: Path, rounds: int) -> list[dict[str, Any]
                 "ms per image": 1e3 * measure.median(seconds) / len(first.targets),
                 "mAP@A": 100 * sum(values) / len(values),
                 "pairs": pair_share(model, first) if how else None,
+                "pairs a region": len(names) * pair_share(model, first) if how else None,
                 "peak MiB": measure.peak_mib(lambda: model.detect(first)),
             }
         )

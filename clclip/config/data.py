@@ -16,6 +16,7 @@ FORMAT_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "shapes": ((), ("world", "draw", "difficulty")),
     "coco": (("root", "train", "test"), ("images", "exif")),
     "voc": (("root",), ("year", "train", "test", "exif")),
+    "yolo": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed", "exif")),
     "folder": (("root",), ("train", "test", "class_names", "test_fraction", "split_seed")),
     "cifar100": (("root",), ()),
 }
@@ -25,8 +26,9 @@ DOWNLOADS = ("voc", "cifar100")
 class DataConfig(Strict):
     """The images and annotations of an experiment."""
 
-    format: Literal["shapes", "coco", "voc", "folder", "cifar100"] = Field(
-        "shapes", description="generated world, COCO json, VOC devkit, image folder or CIFAR-100"
+    format: Literal["shapes", "coco", "voc", "yolo", "folder", "cifar100"] = Field(
+        "shapes",
+        description="generated world, COCO json, VOC devkit, YOLO labels, image folder, CIFAR-100",
     )
     world: str | None = Field(
         None,
@@ -46,20 +48,29 @@ class DataConfig(Strict):
     )
     images: str | None = Field(None, description="format coco: image folder inside root")
     train: str | None = Field(
-        None, description="coco: training json inside root; voc: split name; folder: sub-folder"
+        None,
+        description="coco: training json inside root; voc: split name; yolo: split of data.yaml, "
+        "or a folder or list inside root; folder: sub-folder",
     )
     test: str | None = Field(
-        None, description="coco: test json inside root; voc: split name; folder: sub-folder"
+        None,
+        description="coco: test json inside root; voc: split name; yolo: split of data.yaml "
+        "(default val, else test), or a folder or list inside root; folder: sub-folder",
     )
     year: Literal["2007", "2012"] | None = Field(None, description="format voc: 2007 or 2012")
     class_names: str | None = Field(
-        None, description="format folder: file with one line `folder name` per class, inside root"
+        None,
+        description="format folder: file with one line `folder name` per class, inside root; yolo: "
+        "the file that names the classes, where it is not data.yaml",
     )
     test_fraction: float | None = Field(
-        None, gt=0, lt=1, description="format folder without test folder: share of test images"
+        None,
+        gt=0,
+        lt=1,
+        description="format folder or yolo without test images: share of images drawn for it",
     )
     split_seed: int | None = Field(
-        None, ge=0, description="format folder without test folder: seed of that split"
+        None, ge=0, description="format folder or yolo without test images: seed of that split"
     )
     image_rule: Literal["overlap", "disjoint", "non_cooccurrence", "place"] = Field(
         "overlap",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clclip.clip.own.settle import clip_id, settle_clip
+from clclip.config.clip import ClipConfig
 from clclip.config.yaml_files import merged
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
@@ -114,8 +116,6 @@ def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
 
 def _listed(clip: Mapping[str, Any]) -> bool:
     """Tell whether model and tag alone say which CLIP it is."""
-    from clclip.clip.own.settle import clip_id
-
     try:
         return clip_id({k: clip[k] for k in ("model", "tag") if clip.get(k)}) == clip["id"]
     except InputError:
@@ -151,3 +151,25 @@ def check_same(start: Start, payload: Mapping[str, Any], where: object) -> None:
             name = {"size": "training.image_size", "dense": "switches.dense"}
             place = f"{where}: {name.get(key, 'switches.scales')}"
             raise InputError(f"{key} {ours[key]}", place, f"the model's, {theirs[key]}")
+
+
+def clip_of(
+    given: ClipConfig, start: Start | None, cache: Path | None, job: bool
+) -> dict[str, Any]:
+    """Return the CLIP: the one that lies in the model that it starts from, else as the file says.
+
+    ``folder`` then tells ``fetch-clip`` where to copy it from.
+
+    Args:
+        given: the file's section.
+        start: the model, if there is one.
+        cache: folder of what earlier plans found of CLIPs.
+        job: whether a job of a planned run asks.
+    """
+    told = given.given()
+    folder = start and start.tower()
+    if start is not None and folder is not None:
+        theirs = start.plan["clip"]
+        if all(told.get(key) == theirs.get(key) for key in ("model", "tag", "file", "config")):
+            return {**theirs, "folder": str(folder)}
+    return settle_clip(told, cache, job)

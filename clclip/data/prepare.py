@@ -26,6 +26,8 @@ from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import common_root
 from clclip.data.readers.links import trusted_home
 from clclip.data.version import (
+    ANNOTATED,
+    FORMATS,
     check_root,
     data_version,
     declared_classes,
@@ -60,11 +62,12 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     """Verify and index a data set into ``out``: index.json, train.json, test.json.
 
     Args:
-        spec: {"format": shapes | coco | voc | folder | cifar100, "root": absolute folder, ...}, and
-            "on_bad_image" (fail | skip), "on_bad_box" (fail | clip | skip), "links" (follow |
-            refuse), "exif" (apply | ignore). Per format:
+        spec: {"format": shapes | coco | voc | yolo | folder | cifar100, "root": absolute folder,
+            ...}, and "on_bad_image" (fail | skip), "on_bad_box" (fail | clip | skip), "links"
+            (follow | refuse), "exif" (apply | ignore). Per format:
             coco: "train", "test" (files), "images" (folder);
             voc: "year", "train", "test" (names of image lists), "download";
+            yolo: "train", "test" (names of splits), "class_names", "test_fraction", "split_seed";
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
             cifar100: "download"; shapes: "world", "draw", "difficulty".
         out: folder of the index; nothing in it changes unless all checks pass.
@@ -79,7 +82,7 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
         if value is not None and value not in _CHOICES.get(key, (value,)):
             raise InputError(f"{key} {value!r:.60}", f"data.{key}", " or ".join(_CHOICES[key]))
     if "format" not in spec:
-        raise InputError("no format", "data", "shapes, coco, voc, folder or cifar100")
+        raise InputError("no format", "data", FORMATS)
     if spec["format"] == "shapes":
         from clclip.data.shapes.worlds import changes, generate
 
@@ -87,15 +90,13 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     if spec.get("download"):
         _download(spec)
     check_root(spec)
-    if spec["format"] in ("coco", "voc"):
+    if spec["format"] in ANNOTATED:
         return _prepare_detection(spec, out)
     if spec["format"] == "folder":
         return _prepare_folder(spec, out)
     if spec["format"] == "cifar100":
         return _prepare_cifar(spec, out)
-    raise InputError(
-        f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
-    )
+    raise InputError(f"format {spec['format']!r}", "data.format", FORMATS)
 
 
 def check_data(spec: dict[str, Any]) -> list[str]:
@@ -119,7 +120,7 @@ def check_data(spec: dict[str, Any]) -> list[str]:
 
 
 def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
-    """Index COCO or VOC."""
+    """Index images with boxes."""
     findings = Findings()
     splits = read_annotated(spec)
     classes = merged_classes(splits)

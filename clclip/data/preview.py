@@ -26,7 +26,7 @@ from clclip.data.readers import folder
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import common_root
 from clclip.data.readers.links import broken_link, check_inside, trusted_home
-from clclip.data.version import is_downloaded, merged_classes, read_annotated
+from clclip.data.version import ANNOTATED, is_downloaded, merged_classes, read_annotated
 
 _ANY = (10**9, 10**9)  # where no size is recorded: only what is wrong in any image is
 
@@ -69,7 +69,7 @@ def preview(
         return None
     if spec["format"] == "folder":
         return _labelled(spec, where, findings)
-    if spec["format"] not in ("coco", "voc"):
+    if spec["format"] not in ANNOTATED:
         return None
     return _detection(spec, where, findings)
 
@@ -89,7 +89,7 @@ def _labelled(spec: dict[str, Any], where: object, findings: Findings) -> dict[s
 def _detection(
     spec: dict[str, Any], where: object, findings: Findings
 ) -> dict[str, dict[str, Any]]:
-    """Return both splits of COCO or VOC."""
+    """Return both splits of images with boxes."""
     splits = read_annotated(spec)
     classes = merged_classes(splits)
     _, prefixes = common_root({split: found.folder for split, found in splits.items()})

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,21 @@ from clclip.data.readers import cifar, coco, folder, voc
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import image_home
 from clclip.data.readers.links import check_inside, trusted_home
+from clclip.data.readers.yolo import reader as yolo
 
 logger = logging.getLogger(__name__)
 
 _LAYOUT = 1  # of what `prepare` writes: raise it when old indexes must be made again
 _LENGTH = 8
+
+ANNOTATED: dict[str, Callable[[dict[str, Any]], dict[str, Annotated]]] = {
+    "coco": coco.read_splits,
+    "voc": voc.read_splits,
+    "yolo": yolo.read_splits,
+}
+"""The readers of images with boxes, by format."""
+
+FORMATS = "shapes, coco, voc, yolo, folder or cifar100"
 
 # The keys of a spec that change the index; not the id, nor the place where the data lies.
 _SETTINGS = (
@@ -85,7 +95,7 @@ def _name(spec: dict[str, Any]) -> str:
 
 
 def read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
-    """Return both splits of a data spec of format coco or voc; not to be changed.
+    """Return both splits of a data spec of a format of ``ANNOTATED``; not to be changed.
 
     Raises:
         InputError: if the annotations are missing or malformed, a box is none and not to be left
@@ -98,7 +108,7 @@ def _read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
     """Read both splits and check the boxes as far as no image is needed."""
     for path in _annotation_files(spec):
         check_inside(path, path.name, trusted_home(spec, path.parent))
-    splits = {"coco": coco.read_splits, "voc": voc.read_splits}[spec["format"]](spec)
+    splits = ANNOTATED[spec["format"]](spec)
     for split, annotated in splits.items():
         refuse_bad_boxes(annotated, spec.get("on_bad_box") or "fail")
         check_scale(annotated, split, Findings())
@@ -215,14 +225,14 @@ def _annotation_files(spec: dict[str, Any]) -> list[Path]:
             return [coco.annotation_file(spec, split) for split in ("train", "test")]
         case "voc":
             return voc.annotation_files(spec)
+        case "yolo":
+            return yolo.annotation_files(spec)
         case "folder":
             names = spec.get("class_names")
             return [Path(spec["root"]) / names] if names else []
         case "cifar100":
             return cifar.binary_files(spec)
-    raise InputError(
-        f"format {spec['format']!r}", "data.format", "shapes, coco, voc, folder or cifar100"
-    )
+    raise InputError(f"format {spec['format']!r}", "data.format", FORMATS)
 
 
 def _read_facts(spec: dict[str, Any], files: list[Path]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def canvas_side(clip: Mapping[str, Any]) -> int:
 DETECTION = Kind(
     name="detection",
     methods=METHODS,
-    formats=("shapes", "coco", "voc"),
+    formats=("shapes", "coco", "voc", "yolo"),
     world="shapes20",
     score="mAP@{}",
     tool=("detect", "boxes"),

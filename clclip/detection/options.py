@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from clclip.core.errors import WrongValue
 from clclip.core.options import Needs, Options
@@ -236,7 +236,8 @@ class ClClipOptions(DetectorOptions):
         "refiner": GATED,
         "expert_box": {"experts": (True,)},
         "route": {"experts": (True,)},
-        "route_recall": {"route": ("share", "prior")},
+        "route_recall": {"route": ("share", "prior", "text")},
+        "route_probability": {"route": ("text",)},
         "adapter": {"shared": ("adapters",)},
         "drift": DRIFT,
         "drift_weight": DRIFT,
@@ -269,10 +270,11 @@ class ClClipOptions(DetectorOptions):
         "classes by a text classifier of the path (ours, not published).",
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
-    route: Literal["share", "prior", "all"] = Field(
+    route: Literal["share", "prior", "text", "all"] = Field(
         "share",
         description="Score a pair if its class's share of the region among its task's classes, or "
-        "its prior, exceeds the class's own threshold; or score every pair.",
+        "its prior, exceeds the class's own threshold; text: by share, and then by the path's own "
+        "text classifier (needs text_score); or score every pair.",
     )
     route_recall: float = Field(
         0.999,
@@ -280,7 +282,21 @@ class ClClipOptions(DetectorOptions):
         le=1,
         description="Share of a class's regions that its threshold keeps, fitted to training's.",
     )
+    route_probability: float = Field(
+        0.003,
+        gt=0,
+        lt=1,
+        description="route: text - smallest probability of a pair's class among those of its task, "
+        "earlier ones and background.",
+    )
     route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
+
+    @field_validator("route")
+    @classmethod
+    def _text_has_a_classifier(cls, value: str, info: ValidationInfo) -> str:
+        if value == "text" and info.data.get("text_score") is False:
+            raise WrongValue("route text without a text score", "text_score: true, or route: share")
+        return value
 
     # The shared path across tasks
     shared: Literal["drift", "free", "frozen", "adapters"] = Field(

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from clclip.clip.architecture import dense_mode, taps
-from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
 from clclip.config.run import RunConfig
-from clclip.config.start import Start, check_new, check_same, read_start
+from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
@@ -182,7 +181,7 @@ def add_experiment(
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
     start = None if experiment.start is None else read_start(experiment.start, where)
-    clip = _clip(experiment, start, cache, job)
+    clip = clip_of(experiment.clip, start, cache, job)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
@@ -218,22 +217,6 @@ def add_experiment(
     )
     plan.experiments[planned.name] = planned
     return planned
-
-
-def _clip(
-    experiment: Experiment, start: Start | None, cache: Path | None, job: bool
-) -> dict[str, Any]:
-    """Return the CLIP: the one that lies in the model that it starts from, else as the file says.
-
-    ``folder`` then tells ``fetch-clip`` where to copy it from.
-    """
-    given = experiment.clip.given()
-    folder = start and start.tower()
-    if start is not None and folder is not None:
-        told = start.plan["clip"]
-        if all(given.get(key) == told.get(key) for key in ("model", "tag", "file", "config")):
-            return {**told, "folder": str(folder)}
-    return settle_clip(given, cache, job)
 
 
 def _dataset(spec: Mapping[str, Any]) -> str:

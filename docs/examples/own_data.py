@@ -1,9 +1,10 @@
-"""Write one small set of pictures in the three layouts that clclip reads, to copy from.
+"""Write one small set of pictures in the four layouts that clclip reads, to copy from.
 
 uv run python docs/examples/own_data.py own
 
 own/coco    images/*.png, train.json, test.json (COCO)
 own/voc     Annotations/*.xml, ImageSets/Main/*.txt, JPEGImages/*.jpg (PASCAL VOC)
+own/yolo    data.yaml, images/{train,val}/*.png, labels/{train,val}/*.txt (YOLO)
 own/folder  train/CLASS/*.png, test/CLASS/*.png (one object a picture, for classification)
 """
 
@@ -55,6 +56,29 @@ def write_voc(folder: Path, split: str, truth: dict, pictures: Path) -> None:
     (folder / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(stems) + "\n")
 
 
+def write_yolo(folder: Path, split: str, truth: dict, pictures: Path) -> None:
+    """Write a split as YOLO: per image a text file of lines ``class x y width height``.
+
+    x, y is the centre of the box; all four are fractions of the image.
+    """
+    names = [c["name"] for c in truth["categories"]]
+    part = {"train": "train", "test": "val"}[split]
+    for kind in ("images", "labels"):
+        (folder / kind / part).mkdir(parents=True, exist_ok=True)
+    for image in truth["images"]:
+        stem, width, height = Path(image["file_name"]).stem, image["width"], image["height"]
+        Image.open(pictures / image["file_name"]).save(folder / f"images/{part}/{stem}.png")
+        lines = [
+            f"{names.index(name)} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} "
+            f"{w / width:.6f} {h / height:.6f}\n"
+            for name, (x, y, w, h) in boxes_of(truth, image)
+        ]
+        (folder / f"labels/{part}/{stem}.txt").write_text("".join(lines))
+    listed = "".join(f"  {number}: {name}\n" for number, name in enumerate(names))
+    text = f"train: images/train\nval: images/val\nnames:\n{listed}"
+    (folder / "data.yaml").write_text(text)
+
+
 def write_folders(folder: Path, split: str, truth: dict, pictures: Path) -> None:
     """Write every object of a split as a picture of its own, in a folder named by its class."""
     for image in truth["images"]:
@@ -67,12 +91,13 @@ def write_folders(folder: Path, split: str, truth: dict, pictures: Path) -> None
 
 
 def main(out: Path) -> None:
-    """Draw 60 training and 40 test scenes and write them in all three layouts."""
+    """Draw 60 training and 40 test scenes and write them in all four layouts."""
     generate("shapes20_tiny", out / "coco")
     (out / "coco/index.json").unlink()  # of the generator; your own data has none
     for split in ("train", "test"):
         truth = json.loads((out / "coco" / f"{split}.json").read_text())
         write_voc(out / "voc", split, truth, out / "coco/images")
+        write_yolo(out / "yolo", split, truth, out / "coco/images")
         write_folders(out / "folder", split, truth, out / "coco/images")
 
 

@@ -344,7 +344,7 @@ CASES = {
         for name, changes, parts in (
             ("no folder", {"root": "/no/such"}, ["no folder '/no/such'", "data.root"]),
             ("root is a file", {"root": "cards.yaml"}, ["no folder", "cards.yaml", "data.root"]),
-            ("format", {"format": "yolo"}, ["'yolo'", "coco, voc, folder or cifar100"]),
+            ("format", {"format": "kitti"}, ["'kitti'", "voc, yolo, folder or cifar100"]),
             ("no image folder", {"images": "pictures"}, ["no image folder", "data.images"]),
         )
     },

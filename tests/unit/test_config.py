@@ -87,7 +87,7 @@ WRONG = {
     "unknown class": ({"tasks": [["red circel"]]}, r"not in the data \(did you mean 'red circle'"),
     "unknown world": ({"data": {"world": "shapes21"}}, r"unknown world 'shapes21'"),
     "world of other kind": ({"data": {"world": "shapes_cil"}}, "a world for detection"),
-    "unknown format": ({"data": {"format": "yolo"}}, "'shapes', 'coco', 'voc'"),
+    "unknown format": ({"data": {"format": "kitti"}}, "'shapes', 'coco', 'voc', 'yolo'"),
     "folder for detection": (
         {"data": {"format": "folder", "root": "x"}},
         "is not for kind 'detection'",

@@ -200,7 +200,7 @@ SPECS = {
     "no json": ({"train": "tarin.json"}, ["no such file", "tarin.json"]),
     "json is a folder": ({"train": "images"}, ["cannot be read", "images"]),
     "no test": ({"test": None}, ["no test annotations", "data.test"]),
-    "no format": ({"format": "yolo"}, ["format 'yolo'", "coco, voc, folder or cifar100"]),
+    "no format": ({"format": "kitti"}, ["format 'kitti'", "voc, yolo, folder or cifar100"]),
     "exif of no kind": ({"exif": "maybe"}, ["exif 'maybe'", "data.exif", "apply or ignore"]),
     "links of no kind": ({"links": "some"}, ["links 'some'", "follow or refuse"]),
     "bad boxes of no kind": ({"on_bad_box": "drop"}, ["on_bad_box 'drop'", "fail or clip or"]),

@@ -7,11 +7,13 @@ import torch
 from detection_making import NAMES, batch, clclip, fvit, snapshot, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from clclip.detection.layers import regions
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.regions import select_detections
 from clclip.detection.methods.clclip import inference as candidates
+from clclip.detection.options import ClClipOptions
 from clclip.detection.weights import load_chain, save_weights
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
@@ -28,6 +30,13 @@ def learned(groups, **switches):
         if t < len(groups):
             step(model, batch(classes=len(groups[t - 1])))
         state = snapshot(model)
+    return model
+
+
+def unsure(model):
+    """Return the model with text classifiers that find every class about equally likely."""
+    for path in model.paths:
+        path.text.classifier.log_scale.data.zero_()
     return model
 
 
@@ -102,6 +111,47 @@ def test_routing_of_old_classes_is_the_same_with_more_tasks(shared, route):
         assert 0 < len(one.region) < prior.numel()
         assert torch.equal(one.region, other.region) and torch.equal(one.column, other.column)
         assert torch.equal(one.prior, other.prior)  # experts are told the prior, not the share
+
+
+@pytest.mark.parametrize("shared", ["drift", "adapters"])
+def test_the_text_drops_pairs_that_it_rules_out_and_changes_no_score_of_the_others(shared):
+    switches = {"shared": shared, "score_threshold": 0.0, "detections": 10_000, "nms": 1.0}
+    model = unsure(learned(GROUPS, **switches))
+    found = model.detect(batch(labelled=False))
+    chance = 0.15  # of three classes and background 1/4, of five and background 1/6
+    kept = {}
+    for probability in (1e-9, chance, 0.999):
+        routing = {"route": "text", "route_probability": probability}
+        model.options = model.options.model_copy(update=routing)
+        kept[probability] = model.detect(batch(labelled=False))
+    counts = {p: sum(len(image["scores"]) for image in images) for p, images in kept.items()}
+    assert counts[0.999] < counts[chance] < counts[1e-9] == sum(len(i["scores"]) for i in found)
+    for a, b in zip(found, kept[chance], strict=True):
+        rows = [
+            torch.where((a["boxes"] == box).all(1) & (a["labels"] == label))[0]
+            for box, label in zip(b["boxes"], b["labels"], strict=True)
+        ]
+        assert all(len(row) for row in rows)
+        same = torch.stack([a["scores"][row[0]] for row in rows])
+        torch.testing.assert_close(b["scores"], same, atol=1e-5, rtol=1e-5)
+
+
+def test_later_tasks_change_nothing_of_what_the_text_lets_pass():
+    chance = {"route": "text", "route_probability": 0.15}
+    switches = {"shared": "adapters", "score_threshold": 0.0, "detections": 10_000} | chance
+    few = unsure(learned(GROUPS, **switches))
+    wanted = old_detections(few, 5)
+    more = clclip(LATER, **switches)
+    more.load_state_dict(snapshot(few), strict=False)
+    assert sum(len(image["scores"]) for image in wanted) > 0
+    for a, b in zip(wanted, old_detections(more, 5), strict=True):
+        for name in a:
+            assert torch.equal(a[name], b[name])
+
+
+def test_routing_by_text_needs_a_text_score():
+    with pytest.raises(ValidationError, match="route text without a text score"):
+        ClClipOptions(route="text", text_score=False)
 
 
 def test_suppression_of_a_class_does_not_depend_on_other_classes():

@@ -165,24 +165,26 @@ def test_describe_runs_as_typed(typed_in, monkeypatch, capsys):
 
 
 def test_your_data_reads_alike_in_all_layouts(typed_in, monkeypatch):
-    """The three layouts of the page hold the same objects."""
+    """The four layouts of the page hold the same objects."""
     monkeypatch.chdir(typed_in)
-    coco, voc, folder = (describe(f"own_{kind}.yaml") for kind in ("coco", "voc", "folder"))
+    kinds = ("coco", "voc", "yolo", "folder")
+    coco, voc, yolo, folder = (describe(f"own_{kind}.yaml") for kind in kinds)
     assert coco["data"]["images"] == voc["data"]["images"] == {"train": 60, "test": 40}
+    assert coco["data"]["images"] == yolo["data"]["images"]
     truth = json.loads((typed_in / "own/coco/train.json").read_text())
     assert folder["data"]["images"]["train"] == len(truth["annotations"])
     assert [t["classes"] for t in coco["tasks"]] == [t["classes"] for t in folder["tasks"]]
 
 
-def test_voc_boxes_of_the_example_are_those_of_coco(typed_in, monkeypatch):
+def test_voc_and_yolo_boxes_of_the_example_are_those_of_coco(typed_in, monkeypatch):
     monkeypatch.chdir(typed_in)
-    for split in ("coco", "voc"):
+    for split in ("coco", "voc", "yolo"):
         plan = plan_run({"experiments": [f"own_{split}.yaml"]}, [typed_in])
         spec = next(iter(plan.data.values()))
         out = typed_in / "indexed" / split
         assert main(["prepare", "--spec", json.dumps(spec), "--out", str(out)]) == 0
     boxes = {}
-    for split in ("coco", "voc"):
+    for split in ("coco", "voc", "yolo"):
         found = json.loads((typed_in / "indexed" / split / "test.json").read_text())
         names = {c["id"]: c["name"] for c in found["categories"]}
         stems = {i["id"]: Path(i["file_name"]).stem for i in found["images"]}
@@ -190,7 +192,7 @@ def test_voc_boxes_of_the_example_are_those_of_coco(typed_in, monkeypatch):
             (stems[a["image_id"]], names[a["category_id"]], [round(v) for v in a["bbox"]])
             for a in found["annotations"]
         )
-    assert boxes["coco"] == boxes["voc"]
+    assert boxes["coco"] == boxes["voc"] == boxes["yolo"]
 
 
 def test_tutorial_says_truly_what_reruns(typed_in, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.data.readers import coco, voc
+from clclip.data.readers.yolo import reader as yolo
 
 
 def image_home(spec: Mapping[str, Any], split: str, names: Sequence[str]) -> Path:
@@ -24,6 +25,8 @@ def image_home(spec: Mapping[str, Any], split: str, names: Sequence[str]) -> Pat
         return coco.image_folder(dict(spec), split, names)
     if spec["format"] == "voc":
         return voc.devkit_folder(dict(spec)) / "JPEGImages"
+    if spec["format"] == "yolo":
+        return yolo.image_home(spec)
     return Path(spec["root"])
 
 

@@ -107,7 +107,7 @@ class ClClip(Pathways):
             passes = self._in_passes(batches, len(batches.images))
             found = [self.labelled_routing(batch) for batch in passes]
             values = [torch.cat(parts) for parts in zip(*found, strict=True)]
-            shares = self.options.route == "share"
+            shares = self.options.route in ("share", "text")
             bank.set_thresholds(values, self.options.route_recall, shares=shares)
         return {f"banks.{len(self.banks) - 1}.threshold": bank.threshold}
 

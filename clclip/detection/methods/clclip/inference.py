@@ -6,6 +6,7 @@ and on no other: which those are the prior tells, from the frozen tower and the 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -108,7 +109,9 @@ def _score(
     bank, logits, refined = model.bank_of(task), [], []
     text = None
     if path.text is not None:
-        text, _ = model.text_scores(path, regions.vectors, task)
+        text, text_logits = model.text_scores(path, regions.vectors, task)
+        if model.options.route == "text":
+            pairs = likely(pairs, text_logits, regions.row, model.options.route_probability)
     chunk = PAIR_CHUNK.get(batch.dense.device.type, PAIR_CHUNK_ELSEWHERE)
     for r, c, p in zip(*(part.split(chunk) for part in pairs[1:]), strict=True):
         row = r if regions.row is None else regions.row[r]
@@ -130,6 +133,25 @@ def _score(
         [score[m] for m in members],
         [pairs.column[m] + start for m in members],
     )
+
+
+def likely(pairs: Routed, logits: Tensor, row: Tensor | None, probability: float) -> Routed:
+    """Return the pairs whose class the path's text classifier does not rule out.
+
+    It looks at the region's features, where the share of the cost volume sees the frozen tokens
+    alone. Nothing in it changes later: the classes are the task's own, those before it and
+    background (second stage of ``route: text``; ours).
+
+    Args:
+        pairs: pairs of the task's K classes, by share.
+        logits: (R, previous + K + 1) of the regions that the path looked at, background last.
+        row: the row in ``logits`` of each proposal; None where all of them are there.
+        probability: smallest probability of a pair's class.
+    """
+    region, classes = pairs.region, pairs.gates.maps.shape[1]
+    own = logits.float().log_softmax(1)[:, -1 - classes : -1]
+    keep = own[region if row is None else row[region], pairs.column] > math.log(probability)
+    return Routed(pairs.gates, *(part[keep] for part in pairs[1:]))
 
 
 def _none(batch: Batch) -> Candidates:

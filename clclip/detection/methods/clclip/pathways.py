@@ -101,4 +101,4 @@ class Pathways(Detector):
 
     def routing(self, prior: Tensor) -> Tensor:
         """Return what the thresholds are compared with, (R, K), given a task's priors."""
-        return self.gate.share(prior) if self.options.route == "share" else prior
+        return self.gate.share(prior) if self.options.route in ("share", "text") else prior

@@ -1,0 +1,1 @@
+"""YOLO labels: a text file beside every image, as Ultralytics, Roboflow and CVAT write them."""

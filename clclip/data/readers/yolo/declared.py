@@ -1,0 +1,197 @@
+"""What a YOLO data set declares: class names, and splits by name.
+
+Read are ``data.yaml`` (Ultralytics, Roboflow, CVAT), ``obj.data`` with ``obj.names`` (CVAT's
+YOLO 1.1, Darknet) and ``classes.txt`` (Label Studio), which declares no split: those are then told
+by the names of folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clclip.core.errors import InputError
+from clclip.core.names import spelt
+from clclip.data.readers.annotated import check_class_name
+from clclip.data.readers.fields import kind_of, shown, whole
+from clclip.data.readers.voc_xml import read_text
+
+_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_TEXT = ("obj.data", "classes.txt", "obj.names")
+_NAMES_EXPECTED = "names: a list of class names, or a map of index to name"
+SPLITS = ("train", "val", "valid", "validation", "test")
+"""Names of splits that tools write; held-out ones in the order in which they are taken."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The declaration of one data set.
+
+    Attributes:
+        file: the file that declares it.
+        files: it, and a file of names that it points to.
+        names: class index -> canonical name, by rising index.
+        renamed: whether a name is written otherwise.
+        splits: name of a split -> the folders and lists that it is, as they are written.
+        path: the folder that those start from, as it is written; None where there is none.
+        keypoints: how many numbers of key points follow a box.
+    """
+
+    file: Path
+    files: tuple[Path, ...]
+    names: dict[int, str]
+    renamed: bool
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    path: str | None = None
+    keypoints: int = 0
+
+
+def read_declared(spec: Mapping[str, Any]) -> Declared:
+    """Read the declaration of a data spec of format yolo.
+
+    Raises:
+        InputError: if there is none, or it has no names or names that do not fit.
+    """
+    root = Path(spec["root"])
+    file = _declaring_file(root, spec.get("class_names"))
+    if file.suffix in (".yaml", ".yml"):
+        return _from_yaml(file)
+    if file.suffix == ".data":
+        return _from_darknet(file)
+    names, renamed = _names(_lines(file), file)
+    return Declared(file, (file,), names, renamed)
+
+
+def _declaring_file(root: Path, given: str | None) -> Path:
+    """Return the file that names the classes."""
+    if given is not None:
+        if not (root / given).is_file():
+            what = f"no file {given!r}"
+            raise InputError(
+                what, f"{root}: data.class_names", "data.yaml, classes.txt or the like"
+            )
+        return root / given
+    for name in _YAML:
+        if (root / name).is_file():
+            return root / name
+    others = [p for p in sorted(root.iterdir()) if p.suffix in (".yaml", ".yml") and p.is_file()]
+    if len(others) > 1:
+        names = ", ".join(path.name for path in others)
+        raise InputError(f"several yaml files ({names})", root, "data.class_names to say which")
+    found = [*others, *(root / name for name in _TEXT if (root / name).is_file())]
+    if not found:
+        expected = "data.yaml with names and splits, or classes.txt beside images and labels"
+        raise InputError("no data.yaml", root, expected)
+    return found[0]
+
+
+def _from_yaml(file: Path) -> Declared:
+    """Read a data.yaml."""
+    text = read_text(file)
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"not YAML ({reason})", file, _NAMES_EXPECTED) from None
+    if not isinstance(data, dict):
+        raise InputError(kind_of(data), file, _NAMES_EXPECTED)
+    files: tuple[Path, ...] = (file,)
+    given = data.get("names")
+    if isinstance(given, str) and (file.parent / given).is_file():
+        files, given = (file, file.parent / given), _lines(file.parent / given)
+    names, renamed = _names(given, file, "names" in data)
+    if (count := data.get("nc")) is not None and whole(count) != len(names):
+        raise InputError(f"nc {shown(count)}, but {len(names)} names", file, f"nc: {len(names)}")
+    path = data.get("path")
+    if path is not None and not isinstance(path, str):
+        raise InputError(f"path {shown(path)}", f"{file}: path", "a folder")
+    splits = {
+        name: _entries(data[name], f"{file}: {name}")
+        for name in SPLITS
+        if data.get(name) not in (None, "", [])
+    }
+    return Declared(file, files, names, renamed, splits, path, _keypoints(data, file))
+
+
+def _entries(value: Any, where: str) -> list[str]:
+    """Return the folders or lists of one split."""
+    entries = value if isinstance(value, list) else [value]
+    for entry in entries:
+        if not isinstance(entry, str) or not entry or "\0" in entry:
+            expected = "a folder of images, a text file that lists them, or a list of these"
+            raise InputError(shown(entry), where, expected)
+    return entries
+
+
+def _keypoints(data: Mapping[str, Any], file: Path) -> int:
+    """Return how many numbers of key points follow a box (``kpt_shape: [points, 2 or 3]``)."""
+    shape = data.get("kpt_shape")
+    if shape is None:
+        return 0
+    sizes = [whole(value) for value in shape] if isinstance(shape, list) else []
+    if len(sizes) != 2 or None in sizes or min(sizes) < 0:  # type: ignore[type-var]
+        raise InputError(f"kpt_shape {shown(shape)}", file, "kpt_shape: [points, 2 or 3]")
+    return int(sizes[0] or 0) * int(sizes[1] or 0)
+
+
+def _from_darknet(file: Path) -> Declared:
+    """Read an ``obj.data``: lines ``key = value``."""
+    pairs = dict(line.partition("=")[::2] for line in _lines(file))
+    data = {key.strip(): value.strip() for key, value in pairs.items()}
+    given = data.get("names", "obj.names")
+    names_file = next(
+        (p for p in (file.parent / given, file.parent / Path(given).name) if p.is_file()), None
+    )
+    if names_file is None:
+        raise InputError(
+            f"names {given!r}, which is not there", file, "a file of one name per line"
+        )
+    names, renamed = _names(_lines(names_file), names_file)
+    splits = {name: [data[name]] for name in SPLITS if data.get(name)}
+    return Declared(file, (file, names_file), names, renamed, splits)
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the lines of a text file that are not blank."""
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
+
+
+def _names(given: Any, file: Path, there: bool = True) -> tuple[dict[int, str], bool]:
+    """Return {class index: canonical name}, and whether one is written otherwise.
+
+    Raises:
+        InputError: if there is no name, an index is no whole number from 0, or two names are one.
+    """
+    if given is None or given in ([], {}, ""):
+        found = "no names" if not there or given is None else "empty names"
+        raise InputError(found, file, _NAMES_EXPECTED)
+    pairs: list[tuple[Any, Any]]
+    if isinstance(given, list):
+        pairs = list(enumerate(given))
+    elif isinstance(given, dict):
+        pairs = list(given.items())
+    else:
+        raise InputError(f"{kind_of(given)} as names", file, _NAMES_EXPECTED)
+    names: dict[int, str] = {}
+    owner: dict[str, tuple[int, str]] = {}
+    for key, written in pairs:
+        text = key.strip() if isinstance(key, str) else ""
+        index = int(text) if text.isascii() and text.isdigit() else whole(key)
+        if index is None or index < 0:
+            raise InputError(f"index {shown(key)}", f"{file}: names", "whole numbers from 0")
+        where = f"{file}: names[{index}]"
+        name = check_class_name(written, where)
+        if index in names:
+            raise InputError(f"index {index} twice", where, "one name per index")
+        if name in owner:
+            other, before = owner[name]
+            what = f"duplicate class name {name!r} (also names[{other}])"
+            what += f", written {spelt(before)} and {spelt(written)}" if before != written else ""
+            raise InputError(what, where, "unique names")
+        names[index], owner[name] = name, (index, written)
+    renamed = any(name != written for name, (_, written) in owner.items())
+    return dict(sorted(names.items())), renamed
