@@ -24,21 +24,22 @@ dependencies:
   - pip =25.0
   - pip:
 """
-CONSTRAINTS_HEAD = "# Transitive versions; made from pyproject.toml by `python envs/pins.py`.\n"
+CONSTRAINTS_HEAD = "# Exact versions; made from pyproject.toml by `python envs/pins.py`.\n"
 
 
 def made(root: Path = ROOT) -> dict[Path, str]:
     """Return the files that follow from pyproject.toml: path -> text.
 
-    The conda list holds the direct dependencies and, of the transitive pins, those that the
-    package itself needs (not those of the developers' tools): the names that it held before.
+    The conda list holds of the pins those that the package itself needs (not those of the
+    developers' tools), its direct dependencies first.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    direct = project["project"]["dependencies"]
+    direct = {_name(line) for line in project["project"]["dependencies"]}
     pinned = project["tool"]["uv"]["constraint-dependencies"]
     tools = set(project["tool"]["clclip"]["developers-only"])
     of_package = [line for line in pinned if _name(line) not in tools]
-    lines = "".join(f"      - {line}\n" for line in [*direct, *of_package])
+    of_package.sort(key=lambda line: _name(line) not in direct)
+    lines = "".join(f"      - {line}\n" for line in of_package)
     return {
         root / "envs" / "clclip.yaml": CONDA_HEAD + lines,
         root / "envs" / "constraints.txt": CONSTRAINTS_HEAD + "".join(f"{p}\n" for p in pinned),
@@ -47,7 +48,7 @@ def made(root: Path = ROOT) -> dict[Path, str]:
 
 def _name(requirement: str) -> str:
     """Return the package that a requirement names."""
-    return re.split(r"[\s=<>;\[]", requirement, maxsplit=1)[0]
+    return re.split(r"[\s=<>!~;\[]", requirement, maxsplit=1)[0]
 
 
 def main() -> int:

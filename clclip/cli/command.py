@@ -52,15 +52,19 @@ class Command:
         example: what to type after ``clclip NAME``.
         arguments: its options, in the order of its help.
         run: does it, given the parsed options.
+        passes_on: whether words after ``--`` are another program's: ``options.passed_on``.
     """
 
     help: str
     example: str
     arguments: tuple[Argument | OneOf, ...]
     run: Run
+    passes_on: bool = False
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the options to a parser."""
+        if self.passes_on:
+            parser.set_defaults(passed_on=[])
         for argument in self.arguments:
             if isinstance(argument, Argument):
                 parser.add_argument(*argument.names, **argument.settings)
@@ -75,9 +79,11 @@ def argument(*names: str, **settings: Any) -> Argument:
     return Argument(names, settings)
 
 
-def command(help: str, example: str, *arguments: Argument | OneOf) -> Callable[[Run], Command]:
+def command(
+    help: str, example: str, *arguments: Argument | OneOf, passes_on: bool = False
+) -> Callable[[Run], Command]:
     """Make the decorated function the ``run`` of a command."""
-    return lambda run: Command(help, example, arguments, run)
+    return lambda run: Command(help, example, arguments, run, passes_on)
 
 
 @cache

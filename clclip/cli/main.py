@@ -19,7 +19,7 @@ from clclip.cli.command import commands
 from clclip.cli.parser import build_parser
 from clclip.core.errors import InputError
 from clclip.core.homes import name_account
-from clclip.core.terminal import ensure_utf8_mode, tolerate_characters
+from clclip.core.terminal import ensure_utf8_mode, refuse_windows, tolerate_characters
 from clclip.workflow.retry import BAD_INPUT, refuse_known_bad_input
 
 logger = logging.getLogger("clclip")
@@ -27,6 +27,7 @@ logger = logging.getLogger("clclip")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    refuse_windows()
     if argv is None:
         ensure_utf8_mode()
     tolerate_characters()
@@ -86,7 +87,8 @@ def _log_end(stage: str, seconds: float) -> None:
     """Write the line from which the report reads a stage's run time."""
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # KiB on Linux
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
     logger.info("done stage=%s seconds=%.1f peak_mib=%d", stage, seconds, peak)
 
 

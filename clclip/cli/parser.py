@@ -17,8 +17,14 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """Parse; what a sub-command does not know is its own mistake, not the whole line's."""
-        self.typed = list(args or [])
+        self.typed, passed_on = list(args or []), []
+        if self.get_default("passed_on") is not None and "--" in self.typed:
+            at = self.typed.index("--")
+            self.typed, passed_on = self.typed[:at], self.typed[at + 1 :]
+            args = self.typed
         found, left = super().parse_known_args(args, namespace)
+        if passed_on:
+            found.passed_on = passed_on
         if left and " " in self.prog:
             self.error(f"unrecognized: {' '.join(left)}")
         return found, left

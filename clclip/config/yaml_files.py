@@ -9,14 +9,22 @@ import yaml
 
 from clclip.core.errors import InputError
 
-HERE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 MAX_BYTES = 4_000_000  # an experiment with 10,000 class names is far smaller
 
 
+def project_folder() -> Path:
+    """Return what holds ``workflow/``, ``profiles/`` and ``config/``.
+
+    That is the checkout; of an installed wheel, a folder of the package.
+    """
+    inside = PACKAGE / "shipped"
+    return inside if inside.is_dir() else PACKAGE.parent
+
+
 def shipped_folder() -> Path:
-    """Return the folder of the shipped ``streams/`` and ``variants.yaml``: in a wheel, in here."""
-    inside = HERE / "shipped"
-    return inside if inside.is_dir() else HERE.parents[1] / "config"
+    """Return the folder of the shipped ``config.yaml``, ``streams/`` and ``variants.yaml``."""
+    return project_folder() / "config"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -17,6 +17,14 @@ from pathlib import Path
 STARTED = ("clclip", "snakemake", "__main__.py", "main.py", "cli.py")
 
 
+def refuse_windows() -> None:
+    """End the program with one line on Windows: locks, signals and links are those of POSIX."""
+    if sys.platform == "win32":
+        told = "error: got Windows, in the platform, expected Linux or macOS (WSL 2 is a Linux)"
+        print(told, file=sys.stderr, flush=True)
+        os._exit(2)
+
+
 def tolerate_characters() -> None:
     """Let standard output and error write what they cannot show as an escape sequence."""
     for stream in (sys.stdout, sys.stderr):

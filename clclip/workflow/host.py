@@ -12,11 +12,13 @@ from typing import Any
 
 from clclip.config.kinds import KINDS
 from clclip.config.load import listed_for_jobs
+from clclip.config.yaml_files import PACKAGE, project_folder
 from clclip.core.files import expanded
 from clclip.core.homes import name_account
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.models import as_list
 
+STARTED_VARIABLE = "CLCLIP_RUN"  # set by `clclip run`
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -36,15 +38,39 @@ def shell_prefix(conda: bool) -> str:
     return text.replace("{", "{{").replace("}", "}}")  # Snakemake formats the prefix
 
 
-def prepare_environment(project: str) -> None:
-    """Let jobs find this checkout from any ``--directory`` and cache bytecode.
+def prepare_environment(conda: bool) -> None:
+    """Let jobs find this package from any ``--directory`` and cache bytecode.
 
     Some machines switch bytecode off; torch and open_clip then take three times as long to start.
+
+    Args:
+        conda: whether jobs run in an environment of their own.
     """
-    paths = [project, os.environ.get("PYTHONPATH")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    folder = _importable(conda)
+    if folder is not None:
+        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        paths = [str(folder), *(path for path in known if path not in ("", str(folder)))]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     name_account()
+
+
+def _importable(conda: bool) -> Path | None:
+    """Return the folder in which jobs look for this package; None if their Python has it installed.
+
+    Beside an installed package lie all others of its environment, which must not hide those of
+    an environment of the jobs' own: there it is a folder with nothing but a link to the package.
+    """
+    if project_folder() == PACKAGE.parent:
+        return PACKAGE.parent
+    if not conda:
+        return None
+    link = Path(".snakemake/package/clclip").absolute()
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists() or not link.samefile(PACKAGE):
+        link.unlink(missing_ok=True)
+        link.symlink_to(PACKAGE)
+    return link.parent
 
 
 def announce_logger(wandb: str) -> None:
@@ -56,13 +82,13 @@ def announce_logger(wandb: str) -> None:
     os.environ[WANDB_CHECKED_VARIABLE] = "1"  # by the Snakefile, before the first job
 
 
-def invoking_folders(project: str) -> list[Path]:
+def invoking_folders() -> list[Path]:
     """Return where relative paths of the command line start from, in the order they are tried.
 
     Snakemake has entered ``--directory`` by now; the shell's PWD is the folder it was typed in.
     """
     typed_in = os.environ.get("PWD")
-    return [Path.cwd(), *([Path(typed_in)] if typed_in else []), Path(project)]
+    return [Path.cwd(), *([Path(typed_in)] if typed_in else []), project_folder()]
 
 
 def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
@@ -130,7 +156,8 @@ def next_steps(results: Path) -> list[str]:
         ours = [shlex.quote(str(place / row["experiment"])) for row in like[:2]]
         steps = {f"{start} compare {' '.join(ours)}": "is the difference real?"} | steps
     if all(len(row["seeds"].split()) == 1 for row in rows):
-        steps["the same command with --config seeds=0,1,2"] = "the spread over seeds"
+        seeds = "--seeds 0,1,2" if STARTED_VARIABLE in os.environ else "--config seeds=0,1,2"
+        steps[f"the same command with {seeds}"] = "the spread over seeds"
     wide = max(map(len, steps))
     return [f"{step:<{wide}}  # {why}" for step, why in steps.items()]
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from workflow_project import EXPERIMENT, Project, copy_project, make_cards
+
+from tests.helpers.workflow.project import EXPERIMENT, Project, copy_project, make_cards
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from workflow_project import EXPERIMENT, copy_project, make_cards
 
 from clclip.core.errors import InputError
 from clclip.workflow.folder_lock import RECORD, claim_folder, runs_nothing
+from tests.helpers.workflow.project import EXPERIMENT, copy_project, make_cards
 
 MINE = ["--config", "experiments=one.yaml"]
 TRAINS = "results/one/seed0/task1/logs/train.log"

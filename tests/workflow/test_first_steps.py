@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_world import make_world
+
+from tests.helpers.workflow.kill import make_world
 
 # more epochs than are trained: with the warm-up of a run of usual length
 EXPERIMENT = """

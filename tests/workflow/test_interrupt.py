@@ -6,9 +6,9 @@ import time
 
 import psutil
 import pytest
-from workflow_project import EXPERIMENT, copy_project, make_cards
 
 from clclip.workflow import interrupt
+from tests.helpers.workflow.project import EXPERIMENT, copy_project, make_cards
 
 MINE = "experiments=one.yaml"
 TASKS = "results/one/seed0/task"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kill_world import World, make_world
+
+from tests.helpers.workflow.kill import World, make_world
 
 DETECTION = """
 base: smoke_clclip

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from kill_world import make_world
+
+from tests.helpers.workflow.kill import make_world
 
 EXPERIMENT = """
 base: smoke_fvit

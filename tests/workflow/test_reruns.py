@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_project import EXPERIMENT, copy_project, make_cards
+
+from tests.helpers.workflow.project import EXPERIMENT, copy_project, make_cards
 
 MINE = "experiments=cards_3.yaml"
 SUMMARIES = {"aggregate_seed 0", "aggregate", "report"}

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from workflow_project import EXPERIMENT, copy_project, make_cards
+
+from tests.helpers.workflow.project import EXPERIMENT, copy_project, make_cards
 
 
 @pytest.fixture(scope="module")

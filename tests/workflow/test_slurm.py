@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-import slurm_cluster
+
+from tests.helpers.workflow import slurm as slurm_cluster
 
 pytestmark = pytest.mark.slow
 

@@ -14,12 +14,9 @@ from clclip.workflow.plan import plan_run
 from clclip.core.machine import announce as announce_speed
 from clclip.training.online import check_online
 
-host.prepare_environment(workflow.basedir)
-shell.prefix(
-    host.shell_prefix(
-        "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
-    )
-)
+CONDA = "CONDA" in {m.name for m in workflow.deployment_settings.deployment_method}
+host.prepare_environment(CONDA)
+shell.prefix(host.shell_prefix(CONDA))
 
 
 def running_jobs():
@@ -30,13 +27,13 @@ def running_jobs():
 try:
     PLAN = plan_run(
         config,
-        host.invoking_folders(workflow.basedir),
+        host.invoking_folders(),
         cache=Path("resources/data/.facts"),
         job=not workflow.is_main_process,
     )
     if workflow.is_main_process:
         jobs_config = dict(workflow.config_settings.config) | host.config_for_jobs(
-            config, host.invoking_folders(workflow.basedir)
+            config, host.invoking_folders()
         )
         workflow.config_settings.config_args = dict_to_key_value_args(
             jobs_config, repr_obj=True

@@ -1,0 +1,1 @@
+"""Results as the report reads them, and a browser that opens the page."""

@@ -1,0 +1,214 @@
+"""Experiments with a CLIP of one's own, through every stage; its files may move after the plan."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+from clclip.cli.main import main
+from clclip.workflow.plan import plan_run
+from tests.helpers.bad_input.world import CLASSIFICATION, DETECTION, calls_of, make_data
+from tests.helpers.own_clips import config_of, write_own
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A working directory with two data sets, a CLIP and two experiments that name it."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    clip = write_own(tmp_path / "clips", config_of("class token"))
+    here = {key: f"clips/{path.rsplit('/', 1)[1]}" for key, path in clip.items()}
+    for name, values in (("cards", DETECTION), ("birds", CLASSIFICATION)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**values, "clip": here}))
+    return tmp_path
+
+
+CONFIG = {"experiments": ["cards.yaml", "birds.yaml"]}
+
+
+def test_detection_and_classification_run_though_the_files_move_away(work, capsys):
+    for name in ("cards", "birds"):
+        assert main(["describe", f"{name}.yaml"]) == 0
+        assert "CLIP own-" in capsys.readouterr().out
+    plan = plan_run(CONFIG, [work], work / "facts")
+    payload = next(iter(plan.experiments["cards"].tasks.values())).payload
+    (name,) = plan.clips
+    assert payload["clip"] == {"model": "config", "id": name}
+    assert payload["features"]["dense"] == "catseg" and str(work) not in json.dumps(payload)
+    (work / "clips" / "own.json").unlink()
+    again = plan_run(CONFIG, [work], work / "facts", job=True)
+    assert again.clips == plan.clips
+    calls = calls_of(plan)
+    fetch = [call for call in calls if call[0] == "fetch-clip"]
+    assert len(fetch) == 1 and main(fetch[0]) == 0
+    shutil.rmtree(work / "clips")
+    for call in calls:
+        assert call[0] == "fetch-clip" or main(call) == 0, call
+    image = str(work / "cards/images/test1.png")
+    assert main(["detect", "--run", "results/cards/seed0", image, "--out", "boxes"]) == 0
+    assert main(["classify", "--run", "results/birds/seed0", image, "--out", "found.json"]) == 0
+    assert len(json.loads((work / "found.json").read_text())[0]["classes"]) == 3
+    index = next((work / "resources/data").glob("cards-*"))
+    for probe in ("probe-dense", "zero-shot"):
+        call = [probe, "--data", str(index), "--clip", f"resources/clip/{name}"]
+        assert main(call) == 0 and name in capsys.readouterr().out
+
+
+def test_a_plan_goes_on_with_what_was_read_of_a_file_that_is_gone(work, caplog):
+    plan = plan_run(CONFIG, [work], work / "facts")
+    config = (work / "clips" / "own.json").read_text()
+    (work / "clips" / "own.json").unlink()
+    assert plan_run(CONFIG, [work], work / "facts").clips == plan.clips
+    assert "no such model config" in caplog.text and next(iter(plan.clips)) in caplog.text
+    (work / "clips" / "own.json").write_text(config + "\n")  # other bytes: another CLIP
+    other = plan_run(CONFIG, [work], work / "facts").clips
+    assert other.keys() != plan.clips.keys()
+    assert plan_run(CONFIG, [work], work / "facts", job=True).clips == other
+    assert main(["describe", "cards.yaml"]) == 0
+
+
+def test_paths_start_at_the_file_that_writes_them_and_bases_of_another_sort_end(work, tmp_path):
+    (work / "deep").mkdir()
+    upper = {"base": "../cards.yaml", "training": {"epochs": 2}}
+    (work / "deep" / "upper.yaml").write_text(yaml.safe_dump(upper))
+    own = plan_run({"experiments": ["cards.yaml"]}, [work]).clips
+    assert plan_run({"experiments": ["deep/upper.yaml"]}, [work]).clips == own
+    for clip in ({"model": "ViT-B-16", "tag": "openai"}, {"model": "embedded_cls"}):
+        (work / "deep" / "upper.yaml").write_text(yaml.safe_dump({**upper, "clip": clip}))
+        (found,) = plan_run({"experiments": ["deep/upper.yaml"]}, [work]).clips.values()
+        assert {key: found[key] for key in clip} == clip and "file" not in found
+    (work / "b16.yaml").write_text(
+        yaml.safe_dump({**DETECTION, "clip": {"model": "ViT-B-16", "tag": "openai"}})
+    )
+    mine = {"config": "../clips/own.json", "file": "../clips/own.safetensors"}
+    (work / "deep" / "upper.yaml").write_text(yaml.safe_dump({"base": "../b16.yaml", "clip": mine}))
+    assert plan_run({"experiments": ["deep/upper.yaml"]}, [work]).clips == own
+
+
+def vision(**changes):
+    """Return an edit of a config's image tower."""
+    return lambda config: config["vision_cfg"].update(changes)
+
+
+def text(**changes):
+    """Return an edit of a config's text tower."""
+    return lambda config: config["text_cfg"].update(changes)
+
+
+BAD = {  # name: (edit of the config, or its whole text; words of the one line)
+    "not JSON": ("{", ["not JSON", "own.json"]),
+    "a list": ("[]", ["got []", "own.json"]),
+    "empty": ("", ["not JSON", "own.json"]),
+    "no text tower": (lambda c: c.pop("text_cfg"), ["no key 'text_cfg'", "own.json"]),
+    "no object": (lambda c: c.update(vision_cfg=3), ["got 3", "own.json: vision_cfg"]),
+    "unknown key": (lambda c: c.update(embed=1), ["unknown key 'embed'", "own.json"]),
+    "misspelt key": (
+        vision(patchsize=8),
+        ["unknown key 'patchsize' (did you mean 'patch_size'?)", "own.json: vision_cfg"],
+    ),
+    "misspelt text": (text(head=2), ["'head' (did you mean 'heads'?)", "own.json: text_cfg"]),
+    "misspelt pixels": (
+        lambda c: c.update(preprocess_cfg={"means": [1, 1, 1]}),
+        ["'means' (did you mean 'mean'?)", "own.json: preprocess_cfg"],
+    ),
+    "two statistics": (
+        lambda c: c.update(preprocess_cfg={"std": [1, 1]}),
+        ["got [1, 1]", "preprocess_cfg: std", "three numbers above 0"],
+    ),
+    "unknown resizing": (
+        lambda c: c.update(preprocess_cfg={"resize_mode": "crop"}),
+        ["'crop'", "preprocess_cfg: resize_mode", "shortest, longest, squash"],
+    ),
+    "no patch": (vision(patch_size=0), ["got 0", "vision_cfg: patch_size", "from 1"]),
+    "a word for layers": (vision(layers="two"), ["'two'", "vision_cfg: layers"]),
+    "a ResNet": (vision(layers=[1, 1, 1, 1]), ["a ResNet has no patch tokens", "own.json"]),
+    "a ConvNeXt": (vision(timm_model_name="convnext_tiny"), ["convnext_tiny has no patch tokens"]),
+    "few words": (text(vocab_size=64), ["vocab_size 64", "49408", "hf_tokenizer_name"]),
+    "oblong": (vision(image_size=[32, 64]), ["[32, 64]", "vision_cfg: image_size"]),
+    "a hub's with more": (
+        lambda c: c.update(model_cfg=dict(c), notes=1),
+        ["unknown key 'embed_dim'", "own.json"],
+    ),
+}
+BUILT = {  # refused by the stage that builds it: the plan imports no torch
+    "unknown timm model": (vision(timm_model_name="vit_none"), ["cannot be built", "own.json"]),
+    "a hybrid": (vision(timm_model_name="test_resnet"), ["no patch tokens", "own.json"]),
+    "heads that do not divide": (vision(width=33), ["cannot be built", "own.json"]),
+    "other weights": (vision(width=48), ["weights do not load", "own.safetensors"]),
+}
+
+
+def edited(work, change):
+    """Write a changed config."""
+    path = work / "clips" / "own.json"
+    if isinstance(change, str):
+        path.write_text(change)
+        return
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def one_line(capsys, words):
+    """Assert that one error line was told that holds the words."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_config_is_told_in_one_line(name, work, capsys):
+    change, words = BAD[name]
+    edited(work, change)
+    assert main(["describe", "cards.yaml"]) == 2
+    one_line(capsys, words)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_config_that_builds_nothing_is_told_in_one_line(name, work, capsys):
+    change, words = BUILT[name]
+    edited(work, change)
+    clip = {"config": "clips/own.json", "file": "clips/own.safetensors"}
+    assert main(["fetch-clip", "--clip", json.dumps(clip), "--out", "out"]) == 2
+    one_line(capsys, words)
+    assert not (work / "out" / "clip.json").exists()
+
+
+SECTIONS = {
+    "no weights": ({"config": "clips/own.json"}, ["clip.config without clip.file"]),
+    "a tag besides": (
+        {"config": "clips/own.json", "file": "clips/own.safetensors", "tag": "openai"},
+        ["clip.tag beside clip.config", "cards.yaml: clip"],
+    ),
+    "a model besides": (
+        {"config": "clips/own.json", "file": "clips/own.safetensors", "model": "ViT-B-16"},
+        ["clip.model beside clip.config"],
+    ),
+    "weights not there": (
+        {"config": "clips/own.json", "file": "none.pt"},
+        ["no such weights file", "none.pt", "clip.file"],
+    ),
+    "config not there": (
+        {"config": "none.json", "file": "clips/own.safetensors"},
+        ["no such model config", "none.json", "clip.config"],
+    ),
+    "swapped": (
+        {"config": "clips/own.safetensors", "file": "clips/own.json"},
+        ["own.safetensors", "an open_clip model config"],
+    ),
+    "a folder": ({"config": "clips", "file": "clips/own.safetensors"}, ["cannot be read"]),
+    "no name": ({"model": "hf-hub:"}, ["'hf-hub:'", "hf-hub:ORG/NAME"]),
+    "no path": ({"model": "local-dir:"}, ["'local-dir:'", "local-dir:PATH"]),
+    "a folder of something else": ({"model": "local-dir:cards"}, ["no open_clip_config.json"]),
+    "a tag of the hub": ({"model": "hf-hub:a/b", "tag": "x"}, ["clip.tag beside 'hf-hub:a/b'"]),
+}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_that_makes_no_clip_is_told_in_one_line(name, work, capsys):
+    clip, words = SECTIONS[name]
+    (work / "cards.yaml").write_text(yaml.safe_dump({**DETECTION, "clip": clip}))
+    assert main(["describe", "cards.yaml"]) == 2
+    one_line(capsys, words)

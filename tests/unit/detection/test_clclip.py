@@ -1,0 +1,386 @@
+"""The invariants of CL-CLIP on the real module."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from clclip.detection.layers import regions
+from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.regions import select_detections
+from clclip.detection.methods.clclip import inference as candidates
+from clclip.detection.options import ClClipOptions
+from clclip.detection.weights import load_chain, save_weights
+from tests.helpers.detection import NAMES, batch, clclip, fvit, snapshot, step
+
+GROUPS = [NAMES[:3], NAMES[3:5]]
+LATER = [*GROUPS, NAMES[5:]]
+
+
+def learned(groups, **switches):
+    """Return the detector after training every task but the last one for a step."""
+    state, model = {}, None
+    for t in range(1, len(groups) + 1):
+        model = clclip(groups[:t], **switches)
+        model.load_state_dict(state, strict=False)
+        model.begin_task()
+        if t < len(groups):
+            step(model, batch(classes=len(groups[t - 1])))
+        state = snapshot(model)
+    return model
+
+
+def unsure(model):
+    """Return the model with text classifiers that find every class about equally likely."""
+    for path in model.paths:
+        path.text.classifier.log_scale.data.zero_()
+    return model
+
+
+def old_detections(model, count: int):
+    found = model.eval().detect(batch(labelled=False))
+    return [
+        {name: value[image["labels"] < count] for name, value in image.items()} for image in found
+    ]
+
+
+@pytest.mark.parametrize("shared", ["drift", "free", "frozen", "adapters"])
+def test_frozen_parts_are_bit_equal_after_a_step_and_have_no_gradient(shared):
+    model = learned(GROUPS, shared=shared)
+    before = snapshot(model)
+    step(model, batch(classes=2))
+    changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert any(name.startswith("banks.1.") for name in changed)
+    assert not any(name.startswith(("banks.0.", "gate.")) for name in changed)
+    path = {"adapters": "paths.1.", "frozen": "nothing", "drift": "paths.0.", "free": "paths.0."}
+    assert all(name.startswith(("banks.1.", path[shared])) for name in changed)
+    assert any(name.startswith(path[shared]) for name in changed) == (shared != "frozen")
+    assert all(value.grad is None for value in model.banks[0].parameters())
+    if shared == "adapters":
+        assert all(value.grad is None for value in model.paths[0].parameters())
+
+
+@pytest.mark.parametrize("adapter", ["copy", "residual"])
+@pytest.mark.parametrize("shared", ["frozen", "adapters"])
+def test_whole_old_detections_are_bit_identical_after_later_tasks(shared, adapter):
+    switches = {"shared": shared, "adapter": adapter, "score_threshold": 0.0, "detections": 1000}
+    first = learned([GROUPS[0], GROUPS[1]], **switches)
+    wanted = old_detections(first, 3)
+    assert sum(len(image["scores"]) for image in wanted) > 0
+    step(first, batch(classes=2))
+    last = clclip(LATER, **switches)
+    last.load_state_dict(snapshot(first), strict=False)
+    last.begin_task()
+    step(last, batch(classes=1))
+    for a, b in zip(wanted, old_detections(last, 3), strict=True):
+        for name in a:
+            assert torch.equal(a[name], b[name])
+
+
+@pytest.mark.parametrize("shared", ["drift", "adapters"])
+def test_an_added_class_leaves_old_scores_given_equal_shared_features(shared):
+    switches = {"shared": shared, "score_threshold": 0.0, "detections": 1000, "route": "all"}
+    few = learned(GROUPS, **switches)
+    more = clclip([GROUPS[0], [*GROUPS[1], NAMES[5]]], **switches)
+    state = {n: v for n, v in snapshot(few).items() if v.shape == more.state_dict()[n].shape}
+    more.load_state_dict(state, strict=False)
+    for a, b in zip(old_detections(few, 3), old_detections(more, 3), strict=True):
+        for name in a:
+            assert torch.equal(a[name], b[name])
+
+
+@pytest.mark.parametrize("route", ["share", "prior"])
+@pytest.mark.parametrize("shared", ["drift", "adapters"])
+def test_routing_of_old_classes_is_the_same_with_more_tasks(shared, route):
+    """Thresholds that let some pairs pass and keep some out, on the real module."""
+    switches = {"shared": shared, "route": route}
+    few, more = (clclip(groups, **switches).eval() for groups in (GROUPS, LATER))
+    for model in (few, more):
+        model.gate.calibrate(model.gates(batch().dense, model.classes_of(0))[0])
+    proposals = batch().targets
+    boxes = [target["boxes"] + shift for target, shift in zip(proposals, (0, 8), strict=False)]
+    for task in range(len(GROUPS)):
+        _, prior = few.pathways(batch().dense, few.classes_of(task), boxes)
+        middle = few.routing(prior).median(dim=0).values
+        for model in (few, more):
+            model.banks[task].threshold.copy_(middle)
+        one, other = (candidates.route(model, batch(), task, boxes) for model in (few, more))
+        assert 0 < len(one.region) < prior.numel()
+        assert torch.equal(one.region, other.region) and torch.equal(one.column, other.column)
+        assert torch.equal(one.prior, other.prior)  # experts are told the prior, not the share
+
+
+@pytest.mark.parametrize("shared", ["drift", "adapters"])
+def test_the_text_drops_pairs_that_it_rules_out_and_changes_no_score_of_the_others(shared):
+    switches = {"shared": shared, "score_threshold": 0.0, "detections": 10_000, "nms": 1.0}
+    model = unsure(learned(GROUPS, **switches))
+    found = model.detect(batch(labelled=False))
+    chance = 0.15  # of three classes and background 1/4, of five and background 1/6
+    kept = {}
+    for probability in (1e-9, chance, 0.999):
+        routing = {"route": "text", "route_probability": probability}
+        model.options = model.options.model_copy(update=routing)
+        kept[probability] = model.detect(batch(labelled=False))
+    counts = {p: sum(len(image["scores"]) for image in images) for p, images in kept.items()}
+    assert counts[0.999] < counts[chance] < counts[1e-9] == sum(len(i["scores"]) for i in found)
+    for a, b in zip(found, kept[chance], strict=True):
+        rows = [
+            torch.where((a["boxes"] == box).all(1) & (a["labels"] == label))[0]
+            for box, label in zip(b["boxes"], b["labels"], strict=True)
+        ]
+        assert all(len(row) for row in rows)
+        same = torch.stack([a["scores"][row[0]] for row in rows])
+        torch.testing.assert_close(b["scores"], same, atol=1e-5, rtol=1e-5)
+
+
+def test_later_tasks_change_nothing_of_what_the_text_lets_pass():
+    chance = {"route": "text", "route_probability": 0.15}
+    switches = {"shared": "adapters", "score_threshold": 0.0, "detections": 10_000} | chance
+    few = unsure(learned(GROUPS, **switches))
+    wanted = old_detections(few, 5)
+    more = clclip(LATER, **switches)
+    more.load_state_dict(snapshot(few), strict=False)
+    assert sum(len(image["scores"]) for image in wanted) > 0
+    for a, b in zip(wanted, old_detections(more, 5), strict=True):
+        for name in a:
+            assert torch.equal(a[name], b[name])
+
+
+def test_routing_by_text_needs_a_text_score():
+    with pytest.raises(ValidationError, match="route text without a text score"):
+        ClClipOptions(route="text", text_score=False)
+
+
+def test_suppression_of_a_class_does_not_depend_on_other_classes():
+    """Two boxes at IoU 0.5 up to rounding, alone and beside a far box of another class."""
+    boxes = torch.tensor(
+        [
+            [7.941998481750488, 17.483118057250977, 37.94199752807617, 43.483116149902344],
+            [7.941998481750488, 17.483118057250977, 37.94199752807617, 30.483118057250977],
+            [0.0, 0.0, 64.0, 63.0],
+        ]
+    )
+    scores, columns = torch.tensor([0.9, 0.8, 0.3]), torch.tensor([2, 2, 3])
+    rules = {"threshold": 0.0, "nms": 0.5, "limit": 100}
+    together = select_detections(boxes, scores, columns, **rules)
+    alone = select_detections(boxes[:2], scores[:2], columns[:2], **rules)
+    assert torch.equal(together["boxes"][together["labels"] == 2], alone["boxes"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), extra=st.integers(1, 200))
+def test_added_classes_leave_the_detections_of_old_ones_before_the_cut(seed, extra):
+    draws = torch.Generator().manual_seed(seed)
+    corner = torch.rand(120, 2, generator=draws) * 40
+    boxes = torch.cat([corner, corner + 8 + torch.rand(120, 2, generator=draws) * 16], dim=1)
+    scores = torch.rand(120, generator=draws)
+    columns = torch.randint(5, (120,), generator=draws)
+    far = torch.rand(extra, 2, generator=draws) * 600
+    rules = {"threshold": 0.0, "nms": 0.5, "limit": 10_000}
+    old = select_detections(boxes, scores, columns, **rules)
+    more = select_detections(
+        torch.cat([boxes, torch.cat([far, far + 30], dim=1)]),
+        torch.cat([scores, torch.rand(extra, generator=draws)]),
+        torch.cat([columns, torch.full((extra,), 5)]),
+        **rules,
+    )
+    kept = more["labels"] < 5
+    for name in old:
+        assert torch.equal(more[name][kept], old[name])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "AT_ONCE", 0)
+        by_class = select_detections(boxes, scores.round(decimals=1), columns, **rules)
+    at_once = select_detections(boxes, scores.round(decimals=1), columns, **rules)
+    assert all(torch.equal(by_class[name], at_once[name]) for name in at_once)
+
+
+def test_one_path_sees_the_same_regions_whatever_the_number_of_tasks(monkeypatch):
+    """A product's rounding depends on how many rows it has, so all are asked for from task 1 on."""
+    seen = []
+    for groups in ([NAMES[:3]], GROUPS):
+        model = clclip(groups, shared="frozen").eval()
+        for bank in model.banks:
+            bank.threshold.fill_(1e9)  # nothing is routed
+        monkeypatch.setattr(
+            model.paths[0],
+            "regions",
+            lambda levels, boxes, path=model.paths[0]: (
+                seen.append([len(own) for own in boxes]) or SharedPath.regions(path, levels, boxes)
+            ),
+        )
+        model.detect(batch(labelled=False))
+    assert seen[0] == seen[1] and sum(seen[0]) > 0
+
+
+def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():
+    switches = {"score_threshold": 0.0, "detections": 1000}
+    order = [2, 0, 1]
+    plain = clclip([NAMES[:3]], **switches)
+    permuted = clclip([[NAMES[k] for k in order]], **switches)
+    for a, b in zip(
+        plain.eval().detect(batch(labelled=False)),
+        permuted.eval().detect(batch(labelled=False)),
+        strict=True,
+    ):
+        names_a = [(NAMES[k], s) for k, s in zip(a["labels"], a["scores"].tolist(), strict=True)]
+        names_b = [
+            (NAMES[order[k]], s) for k, s in zip(b["labels"], b["scores"].tolist(), strict=True)
+        ]
+        assert [n for n, _ in sorted(names_a)] == [n for n, _ in sorted(names_b)]
+        for (_, s), (_, z) in zip(sorted(names_a), sorted(names_b), strict=True):
+            assert s == pytest.approx(z, abs=1e-6)
+
+
+@pytest.mark.parametrize("route", ["share", "prior"])
+def test_route_all_equals_a_route_that_lets_everything_pass(route):
+    switches = {"score_threshold": 0.0, "detections": 1000}
+    everything = clclip([NAMES[:3]], route="all", **switches)
+    passing = clclip([NAMES[:3]], route=route, **switches)  # untrained: no thresholds
+    for a, b in zip(
+        everything.detect(batch(labelled=False)), passing.detect(batch(labelled=False)), strict=True
+    ):
+        assert torch.equal(a["scores"], b["scores"]) and torch.equal(a["boxes"], b["boxes"])
+
+
+@pytest.mark.parametrize("make", [clclip, fvit])
+def test_an_image_is_detected_the_same_alone_and_in_a_batch(make):
+    model = make([NAMES[:3]], score_threshold=0.0).eval()
+    together = model.detect(batch(3, labelled=False))
+    alone = model.detect(batch(1, labelled=False))[0]
+    torch.testing.assert_close(alone["boxes"], together[0]["boxes"], rtol=0, atol=1e-3)
+    torch.testing.assert_close(alone["scores"], together[0]["scores"], rtol=0, atol=1e-5)
+
+
+def test_the_first_task_is_the_same_however_later_ones_are_protected():
+    losses = {}
+    for shared in ("adapters", "drift", "free", "frozen"):
+        model = clclip([NAMES[:3]], shared=shared, relegation_guard="ignore")
+        model.begin_task()
+        trained = sorted(model.trained())
+        losses[shared] = (trained, model.losses(batch()))
+    trained, expected = losses.pop("adapters")
+    for names, values in losses.values():
+        assert names == trained and values.keys() == expected.keys()
+        assert all(torch.equal(values[key], expected[key]) for key in expected)
+
+
+def test_drift_is_zero_at_the_start_and_grows_with_a_step():
+    model = learned(GROUPS, shared="drift", drift="both", drift_weight=1.0)
+    assert model.losses(batch(classes=2))["drift"].item() == 0
+    step(model, batch(classes=2))
+    assert model.losses(batch(classes=2))["drift"].item() > 0
+
+
+def test_drift_holds_the_features_in_place():
+    moved = {}
+    for weight in (0.0, 1000.0):
+        model = learned(GROUPS, shared="drift", drift_weight=weight)
+        before = model.paths[0].levels(batch().taps)
+        optimizer = torch.optim.SGD(model.trained().values(), lr=1e-4)
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum(model.losses(batch(classes=2)).values()).backward()
+            optimizer.step()
+        after = model.paths[0].levels(batch().taps)
+        moved[weight] = sum((before[n] - after[n]).pow(2).mean().item() for n in before)
+    assert moved[1000.0] < moved[0.0]
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"gate": "softmax"},
+        {"gate": "minmax"},
+        {"gate": "off", "orthogonality": "off"},
+        {"gate": "sigmoid", "refiner": True},
+        {"orthogonality": "maps"},
+        {"shared": "drift", "drift": "parameter", "orthogonality": "regions"},
+        {"experts": False, "shared": "free"},
+        {"experts": False},
+        {"expert_box": True, "expert_depth": 1},
+        {"score_loss": "focal", "fusion": 0.3},
+        {"adapter": "residual", "extra_level": True},
+        {"scales": (4.0, 2.0, 1.0), "route_cap": 2},
+    ],
+)
+def test_every_switch_trains_and_detects(switches):
+    model = learned(GROUPS, **switches)
+    before = snapshot(model)
+    losses = model.losses(batch(classes=2))
+    assert all(torch.isfinite(value) for value in losses.values())
+    step(model, batch(classes=2))
+    assert any(not torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    for image in model.eval().detect(batch(labelled=False)):
+        assert torch.isfinite(image["boxes"]).all()
+        assert (image["scores"] <= 1).all() and len(image["scores"]) <= 100
+        assert (image["scores"].diff() <= 0).all()
+
+
+def test_residual_adapters_start_as_the_first_tasks_features():
+    model = learned(GROUPS, adapter="residual")
+    base = model.paths[0].levels(batch().taps)
+    adapted = model.paths[1].levels(batch().taps, base)
+    assert all(torch.equal(base[name], adapted[name]) for name in base)
+    assert not any(name.startswith("paths.1.pyramid") for name in model.state_dict())
+
+
+def test_a_batch_without_current_objects_gives_finite_losses():
+    data = batch(classes=2)
+    for target in data.targets:
+        target["boxes"], target["labels"] = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
+    for model in (learned(GROUPS), fvit(GROUPS)):
+        losses = model.losses(data)
+        assert all(torch.isfinite(value) for value in losses.values())
+        sum(losses.values()).backward()
+
+
+def test_fvits_column_rules():
+    """`all` pushes old columns down as background's rivals; `current` leaves them out."""
+    rows = {}
+    for columns in ("all", "current"):
+        model = fvit(GROUPS, columns=columns)
+        model.register_buffer("text", model.text.clone().requires_grad_(True), persistent=False)
+        model.losses(batch(classes=2))["class"].backward()
+        rows[columns] = model.text.grad.abs().sum(1)
+    assert (rows["all"] > 0).all()
+    assert (rows["current"][:3] == 0).all() and (rows["current"][3:] > 0).all()
+
+
+def test_fvit_labels_current_classes_behind_the_previous_ones():
+    """Train on one class until it is found: its column must be previous + label."""
+    model = fvit([NAMES[:3], NAMES[3:4]])
+    data = batch(classes=1)
+    optimizer = torch.optim.AdamW(model.trained().values(), lr=3e-3)
+    for _ in range(30):
+        fresh = batch(classes=1)
+        optimizer.zero_grad()
+        sum(model.losses(fresh).values()).backward()
+        optimizer.step()
+    for image in model.eval().detect(data):
+        assert image["labels"][0] == 3 and image["scores"][0] > 0.5
+
+
+@pytest.mark.parametrize("make", [clclip, fvit])
+def test_bf16_keeps_box_maths_in_float32_and_stays_close(make):
+    model = make([NAMES[:3]])
+    exact = model.losses(batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.losses(batch())
+        found = model.eval().detect(batch(labelled=False))
+    assert rough["box"].dtype == rough["rpn_box"].dtype == torch.float32
+    assert all(image["boxes"].dtype == torch.float32 for image in found)
+    assert rough["rpn_objectness"].item() == pytest.approx(exact["rpn_objectness"].item(), rel=0.05)
+    sum(value.float() for value in rough.values()).backward()
+
+
+@pytest.mark.parametrize("experts", [True, False])
+def test_weights_without_thresholds_are_stored_and_read(tmp_path, experts):
+    """One shared expert has no thresholds, nor has a class without boxes; files hold numbers."""
+    model, again = (clclip(GROUPS[:1], experts=experts) for _ in range(2))
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, model.state_dict(), {"digest": "x"})
+    load_chain(again, [path])
+    assert torch.equal(again.banks[0].threshold, model.banks[0].threshold)

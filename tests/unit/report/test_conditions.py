@@ -1,0 +1,72 @@
+"""Several conditions of the same methods side by side."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from clclip.report.page import report
+from clclip.report.sections.conditions import drawn, side_by_side, standalone
+from clclip.report.settings import load
+from tests.helpers.report import world
+
+NAMES = ["cat", "dog", "cow", "hen"]
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    root = tmp_path_factory.mktemp("conditions")
+    truth = world.draw_images(root, NAMES, 12)
+    two, four = [NAMES[:2], NAMES[2:]], [[name] for name in NAMES]
+    runs = [("a_fvit", "fvit", two), ("a_joint", "joint", two), ("a_clclip", "clclip", two)]
+    runs += [("b_fvit", "fvit", four), ("b_clclip", "clclip", four)]
+    return [world.run(root, *one, truth, protocol=f"p{len(one[2])}") for one in runs]
+
+
+def test_conditions_stand_side_by_side_best_method_first(paths):
+    settings = load(paths)
+    (found,) = side_by_side(settings)
+    assert [names[1] for names in found.conditions] == ["2+2 classes", "4x1 classes"]
+    names = [name for name, _ in found.methods]
+    assert names[-1] == "Joint training" and found.methods[-1][1]
+    by_name = dict(zip(names, found.cells, strict=True))
+    finals = {e.name: e.summary["final"] for setting in settings for e in setting.experiments}
+    for label, method in (("CL-CLIP", "clclip"), ("F-ViT", "fvit")):
+        for cell, letter in zip(by_name[label], "ab", strict=True):
+            final = finals[f"{letter}_{method}"]
+            assert (cell.kept, cell.learned, cell.all) == (final["P"], final["C"], final["A"])
+    assert by_name["Joint training"][1] is None
+    assert found.best(0) == max(by_name[n][0].all for n in ("CL-CLIP", "F-ViT"))
+    means = [sum(c.all for c in by_name[name]) / 2 for name in names[:2]]
+    assert means == sorted(means, reverse=True)
+
+
+def test_one_condition_is_no_comparison(paths):
+    assert side_by_side(load(paths[:3])) == []
+    only_joint_differs = load([paths[0], paths[4]])
+    assert side_by_side(only_joint_differs) == []  # two conditions, but no method in both
+
+
+def test_the_picture_holds_every_number_and_stands_alone(paths):
+    (found,) = side_by_side(load(paths))
+    tree = ElementTree.fromstring(standalone(drawn(found)))
+    assert "var(" not in standalone(drawn(found))
+    texts = [node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+    bold = [
+        node.text
+        for node in tree.iter("{http://www.w3.org/2000/svg}text")
+        if node.get("font-weight") == "700"
+    ]
+    scores = [f"{cell.all:.1f}" for row in found.cells for cell in row if cell]
+    assert all(score in texts for score in scores) and "·" in texts
+    assert sorted(bold) == sorted(f"{found.best(column):.1f}" for column in (0, 1))
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}circle"))) == len(scores) + 1
+
+
+def test_the_page_shows_it(paths):
+    out = paths[0].parent.parent / "report.html"
+    report(paths, out, {"examples": 0})
+    page = out.read_text()
+    assert "The same methods under 2 conditions" in page
+    assert page.index("The same methods") < page.index("Who wins")
+    report(paths[:3], out, {"examples": 0})
+    assert "The same methods" not in out.read_text()
