@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from model_making import NAMES, draw_boxes, draw_folders, train, write_experiment
+
+from tests.helpers.model import NAMES, draw_boxes, draw_folders, train, write_experiment
 
 GROUPS = [NAMES[:2], NAMES[2:4]]
 

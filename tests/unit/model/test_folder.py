@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from model_making import NAMES, draw_boxes, draw_folders, train, write_experiment
-from model_runs import GROUPS
 
 import clclip
 from clclip.core.digest import digest
@@ -18,6 +16,8 @@ from clclip.core.errors import InputError
 from clclip.detection.weights import read_weights
 from clclip.model.card import read_card, write_card
 from clclip.model.export import export
+from tests.helpers.model import NAMES, draw_boxes, draw_folders, train, write_experiment
+from tests.helpers.model_runs import GROUPS
 
 
 @pytest.fixture

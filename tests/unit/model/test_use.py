@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from model_making import NAMES
 from PIL import Image
 
 import clclip
 from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
 from clclip.model.use.pictures import opened
+from tests.helpers.model import NAMES
 
 
 @pytest.fixture(scope="module")
