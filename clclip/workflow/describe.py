@@ -49,7 +49,8 @@ def describe(
 
     Returns:
         {"name", "kind", "method", "seeds", "start": what is taken over from a model, "tasks":
-        [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images", "metric"}, "data", "warnings": what is odd
+        [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
+        "metric"}, "data", "warnings": what is odd
         about the data, "unscored": classes of the tasks without test instances (None where that
         cannot be told), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
         --spec`` takes it}; a task's "images" is the number that ``clclip split`` will leave it,
