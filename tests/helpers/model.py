@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image, ImageDraw
 
-from clclip.classification.feature_store import build_image_features
+from clclip.classification.features.builder import build_image_features, embed_sentences
 from clclip.clip.features import build_features
 from clclip.clip.fetch import fetch_clip
 from clclip.clip.text import embed_text
@@ -101,7 +101,11 @@ def train(path: Path, upto: int | None = None) -> Path:
             prepare(spec, resources / "data" / data)
     for text, entry in plan.texts.items():
         out = resources / "text" / f"{text}.safetensors"
-        embed_text(resources / "clip" / entry["clip"], entry["names"], out)
+        clip = resources / "clip" / entry["clip"]
+        if "template" in entry:
+            embed_sentences(clip, entry["names"], entry["template"], out)
+        else:
+            embed_text(clip, entry["names"], out)
     for store, entry in plan.features.items():
         _features(resources, store, entry)
     seed = work / "results" / experiment.name / "seed0"
@@ -121,7 +125,8 @@ def _features(resources: Path, store: str, entry: Mapping) -> None:
             chosen = (entry["size"], entry["dense"], entry["taps"], entry["flip"])
             build_features(*places, split, out, *chosen)
         else:
-            build_image_features(*places, split, out, entry["size"], entry["flip"])
+            chosen = (entry["size"], entry["flip"], entry["taps"])
+            build_image_features(*places, split, out, *chosen)
 
 
 def _task(work: Path, task, resources: Path) -> None:

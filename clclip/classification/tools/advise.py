@@ -22,7 +22,8 @@ from clclip.classification.closed_form.learner import TEXT_SCALE
 from clclip.classification.closed_form.projection import Hidden
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
 from clclip.classification.closed_form.sums import Sums, one_hot, unit
-from clclip.classification.feature_store import BATCH, TEMPLATE, image_features
+from clclip.classification.features.builder import BATCH, image_features
+from clclip.classification.features.layout import TEMPLATE
 from clclip.classification.registry import METHODS
 from clclip.core.errors import InputError
 

@@ -109,14 +109,25 @@ def _from_features(
 ) -> tuple[Any, int]:
     """Return what judges normalised images (B, 3, S, S) by frozen features, and S."""
     features, usual = place.plan["features"], "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device or usual)
+    chosen, taps = torch.device(device or usual), features["taps"]
     tower = VisualTower(clip.model.to(chosen), features["size"] or None)
+
+    def views(images: Tensor) -> np.ndarray:
+        """Return the features (V, B, d) of what images show as."""
+        if taps:
+            rows = tower.pooled_after(tower.stem(images), taps)
+        else:
+            shown = [images, images.flip(-1)] if features["flip"] else [images]
+            rows = [tower.feature(tower.stem(one), None) for one in shown]
+        return np.stack([row.float().cpu().numpy() for row in rows])
+
+    side = tower.image_size
+    with torch.no_grad():
+        width = views(torch.zeros(1, 3, side, side, device=chosen)).shape[-1]
     stages = import_module(CLASSIFICATION.module("predict", place.plan["method"]))
-    solved = stages.load_solved(place.task_file, tower.embed_dim)
+    solved = stages.load_solved(place.task_file, width)
 
     def judge(images: Tensor) -> Tensor:
-        views = [images, images.flip(-1)] if features["flip"] else [images]
-        rows = [tower.feature(tower.stem(view), None).float().cpu().numpy() for view in views]
-        return torch.from_numpy(np.exp(solved.log_probabilities(np.stack(rows))))
+        return torch.from_numpy(np.exp(solved.log_probabilities(views(images))))
 
-    return judge, tower.image_size
+    return judge, side

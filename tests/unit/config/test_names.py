@@ -32,7 +32,8 @@ def rest_of(task):
     data = {key: task["data"][key] for key in ("format", "image_rule")}
     if data["format"] == "shapes":
         data["id"] = task["data"]["id"]  # that of other data depends on where it lies
-    stored = task.get("features")
+    # zero-shot read its images then
+    stored = None if task["method"] == "zeroshot" else task.get("features")
     kept = stored and {key: stored[key] for key in ("size", "dense", "taps", "flip", "cache")}
     return {key: task[key] for key in FIXED} | {"data": data, "features": kept}
 

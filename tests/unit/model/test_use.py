@@ -15,8 +15,9 @@ from PIL import Image
 import clclip
 from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
+from clclip.model.export import export
 from clclip.model.use.pictures import opened
-from tests.helpers.model import NAMES
+from tests.helpers.model import NAMES, draw_folders, train, write_experiment
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,19 @@ def test_a_classifier_says_what_its_stage_said(folders_run, tmp_path):
     assert model(files[0]).names == found[0].names
     with pytest.raises(InputError, match="clclip classify"):
         clclip.load_model(folders_run, kind="detection")
+
+
+@pytest.mark.parametrize("method", ["ranpac", "zeroshot", "rapf", "vis", "seca_cov"])
+def test_classifiers_of_stored_features_say_what_their_stages_said(method, tmp_path):
+    draw_folders(tmp_path / "folders", NAMES[:3])
+    keys = {"kind": "classification", "tasks": [NAMES[:2], NAMES[2:3]]}
+    run = train(write_experiment(tmp_path, "solved", method=method, **keys))
+    rows = json.loads((run / "task2/predictions.json").read_text())["probabilities"]
+    test = json.loads((run / "task2/test.json").read_text())
+    files = [tmp_path / "folders" / image["file_name"] for image in test["images"]]
+    export(run, tmp_path / "model")
+    for one, row in zip(clclip.load_model(tmp_path / "model")(files), rows, strict=True):
+        assert one.probabilities.tolist() == pytest.approx(row, abs=1e-5)
 
 
 def test_loading_needs_no_torch_before_a_model_is_asked_for():
