@@ -7,7 +7,6 @@ and 2 as they are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +22,11 @@ from clclip.config.start import Start, check_new, check_same, clip_of, read_star
 from clclip.config.streams import stream
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
-from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
 from clclip.workflow.data_spec import (
     check_places,
+    data_root,
     data_spec,
     declared_classes,
     unfit_classes,
@@ -133,7 +132,7 @@ def plan_run(
     """
     run = parse(RunConfig, dict(config), "config")
     folders = list(folders) or [Path.cwd()]
-    root = _data_root(run.data_root, folders)
+    root = data_root(run.data_root, folders)
     plan = RunPlan(report=run.report.model_dump(mode="json"), wandb=run.wandb)
     sources: dict[str, Source] = {}
     for entry in run.experiments:
@@ -147,17 +146,6 @@ def plan_run(
         seeds = run.seeds if run.seeds is not None else experiment.seeds
         add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
-
-
-def _data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
-    """Return ``data_root`` as an existing absolute folder, or None if it is not given."""
-    if given is None:
-        return None
-    tried = [Path(os.path.abspath(folder / expanded(given))) for folder in folders]
-    for path in tried:
-        if path.is_dir():
-            return path
-    raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
 
 
 def add_experiment(
