@@ -18,7 +18,7 @@ from clclip.classification.zeroshot.options import ZeroShotOptions
 from clclip.core.kind import Method, method_of
 
 Role = Literal["method", "baseline", "upper bound"]
-TEXT_ONLY = {"distillation": "none", "classifier": "text"}
+TEXT_ONLY: dict[str, Any] = {"distillation": "none", "classifier": "text"}
 
 
 def _method(

@@ -52,7 +52,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     if maps.options.reads_text:
         record["text"] = new_texts(task, store, resources)
     if maps.options.head == "gda_text" and not previous_classes(task):
-        balance = text_balance(maps, features, labels, folds, np.float64(record["text"]))
+        balance = text_balance(maps, features, labels, folds, record["text"].astype(np.float64))
         record["balance"] = np.array(balance, dtype=np.float64)
     if maps.options.penalty_rule == "holdout" and maps.options.head in ("ridge", "joined"):
         folders = task_folders(task_file)[:-1] if previous_classes(task) else []

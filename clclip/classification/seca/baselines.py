@@ -32,6 +32,7 @@ def fixed_teacher(
     if kind == "clip":
         return F.normalize(frozen.raw, dim=-1)
     vectors = frozen.vectors  # (N, P, D)
+    assert vectors is not None  # kept where there are teachers
     mixed = vectors[:, pool.index(last)] if kind == "previous" else vectors.mean(dim=1)
     with torch.no_grad():
         return F.normalize(tower.project(mixed), dim=-1)

@@ -85,7 +85,7 @@ class Learner:
             self._build_heads()
         for name, module in self.modules.items():
             self.trained |= {f"{name}.{key}": p for key, p in module.named_parameters()}
-        self.frozen: Frozen | None = None
+        self.frozen: Frozen  # set by begin_task
 
     # ---------------------------------------------------------------- construction
     def _draw(self, *purpose: int | str) -> torch.Generator:
@@ -248,7 +248,8 @@ class Learner:
         """
         options, scale = self.options, self.scale
         places = share.part(range(len(batch)))
-        rows = share.part(batch)
+        assert isinstance(places, range)
+        rows: Tensor = share.part(batch)
         labels = self.labels[rows.to(self.device)]
         drop = None
         if options.visual == "adapter" and not self.settled:
@@ -303,6 +304,7 @@ class Learner:
                 moved = updated_utility(utility.data, relevance, part=part, first=first)
                 utility.data.copy_(moved)
         else:
+            assert self.fixed is not None
             teacher = self.fixed[rows]
         kl = distillation_loss(teacher, student, compared, options.distillation_scale)
         return losses | {"distillation": beta * kl}
@@ -318,6 +320,7 @@ class Learner:
         if self.text_before is not None:
             earlier = self.text_before[:, self.labels[rows]].transpose(0, 1)  # (B, s-1, d)
             own = torch.cat([earlier, own], dim=1)
+        assert self.frozen.vectors is not None  # kept where there are teachers
         mixed, relevance = self.modules["mixer"](own, self.frozen.vectors[rows])
         return F.normalize(self.tower.project(mixed), dim=-1), relevance
 
@@ -336,6 +339,7 @@ class Learner:
         """
         scale = self.scale
         draw = self._draw("replay", step)
+        assert self.gaussians is not None
         pseudo, old_labels = self.gaussians.sample(self.options.replay_samples, draw)
         own = slice(*(round(bound * len(pseudo)) for bound in bounds))
         pseudo, old_labels = pseudo[own], old_labels[own]

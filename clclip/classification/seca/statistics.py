@@ -71,10 +71,12 @@ def kept_rows(records: Sequence[Mapping[str, Array]]) -> tuple[Array, Array]:
     classes = 0
     for record in records:
         if "drift.map" in record:
-            drift = Drift(np.float64(record["drift.map"]), np.float64(record["drift.shift"]))
+            drift = Drift(
+                *(np.asarray(record[f"drift.{key}"], np.float64) for key in ("map", "shift"))
+            )
             rows = [drift(older) for older in rows]
-        rows.append(np.float64(record["features"]))
-        labels.append(np.int64(record["labels"]) + classes)
+        rows.append(np.asarray(record["features"], np.float64))
+        labels.append(np.asarray(record["labels"], np.int64) + classes)
         classes += len(record["raw"])
     return np.concatenate(rows), np.concatenate(labels)
 
@@ -106,7 +108,7 @@ class Joined:
 
 def text_logits(rows: Array, text: Array, scale: float) -> Array:
     """Return log of the mean over prompts of softmax_k(scale cos), (N, K)."""
-    each = [np.exp(log_softmax(scale * rows @ one.T)) for one in np.float64(text)]
+    each = [np.exp(log_softmax(scale * rows @ one.T)) for one in np.asarray(text, np.float64)]
     return np.log(np.maximum(np.mean(each, axis=0), 1e-300))
 
 
@@ -145,6 +147,8 @@ def solved(
             rest = known.ridge - maps.ridge_sums(rows[None, out], labels[out], classes)
             return linear(options, rest, penalty).logits(maps.hidden(rows[out]))
 
-        halves = out_of_fold(folds, classes, (lambda out: text_logits(rows[out], *text), visual))
-        balance = fitted_balance(*halves, labels)
+        first, second = out_of_fold(
+            folds, classes, (lambda out: text_logits(rows[out], *text), visual)
+        )
+        balance = fitted_balance(first, second, labels)
     return Joined(maps, scores, text, balance)

@@ -164,7 +164,8 @@ def _text(clip: Any, names: Sequence[str]) -> Array:
     """Return unit text embeddings (K, d)."""
     from clclip.classification.seca.prompts import template_text
 
-    return np.float64(template_text(clip.model, clip.tokenizer, list(names), TEMPLATE).cpu())
+    text = template_text(clip.model, clip.tokenizer, list(names), TEMPLATE)
+    return text.double().cpu().numpy()
 
 
 def judged(features: Array, labels: Array, folds: Array, text: Array) -> dict[str, Array]:

@@ -54,7 +54,7 @@ class Mixer:
 
     def record(self) -> dict[str, Array]:
         """Return the weights as they are stored, float32."""
-        return {f"mixer.{key}": np.float32(getattr(self, key)) for key in KEYS}
+        return {f"mixer.{key}": getattr(self, key).astype(np.float32) for key in KEYS}
 
     @classmethod
     def of(cls, record: Mapping[str, Array]) -> Mixer:
@@ -150,5 +150,6 @@ def trained_mixer(
             _, slopes, by_head = step_gradients(mixer, head, *given)
             moved = {key: getattr(mixer, key) - options.mixer_lr * slopes[key] for key in slopes}
             mixer = Mixer(mixer.scale, **moved)
-            head = tuple(h - options.mixer_lr * g for h, g in zip(head, by_head, strict=True))
+            weights, bias = (h - options.mixer_lr * g for h, g in zip(head, by_head, strict=True))
+            head = weights, bias
     return mixer

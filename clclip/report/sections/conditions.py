@@ -150,8 +150,8 @@ def _head(found: Comparison, column: int, rows: int) -> Markup:
         for (_, upper), row in zip(found.methods, found.cells, strict=True)
         if upper and (cell := row[column]) is not None and cell.all is not None
     ]
-    for value in uppers[:1]:
-        x = left + AXIS * value / 100
+    for upper_score in uppers[:1]:
+        x = left + AXIS * upper_score / 100
         parts.append(
             tag("path", d=f"M{x:.1f} {HEAD - 4}V{bottom}", stroke="var(--faint, #666c76)",
                 stroke_dasharray="2 2")
