@@ -29,7 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class _Open(TypedDict):
     """An object that may hold more than is checked."""
 
-    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]  # as pydantic documents it
 
 
 class _Part(_Open):

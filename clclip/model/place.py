@@ -104,8 +104,7 @@ def tower_home(model: ModelPlace) -> Iterator[Path]:
                 home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             elif tag is not None and not model.plan["clip"]["id"].rpartition("-")[2] == "file":
                 home = homes.writable(homes.cache_home(), "towers") / "clclip"
-            folder = home and clip_dir(model.plan, home)
-            if folder is None or not _made(model.plan["clip"], folder):
+            if home is None or not _made(model.plan["clip"], clip_dir(model.plan, home)):
                 expected = f"--resources DIR with clip/{model.plan['clip']['id']}, or a model "
                 expected += "exported with --with-tower"
                 raise InputError(f"no tower {name}", model.place, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -130,8 +131,7 @@ class Classification:
 def _supervision() -> Any:
     """Return the package supervision."""
     try:
-        import supervision
+        return import_module("supervision")
     except ImportError:
         expected = "`pip install supervision`, or the arrays themselves"
         raise InputError("the package supervision is missing", "to_supervision", expected) from None
-    return supervision

@@ -132,9 +132,12 @@ def prepared(
     starts = range(0, len(items), batch)
     with ThreadPoolExecutor(READERS) as pool:
 
+        def one(number: int) -> T:
+            return prepare(opened(items[number]))
+
         def read(start: int) -> list[tuple[int, Future[T]]]:
             numbers = range(start, min(start + batch, len(items)))
-            return [(n, pool.submit(lambda n=n: prepare(opened(items[n])))) for n in numbers]
+            return [(n, pool.submit(one, n)) for n in numbers]
 
         ahead = read(0) if items else []
         try:
