@@ -59,6 +59,16 @@ class Comparison:
         ]
         return max(values, default=None)
 
+    def known(self) -> Comparison:
+        """Return the part that has results, without empty rows and columns."""
+        rows = [n for n, row in enumerate(self.cells) if any(row)]
+        columns = [n for n in range(len(self.conditions)) if any(row[n] for row in self.cells)]
+        return Comparison(
+            [self.conditions[n] for n in columns],
+            [self.methods[n] for n in rows],
+            [[self.cells[n][column] for column in columns] for n in rows],
+        )
+
 
 def side_by_side(settings: Sequence[Setting]) -> list[Comparison]:
     """Return a comparison per kind of which several settings share a method."""
