@@ -10,13 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import PARTS, PerPart, Scores, read_scores, read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_object, write_json, write_text
 from clclip.evaluation import continual
 from clclip.evaluation.comparable import training_images
 
-PARTS = ("P", "C", "A")
 PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faster-coco-eval")
 COLUMNS = (
     "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
@@ -52,15 +51,12 @@ def aggregate_seed(
         InputError: if the folders are not the tasks 1..T of one seed.
     """
     tasks = [read_object(folder / "task.json", TASK_KEYS, "resolve") for folder in task_dirs]
-    scores = [read_stage_file(folder / "scores.json", "scores") for folder in task_dirs]
+    scores = [read_scores(folder / "scores.json") for folder in task_dirs]
     _check_chain(tasks, task_dirs)
     last = tasks[-1]
     groups = last["groups"]
     for folder, task, score in zip(task_dirs, tasks, scores, strict=True):
-        for name in (name for group in task["groups"] for name in group):
-            if name not in score["per_class"]:
-                where = folder / "scores.json"
-                raise InputError(f"no score of {name!r}", where, "the scores of this very task")
+        _check_classes(folder / "scores.json", task, score)
     after = [
         {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
     ]
@@ -110,9 +106,16 @@ def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {"interval": [sum(pair[k] for pair in known) / len(known) for k in (0, 1)]}
 
 
-def _three(values: Mapping[str, float | None]) -> dict[str, float | None]:
+def _three(values: PerPart) -> PerPart:
     """Return P, C and A only."""
-    return {part: values[part] for part in PARTS}
+    return {"P": values["P"], "C": values["C"], "A": values["A"]}
+
+
+def _check_classes(where: Path, task: Mapping[str, Any], scores: Scores) -> None:
+    """Check that every class of the task has a score."""
+    for name in (name for group in task["groups"] for name in group):
+        if name not in scores["per_class"]:
+            raise InputError(f"no score of {name!r}", where, "the scores of this very task")
 
 
 def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
@@ -126,10 +127,10 @@ def _tasks(
     return rows
 
 
-def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], where: object) -> int:
+def _training_images(task: Task, splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
     if KINDS[task["kind"]].boxes:
-        return len(detection_train(splits["train"], task, str(where))["images"])
+        return len(detection_train(splits["train"], dict(task), str(where))["images"])
     found = classification_split(splits["train"], current_classes(task))["images"]
     if not found:
         what = f"no training image for task {task['task']}"

@@ -20,6 +20,7 @@ from clclip.config.resolve import check_own_switches, resolve_switches, resolve_
 from clclip.config.run import RunConfig
 from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.models import check_groups, parse
@@ -42,7 +43,7 @@ class TaskPlan:
     experiment: str
     seed: int
     number: int
-    payload: dict[str, Any]
+    payload: Task
     text: str | None = None  # id of its text embeddings, if the kind uses them
     features: str | None = None  # id of its feature store, if it reads one
     devices: int = 1  # processes per node; not in task.json, like nodes: they decide no result
@@ -265,7 +266,7 @@ def _payload(
     spec: dict[str, Any],
     clip: dict[str, Any],
     where: object,
-) -> dict[str, Any]:
+) -> Task:
     """Return task.json as a value, without the entry of the feature store."""
     override = experiment.per_task.get(number)
     place = f"{where}: per_task.{number}" if override else str(where)
@@ -276,10 +277,9 @@ def _payload(
     resolved = resolve_training(experiment.kind, training, place)
     check_size(resolved["image_size"] or kind.side(clip), clip, place)
     method = kind.methods[experiment.method]
-    return {
+    task: Task = {
         "kind": experiment.kind,
         "method": method.alias or experiment.method,
-        **({"trains": "all"} if method.trains == "all" else {}),
         "seed": seed,
         "task": number,
         "groups": groups,
@@ -296,6 +296,9 @@ def _payload(
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
     }
+    if method.trains == "all":
+        task["trains"] = "all"
+    return task
 
 
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
@@ -305,7 +308,7 @@ def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
 
 
 def _with_stores(
-    plan: RunPlan, experiment: Experiment, payload: dict[str, Any], clip: dict[str, Any]
+    plan: RunPlan, experiment: Experiment, payload: Task, clip: dict[str, Any]
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
