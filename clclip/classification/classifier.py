@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clclip.classification.inference import hybrid_probabilities
+from clclip.classification.options import ClassificationOptions
 from clclip.classification.pixels import Pixels, over_batches
-from clclip.classification.records import read_memory
+from clclip.classification.records import Memory, read_memory
 from clclip.classification.seca.baselines import prototypes
 from clclip.classification.seca.learner import Learner
 from clclip.classification.seca.prompts import template_text
+from clclip.classification.seca.statistics import CLASSIFIERS, Joined, kept_rows, solved
 from clclip.classification.train import build_learner, pixels_of
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, task_folders, text_names
@@ -33,6 +36,7 @@ class Classifier:
     classes: list[str]
     text: Tensor
     prototypes: Tensor | None
+    solved: Joined | None = None
 
     def pixels_of(self, split: dict[str, Any], task: dict[str, Any], resources: Path) -> Pixels:
         """Return the images of a split of the data set."""
@@ -57,6 +61,9 @@ class Classifier:
     @torch.no_grad()
     def judge(self, images: Tensor) -> Tensor:
         """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
+        if self.solved is not None:
+            rows = self.features(images).cpu().double().numpy()
+            return torch.from_numpy(np.exp(self.solved.log_probabilities(rows))).float()
         scale, text_weight = (
             self.learner.options.inference_scale,
             self.learner.options.text_weight,
@@ -98,4 +105,31 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
         seen_classes(task),
         text.to(device),
         None if rows is None else rows.to(device),
+        _by_statistics(learner.options, memory, text, task, task_file),
     )
+
+
+def _by_statistics(
+    options: ClassificationOptions,
+    memory: Memory,
+    text: Tensor,
+    task: dict[str, Any],
+    task_file: Path,
+) -> Joined | None:
+    """Return the closed form over what the tasks kept, if one judges."""
+    if options.classifier not in CLASSIFIERS:
+        return None
+    expected = "weights made by this task's method and switches"
+    keys = ("features", "labels", "raw", "drift.map", "drift.shift")
+    records = [{k: r[k].numpy() for k in keys if k in r} for r in memory.records]
+    for folder, record in zip(task_folders(task_file), records, strict=True):
+        for key in keys[:3]:
+            if key not in record:
+                raise InputError(f"no tensor {key!r}", folder / "weights.safetensors", expected)
+    try:
+        halves = text.double().cpu().numpy(), options.inference_scale
+        given = kept_rows(records), halves, options.join == "fitted"
+        return solved(options.classifier, options.random_features, task["seed"], *given)
+    except (ValueError, IndexError) as error:
+        what = f"weights that do not fit ({error})"
+        raise InputError(what, task_file.parent.parent, expected) from None

@@ -16,7 +16,8 @@ from clclip.core.options import Needs, Options
 ADAPTER = {"visual": ("adapter",)}
 LEARNED = {"prompt": ("learned",)}
 DISTILLED = {"distillation": ("clip", "previous", "average", "sgakt")}
-SEVPR = {"classifier": ("sevpr",)}
+BY_STATISTICS = {"classifier": ("gda", "ranpac")}
+SEVPR = {"classifier": ("sevpr",), "visual_loss": ("sevpr",)}
 GAUSSIAN = {"replay": ("gaussian",)}
 TRAINED = {"visual": ("adapter", "tower")} | LEARNED | SEVPR
 
@@ -30,6 +31,8 @@ class ClassificationOptions(Options):
         "adapter_dropout": ADAPTER,
         "prompt_length": LEARNED,
         "prompt_lr": LEARNED,
+        "merge": {"visual": ("tower",)},
+        "merge_scale": {"merge": ("magmax", "mean")},
         "template": {"prompt": ("template",)},
         "distillation": ADAPTER,  # teachers are snapshots of adapters
         "pool": {"distillation": ("average", "sgakt")},
@@ -38,6 +41,11 @@ class ClassificationOptions(Options):
         "beta_scale": DISTILLED,
         "distillation_scale": DISTILLED,
         "text_weight": {"classifier": ("centroid", "adapted_centroid", "linear", "sevpr")},
+        "visual_loss": BY_STATISTICS,
+        "random_features": {"classifier": ("ranpac",)},
+        "join": BY_STATISTICS,
+        "adapt": BY_STATISTICS,
+        "statistics": {"adapt": ("all",)},
         "gamma": SEVPR,
         "consistency": SEVPR,
         "compare": TRAINED,
@@ -49,7 +57,8 @@ class ClassificationOptions(Options):
     }
     across_tasks: ClassVar[frozenset[str]] = frozenset(
         "distillation pool evict relevance beta_scale distillation_scale consistency compare "
-        "replay replay_samples covariance rank".split()
+        "replay replay_samples covariance rank merge merge_scale adapt "
+        "statistics".split()
     )
 
     visual: Literal["frozen", "adapter", "tower"] = Field(
@@ -58,12 +67,20 @@ class ClassificationOptions(Options):
     adapter_width: int = Field(16, ge=1, le=65_536, description="hidden units of an adapter")
     adapter_scale: float = Field(0.1, gt=0, description="factor s on an adapter's output")
     adapter_dropout: float = Field(0.1, ge=0, lt=1)
+    merge: Literal["none", "magmax", "mean"] = Field(
+        "none",
+        description="tower that judges: the last task's; or CLIP's plus, of all tasks' changes, "
+        "each weight's largest (MagMax) or mean",
+    )
+    merge_scale: float | None = Field(
+        None, gt=0, le=10, description="factor on merged changes; null: 0.5 for magmax, 1 for mean"
+    )
     prompt: Literal["learned", "template"] = Field(
         "learned", description="class names behind learned tokens (one set a task) or in a sentence"
     )
     prompt_length: int = Field(8, ge=1, le=64, description="learned tokens before the class name")
     prompt_lr: float = Field(0.5, gt=0, description="learning rate of the tokens, relative to lr")
-    template: str = Field("a good photo of a {}.", description="sentence for prompt: template")
+    template: str = Field("a good photo of a {}.", description="sentence around a class name")
     distillation: Literal["none", "clip", "previous", "average", "sgakt"] = Field(
         "sgakt", description="teacher: none, raw CLIP, last snapshot, mean of the pool, SG-AKT"
     )
@@ -74,8 +91,29 @@ class ClassificationOptions(Options):
     relevance: Literal["softmax_then_mean", "mean_then_softmax"] = "softmax_then_mean"
     beta_scale: float = Field(1.0, ge=0, description="distillation weight is beta_scale * (t - 1)")
     distillation_scale: float = Field(20.0, gt=0, description="1 / temperature of the distillation")
-    classifier: Literal["text", "centroid", "adapted_centroid", "linear", "sevpr"] = Field(
-        "sevpr", description="visual half of the classifier; text: there is none"
+    classifier: Literal[
+        "text", "centroid", "adapted_centroid", "linear", "sevpr", "gda", "ranpac"
+    ] = Field(
+        "sevpr",
+        description="visual half of the classifier; text: there is none; gda, ranpac: closed forms "
+        "over adapted features",
+    )
+    visual_loss: Literal["sevpr", "none"] = Field(
+        "sevpr", description="what trains beside the text where a closed form judges"
+    )
+    random_features: int = Field(
+        2000, ge=1, le=100_000, description="random ReLU features of the ridge"
+    )
+    join: Literal["visual", "fitted"] = Field(
+        "visual", description="a closed form alone, or with the text half, its weight fitted"
+    )
+    adapt: Literal["all", "first"] = Field(
+        "all", description="tasks that train the adapters where a closed form judges"
+    )
+    statistics: Literal["kept", "moved"] = Field(
+        "moved",
+        description="features that older tasks kept: as they were, or moved by the drift that the "
+        "newest task's own images show",
     )
     text_weight: float = Field(0.5, ge=0, le=1, description="weight of the text half")
     gamma: float | None = Field(
@@ -95,3 +133,10 @@ class ClassificationOptions(Options):
     )
     covariance: Literal["full", "diagonal", "lowrank"] = "full"
     rank: int = Field(16, ge=1, le=100_000, description="directions kept by covariance: lowrank")
+
+
+def refines(options: ClassificationOptions) -> bool:
+    """Tell whether refined prototypes take part in training."""
+    if options.classifier in BY_STATISTICS["classifier"]:
+        return options.visual_loss == "sevpr"
+    return options.classifier == "sevpr"

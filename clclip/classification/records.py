@@ -8,8 +8,9 @@ Keys: ``adapter.{block}.{down,up}`` or ``tower.{name}``; ``prompt`` (M, width); 
 this task's prompt on all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the
 new ones; ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with
 replay; ``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are kept;
-``gaussian.*``; and for the report ``relevance`` (K_new, P) with ``relevance_tasks`` (P,),
-``affinity`` (K, K).
+``gaussian.*``; ``features`` (N, d) and ``labels`` (N,) where a closed form judges, with
+``drift.map`` (d, d), ``drift.shift`` (d,) of a task that moved older ones; and for the report
+``relevance`` (K_new, P) with ``relevance_tasks`` (P,), ``affinity`` (K, K).
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def read_record(path: Path) -> Record:
     except (SafetensorError, OSError) as error:
         raise InputError(f"not readable ({error})", path, expected) from None
     for name, value in record.items():
-        if name != "pool" and not name.endswith("_tasks") and not value.is_floating_point():
+        whole = name in ("pool", "labels") or name.endswith("_tasks")
+        if not whole and not value.is_floating_point():
             raise InputError(f"tensor {name!r} of type {value.dtype}", path, "floating point")
         if not torch.isfinite(value).all():
             raise InputError(f"tensor {name!r} is not finite", path, "finite numbers")
@@ -91,9 +93,13 @@ class Memory:
         Raises:
             InputError: if names or shapes are those of another configuration.
         """
-        if difference := misfit(module.state_dict(), part, strict):
-            raise self._unfit(difference)
+        self.check(module.state_dict(), part, strict)
         module.load_state_dict(part, strict=strict)
+
+    def check(self, expected: Mapping[str, Tensor], part: Record, strict: bool = True) -> None:
+        """Raise InputError if names or shapes of a record are those of another configuration."""
+        if difference := misfit(expected, part, strict):
+            raise self._unfit(difference)
 
     def _unfit(self, reason: str = "tensors whose sizes differ") -> InputError:
         """Return what to say of tensors of another configuration."""

@@ -13,10 +13,12 @@ from typing import Any, Literal
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.options import ClassificationOptions
 from clclip.classification.rapf.options import RapfOptions
+from clclip.classification.vis.options import VisOptions
+from clclip.classification.zeroshot.options import ZeroShotOptions
 from clclip.core.kind import Method, method_of
 
 Role = Literal["method", "baseline", "upper bound"]
-TEXT_ONLY = {"distillation": "none", "classifier": "text"}
+TEXT_ONLY: dict[str, Any] = {"distillation": "none", "classifier": "text"}
 
 
 def _method(
@@ -47,9 +49,17 @@ def _solved(label: str, **defining: Any) -> Method:
 
 METHODS: dict[str, Method] = {
     "finetune": _method("Fine-tuning", "baseline", visual="tower", prompt="template", **TEXT_ONLY),
+    "magmax": _method("MagMax", visual="tower", prompt="template", merge="magmax", **TEXT_ONLY),
     "hpeft": _method("H-PEFT", "baseline", 1, **TEXT_ONLY),
-    "zeroshot": _method(
-        "Zero-shot CLIP", "baseline", 2, visual="frozen", prompt="template", **TEXT_ONLY
+    "zeroshot": Method(
+        "classification.zeroshot.stages.ByText",
+        ZeroShotOptions,
+        "Zero-shot CLIP",
+        "baseline",
+        colour=2,
+        stages="clclip.classification.zeroshot.stages",
+        closed_form=True,
+        reads_training=False,
     ),
     "hpeft_sgakt": _method("H-PEFT + SG-AKT", classifier="text"),
     "hpeft_sevpr": _method("H-PEFT + SE-VPR", distillation="none"),
@@ -66,6 +76,13 @@ METHODS: dict[str, Method] = {
         RapfOptions,
         "RAPF",
         stages="clclip.classification.rapf.stages",
+        closed_form=True,
+    ),
+    "vis": Method(
+        "classification.vis.stages.Vis",
+        VisOptions,
+        "VIS",
+        stages="clclip.classification.vis.stages",
         closed_form=True,
     ),
     "seca_cov": _solved("SECA-Cov", head="joined", hidden=2000, mirror=True, prior="text"),

@@ -57,7 +57,8 @@ def commands_of(parser: argparse.ArgumentParser) -> list[Command]:
 
 def _command(name: str, text: str, parser: argparse.ArgumentParser) -> Command:
     """Return one sub-command."""
-    options, takes, words = [], "text", ()
+    options: list[Option] = []
+    takes, words = "text", tuple[str, ...]()
     for action in parser._actions:
         if action.option_strings:
             long = action.option_strings[-1]

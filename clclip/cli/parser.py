@@ -15,7 +15,9 @@ from clclip.core.errors import nearest
 class Parser(argparse.ArgumentParser):
     """A parser that tells of a mistake in one line, with the nearest right word."""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # argparse has overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
         """Parse; what a sub-command does not know is its own mistake, not the whole line's."""
         self.typed, passed_on = list(args or []), []
         if self.get_default("passed_on") is not None and "--" in self.typed:

@@ -177,7 +177,7 @@ def _fill(
             for name, value in _named(tower, features, "_flip" if flip else ""):
                 rows = value.half().cpu().numpy()
                 arrays[name][first : first + len(part)] = rows
-                digests[name].update(np.ascontiguousarray(rows))
+                digests[name].update(np.ascontiguousarray(rows))  # type: ignore[arg-type]  # an array is a buffer
         seconds, done = time.monotonic() - start, first + len(part)
         if seconds - told > _LOG_SECONDS or done == len(images):
             told = seconds

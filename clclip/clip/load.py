@@ -161,7 +161,7 @@ def _checked(model: nn.Module) -> Iterator[None]:
             raise WrongValue(difference, "the tensors of this architecture")
         return nn.Module.load_state_dict(model, state, strict=strict)
 
-    model.load_state_dict = load  # type: ignore[method-assign]
+    model.load_state_dict = load
     try:
         yield
     finally:

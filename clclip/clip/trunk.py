@@ -174,11 +174,11 @@ def _rotary_table_of(rope: nn.Module | None, grid: tuple[int, int]) -> Iterator[
     if old is None or tuple(old) == grid:
         yield
         return
-    rope.update_feat_shape(list(grid))
+    rope.update_feat_shape(list(grid))  # type: ignore[union-attr]  # it has a shape
     try:
         yield
     finally:
-        rope.update_feat_shape(old)
+        rope.update_feat_shape(old)  # type: ignore[union-attr]  # it has a shape
 
 
 def _accept_any_size(trunk: nn.Module) -> None:

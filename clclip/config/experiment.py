@@ -201,9 +201,9 @@ class Experiment(Strict):
             what = " and ".join(given) or "neither tasks nor stream"
             raise WrongValue(what, "either tasks or stream, e.g. tasks: [[cat, dog], [cow]]")
         if self.data.format not in kind.formats:
-            others = [k.name for k in KINDS.values() if self.data.format in k.formats]
+            fitting = [k.name for k in KINDS.values() if self.data.format in k.formats]
             what = f"data.format {self.data.format!r} is not for kind {self.kind!r}"
-            expected = f"one of {', '.join(kind.formats)}, or kind: {' or '.join(others)}"
+            expected = f"one of {', '.join(kind.formats)}, or kind: {' or '.join(fitting)}"
             raise WrongValue(what, expected)
         for key in ("fractions", "image_rule"):
             usual = DataConfig.model_fields[key].default

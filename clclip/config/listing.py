@@ -54,6 +54,13 @@ def listing(word: str = "") -> str:
     return "\n".join(lines)
 
 
+RULES = {  # of which images a task sees, where it is not the usual one
+    "disjoint": "; no image in two tasks",
+    "non_cooccurrence": "; no old object in new images",
+    "place": "; a place per task",
+}
+
+
 def stream_rows() -> list[Row]:
     """Return every stream with its kind, task sizes and data."""
     return [
@@ -69,7 +76,8 @@ def stream_text(name: str, stream: Stream, stem: str) -> str:
         return f"the same as {stream.name}"
     file = stream_file(stem)
     data = file.data.get("world") or file.data.get("root")
-    return f"{file.kind}, {sizes_text(stream.sizes)} classes of {data}"
+    rule = RULES.get(file.data.get("image_rule"), "")
+    return f"{file.kind}, {sizes_text(stream.sizes)} classes of {data}{rule}"
 
 
 def sizes_text(sizes: Iterable[int]) -> str:

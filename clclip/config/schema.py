@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from clclip.config.experiment import Experiment, TrainingConfig
@@ -17,8 +18,8 @@ from clclip.core.options import Options
 def schema_text() -> str:
     """Return ``config/schema.json``."""
     methods = methods_by_options()
-    models = (Experiment, RunConfig, StreamFile, TrainingConfig, *methods)
-    _, schema = models_json_schema([(model, "validation") for model in models])
+    models: list[type[BaseModel]] = [Experiment, RunConfig, StreamFile, TrainingConfig]
+    _, schema = models_json_schema([(model, "validation") for model in [*models, *methods]])
     definitions = schema["$defs"]
     training = {"$ref": "#/$defs/TrainingConfig"}
     switches = {"anyOf": [{"$ref": f"#/$defs/{cls.__name__}"} for cls in methods]}

@@ -24,7 +24,7 @@ Id = int | str
 class _Open(TypedDict):
     """An object that may hold more than is checked; a number as text is none."""
 
-    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]  # pydantic's way
 
 
 class _Category(_Open):
@@ -60,8 +60,10 @@ class _Boxes(_Open):
     categories: list[_Category]
 
 
-class _SizedBoxes(_Boxes):
+class _SizedBoxes(_Open):
     images: list[_SizedImage]
+    annotations: list[_Box]
+    categories: list[_Category]
 
 
 class _Labels(_Open):

@@ -102,7 +102,7 @@ def refusal(error: BaseException, path: Path | None = None) -> InputError | None
     number = error.errno if isinstance(error, OSError) else None
     if told := re.search(r"\(os error (\d+)\)", str(error)):
         number = int(told[1])
-    if number not in REFUSALS:
+    if number is None or number not in REFUSALS:
         return None
     where = path or getattr(error, "filename", None) or Path.cwd()
     return _unwritable(os.strerror(number), where)

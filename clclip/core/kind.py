@@ -30,6 +30,7 @@ class Method:
         colour: its place in the report's palette wherever it takes part.
         stages: the module with ``train`` and ``predict``, where it is not that of the kind.
         closed_form: it reads stored features alone, by sums or a small matrix: one process.
+        reads_training: its training reads training images, or their store.
     """
 
     code: str
@@ -43,6 +44,7 @@ class Method:
     colour: int | None = None
     stages: str | None = None
     closed_form: bool = False
+    reads_training: bool = True
 
     @property
     def module(self) -> str:

@@ -30,6 +30,11 @@ class Options(Strict):
     later: ClassVar[frozenset[str]] = frozenset()
     across_tasks: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether a task reads the texts of its classes."""
+        return True
+
     def counts(self, key: str) -> bool:
         """Tell whether an option means something beside the values of the others."""
         needs = self.only_with.get(key)
@@ -40,10 +45,9 @@ class Options(Strict):
     def lacking(self, key: str) -> Needs:
         """Return what would give a meaningless option its meaning, the first thing to change."""
         needs = self.only_with[key]
-        for other, values in needs.items():
-            if getattr(self, other) in values:  # right, but means nothing itself
-                return self.lacking(other)
-        return needs
+        wrong = {k: values for k, values in needs.items() if getattr(self, k) not in values}
+        # where all are right, the first of them means nothing itself
+        return wrong or self.lacking(next(iter(needs)))
 
 
 def in_words(needs: Needs, join: str = " or ") -> str:

@@ -116,6 +116,7 @@ def _why_ranked(
     another class on it, or one of its own class that has left it to a worse one.
     """
     old, new = _found(before, item), _found(after, item)
+    assert old and new  # both runs find it
     had = max(_rival(before, item, category, later), (_drifted(before, item, category), "box"))
     has = max(_rival(after, item, category, later), (_drifted(after, item, category), "box"))
     return has[1] if has[0] > new[0] and not had[0] > old[0] else "score"

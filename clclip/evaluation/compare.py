@@ -68,9 +68,9 @@ def find_result(given: Path) -> Path:
     whole = next((folder for folder in given.parents if _is_finished(folder)), None)
     if whole is not None:
         raise InputError(f"{given} is a part of an experiment", "compare", f"the whole: {whole}")
-    folder = next((folder for folder in (here, RESULTS / here) if folder.is_dir()), None)
-    if folder is not None and folder.name != RESULTS.name:
-        what = f"{folder} has no {SUMMARY}: no experiment, or not run to its end"
+    unfinished = next((folder for folder in (here, RESULTS / here) if folder.is_dir()), None)
+    if unfinished is not None and unfinished.name != RESULTS.name:
+        what = f"{unfinished} has no {SUMMARY}: no experiment, or not run to its end"
         raise InputError(what, "compare", "the folder of a finished experiment")
     place = RESULTS if here.parent == Path() else here.parent
     there = sorted(path.name for path in place.glob("*") if _is_finished(path))

@@ -90,7 +90,7 @@ def forgetting_per_class(
     """
     lost: dict[str, float | None] = {}
     for name in [name for group in groups[:-1] for name in group]:
-        past = [scores[name] for scores in after[:-1] if scores.get(name) is not None]
+        past = [score for scores in after[:-1] if (score := scores.get(name)) is not None]
         final = after[-1].get(name)
         lost[name] = max(past) - final if past and final is not None else None
     return lost
@@ -113,7 +113,7 @@ def task_forgetting(matrix: Sequence[Sequence[float | None]]) -> float | None:
         return None
     lost = []
     for column in range(len(matrix) - 1):
-        past = [row[column] for row in matrix[:-1] if row[column] is not None]
+        past = [score for row in matrix[:-1] if (score := row[column]) is not None]
         final = matrix[-1][column]
         lost.append(max(past) - final if past and final is not None else None)
     return mean(lost)

@@ -65,17 +65,20 @@ def diagnose(task_file: Path) -> dict[str, Any]:
     for number, group in enumerate(task["groups"][:-1]):
         later = {ids[name] for group in task["groups"][number + 1 :] for name in group}
         for name in group:
-            scores = [_ap(_versions(run, ids[name]), run, ids[name]) for run in befores[number:]]
-            if scores[0] is None:
+            past_scores = (
+                _ap(_versions(run, ids[name]), run, ids[name]) for run in befores[number:]
+            )
+            scores = [score for score in past_scores if score is not None]
+            now = _ap(_versions(after, ids[name]), after, ids[name])
+            if not scores or now is None:  # no test instance of the class
                 continue
             best = number + max(range(len(scores)), key=lambda k: (scores[k], -k))
             causes = split_loss(befores[best], after, ids[name], later, proposals)
-            lost, now = sum(causes.values()), _ap(_versions(after, ids[name]), after, ids[name])
             result["classes"][name] = {
                 "earlier_task": best + 1,
                 "before": 100 * scores[best - number],
                 "after": 100 * now,
-                "lost": lost,
+                "lost": sum(causes.values()),
                 "causes": causes,
             }
     return result
@@ -119,7 +122,7 @@ def split_loss(
     counted = _count(after, category)
     changed = sorted({e[0] for e in elements if _differs(e)}, key=CAUSES.index)
     value = {
-        given: average_precision(_mixture(elements, set(given)), counted)
+        given: average_precision(_mixture(elements, set(given)), counted) or 0.0
         for size in range(len(changed) + 1)
         for given in itertools.combinations(changed, size)
     }
@@ -139,7 +142,9 @@ def split_loss(
 def _differs(element: Element) -> bool:
     """Whether an element's versions differ in more than their rank."""
     _, old, new = element
-    return (old is None) != (new is None) or (old is not None and old[0] != new[0])
+    return (old is None) != (new is None) or (
+        old is not None and new is not None and old[0] != new[0]
+    )
 
 
 def _mixture(elements: Sequence[Element], given: set[str]) -> np.ndarray:

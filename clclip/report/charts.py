@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -92,7 +92,14 @@ def curves(setting: Setting, part: str) -> Markup:
     )  # fmt: skip
 
 
-def _axes(part, setting, levels, tasks, x, y) -> Markup:
+def _axes(
+    part: str,
+    setting: Setting,
+    levels: tuple[float, float, float],
+    tasks: tuple[int, int],
+    x: Callable[[float], float],
+    y: Callable[[float], float],
+) -> Markup:
     """Return grid, ticks and labels."""
     low, high, step = levels
     marks = []
@@ -133,7 +140,9 @@ def _spread(experiment: Experiment) -> list[tuple[int, float, float]]:
     return found
 
 
-def _band(experiment: Experiment, x, y) -> Markup:
+def _band(
+    experiment: Experiment, x: Callable[[float], float], y: Callable[[float], float]
+) -> Markup:
     """Return the area of mean ± one standard deviation over seeds, empty for one seed."""
     spread = _spread(experiment)
     if not spread:

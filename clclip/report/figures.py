@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from clclip.core.files import replacing
 from clclip.report.plotting import drawing
 from clclip.report.sections.heatmap import heatmap
 from clclip.report.sections.table import PARTS
 from clclip.report.settings import Setting, curve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARKERS, DASHES = "os^Dv", ("-", "--", ":", "-.", (0, (6, 2)))
 
@@ -40,7 +44,7 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
         for setting, stem in zip(settings, stems(settings), strict=True):
             for name, figure in (("curves", _curves(setting)), ("classes", _classes(setting))):
                 path = folder / f"{stem}_{name}.{kind}"
-                extra = {"metadata": {"Date": None}} if kind == "svg" else {}
+                extra: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
                 with replacing(path) as temporary:
                     figure.savefig(temporary, format=kind, dpi=dpi, bbox_inches="tight", **extra)
                 written.append(path)
@@ -58,7 +62,7 @@ def stems(settings: Sequence[Setting]) -> list[str]:
     return found
 
 
-def _curves(setting: Setting):
+def _curves(setting: Setting) -> Figure:
     """Return P, C, A after each task."""
     from matplotlib.figure import Figure
 
@@ -90,7 +94,7 @@ def _curves(setting: Setting):
     return figure
 
 
-def _classes(setting: Setting):
+def _classes(setting: Setting) -> Figure:
     """Return class x task scores, one panel per experiment."""
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm

@@ -31,8 +31,13 @@ from clclip.report.settings import Experiment, Setting, load, palette_colours, r
 logger = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-STYLE = {"title": "What was learned, what was forgotten", "examples": 8, "palette": "okabe_ito"}
-STYLE |= {"format": "svg", "dpi": 120}
+STYLE: dict[str, Any] = {
+    "title": "What was learned, what was forgotten",
+    "examples": 8,
+    "palette": "okabe_ito",
+    "format": "svg",
+    "dpi": 120,
+}
 MOST_BYTES = 15 * 2**20
 ASPECTS = {"P": "earlier classes", "C": "current classes", "A": "all seen classes"}
 
@@ -51,20 +56,20 @@ def report(summaries: Sequence[Path], out: Path, style: Mapping[str, Any]) -> st
     Raises:
         InputError: if a summary is missing or broken.
     """
-    style = STYLE | {key: value for key, value in style.items() if value is not None}
-    settings = load(summaries, style["palette"])
+    looks = STYLE | {key: value for key, value in style.items() if value is not None}
+    settings = load(summaries, looks["palette"])
     resources = summaries[0].parent.parent.parent / "resources"
     every = [experiment for setting in settings for experiment in setting.experiments]
     text = table.text_table(settings) + as_text(about_data(every, resources))
     write_text(out.parent / "table.txt", text)
     write_summary_csv(summaries, out.parent / "summary.csv")
-    write_figures(settings, out.parent / "figures", style["format"], style["dpi"])
-    count = style["examples"]
-    page = render(settings, resources, style, count)
+    write_figures(settings, out.parent / "figures", looks["format"], looks["dpi"])
+    count = looks["examples"]
+    page = render(settings, resources, looks, count)
     while len(page.encode()) > MOST_BYTES and count > 0:
         count //= 2
         logger.warning("the page is too large: only %d images per setting are shown", count)
-        page = render(settings, resources, style, count)
+        page = render(settings, resources, looks, count)
     write_text(out, page)
     logger.info("report written to %s", out)
     return text
@@ -137,7 +142,7 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
             logger.warning("no answers for %s: %s", setting.title, error)
     known = [line for line in lines if not line.experiment.joint]
     best: dict[str, float | None] = {
-        part: max((x.final[part] for x in known if x.final[part] is not None), default=None)
+        part: max((v for x in known if (v := x.final[part]) is not None), default=None)
         for part in "PCA"
     }
     best["forgetting"] = min(
@@ -192,7 +197,7 @@ def cards(setting: Setting) -> list[dict[str, str]]:
     if forgetting is not None:
         shown.append(_card("Forgetting", forgetting, "points", rival, _forgetting))
     upper = _final_a(setting.upper) if setting.upper else None
-    if upper is not None:
+    if setting.upper and upper is not None:
         gap = upper - best.summary["final"]["A"]
         name = "Below joint training" if gap >= 0 else "Above joint training"
         shown.append(_card(name, abs(gap), "points", None, _final_a))
@@ -220,13 +225,10 @@ def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any)
 
 def spoken(panel: gallery.Panel) -> str:
     """Return a panel in words, for those who hear the page."""
-    found = [box for box in panel.boxes if box.state in ("right", "wrong")]
-    shown = [box for box in found if box.score >= gallery.SHOWN_SCORE]
-    right = [box.name for box in shown if box.state == "right"]
-    wrong = [box.name for box in shown if box.state == "wrong"]
-    missed = [
-        box.name for box in panel.boxes if box.state == "object" and box.score < gallery.SHOWN_SCORE
-    ]
+    found = [(box, (box.score or 0.0) >= gallery.SHOWN_SCORE) for box in panel.boxes]
+    right = [box.name for box, shown in found if shown and box.state == "right"]
+    wrong = [box.name for box, shown in found if shown and box.state == "wrong"]
+    missed = [box.name for box, shown in found if box.state == "object" and not shown]
     parts = [("right", right), ("wrong", wrong), ("missed", missed)]
     return "; ".join(f"{word}: {', '.join(names) or 'none'}" for word, names in parts)
 

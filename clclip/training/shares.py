@@ -97,15 +97,15 @@ def backward(
     """
     if shares[0].of == 1:
         losses = losses_at(step, WHOLE)
-        torch.stack([value.float() for value in losses.values()]).sum().backward()
-        return {name: value.detach() for name, value in losses.items()}
+        torch.stack([value.float() for value in losses.values()]).sum().backward()  # type: ignore[union-attr]  # never None
+        return {name: value.detach() for name, value in losses.items()}  # type: ignore[union-attr]  # never None
     made = None
     if len(shares) == 1:
         made = losses_at(step, shares[0])
-        totals = _totals([made])
+        totals = _totals([made])  # type: ignore[list-item]  # a Losses
     else:
         with torch.no_grad():
-            totals = _totals([losses_at(step, share) for share in shares])
+            totals = _totals([losses_at(step, share) for share in shares])  # type: ignore[misc]  # Losses
     device = parameters[0].device
     sums = {name: torch.zeros((), device=device) for name in totals}
     for share in shares:
@@ -113,7 +113,7 @@ def backward(
         if losses is None:
             continue
         parts = {
-            name: value.float() * (max(losses.count(name), 1.0) / totals[name])
+            name: value.float() * (max(losses.count(name), 1.0) / totals[name])  # type: ignore[attr-defined]  # Losses
             for name, value in losses.items()
         }
         torch.stack(list(parts.values())).sum().backward()

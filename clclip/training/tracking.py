@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clclip.core.digest import canonical
 from clclip.core.files import read_json
@@ -22,6 +22,7 @@ from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.task import read_task
 
 logger = logging.getLogger(__name__)
+Mode = Literal["offline", "online"]
 
 IMAGES, LEAST_SCORE = 8, 0.3
 START_SECONDS, FINISH_SECONDS = 30.0, 60.0  # how long an online run may wait for its server
@@ -44,11 +45,12 @@ class WandbRun:
         mode: "offline" or "online".
     """
 
-    def __init__(self, folder: Path, task: Mapping[str, Any], mode: str) -> None:
+    def __init__(self, folder: Path, task: Mapping[str, Any], mode: Mode) -> None:
         import wandb
 
         self.folder, self.task, self.run = folder, task, None
-        for tried in dict.fromkeys((mode, "offline")):
+        tries: tuple[Mode, ...] = (mode, "offline")
+        for tried in dict.fromkeys(tries):
             with self._alive(f"no run of mode {tried}"):
                 self.run = self._start(tried)
             if self.run is not None:
@@ -56,7 +58,7 @@ class WandbRun:
             with contextlib.suppress(Exception):
                 wandb.teardown()  # the service still holds the id of what it could not open
 
-    def _start(self, mode: str) -> Any:
+    def _start(self, mode: Mode) -> Any:
         """Open the run; online, for at most half a minute."""
         import wandb
 
@@ -112,10 +114,11 @@ def identity(folder: Path, task: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{folder.resolve()} {canonical(task)}".encode()).hexdigest()[:16]
 
 
-def wandb_mode() -> str | None:
+def wandb_mode() -> Mode | None:
     """Return "offline" or "online", or None where wandb is off (the default)."""
     mode = os.environ.get(WANDB_VARIABLE, "off")
-    return mode if mode in ("offline", "online") else None
+    known: dict[str, Mode] = {"offline": "offline", "online": "online"}
+    return known.get(mode)
 
 
 def check_access() -> None:
@@ -157,7 +160,7 @@ def track_scores(task_file: Path, resources: Path) -> None:
     final = {name: value for name, value in final.items() if value is not None}
     rows = [[name, row["score"], row["objects"]] for name, row in scores["per_class"].items()]
     columns = ["class", scores["metric"], "test objects"]
-    shown = {"classes": wandb.Table(columns=columns, data=rows)}
+    shown: dict[str, Any] = {"classes": wandb.Table(columns=columns, data=rows)}
     pictures = _pictures(task, folder, resources)
     if pictures:
         shown["test images"] = pictures

@@ -153,7 +153,9 @@ def _image_counts(
         from clclip.data.shapes.worlds import changes, world_spec
 
         return dict(world_spec(data["world"], **changes(data))["counts"])
-    return splits and {split: len(found["images"]) for split, found in splits.items()}
+    if splits is None:
+        return None
+    return {split: len(found["images"]) for split, found in splits.items()}
 
 
 def _evaluation(experiment: Experiment) -> dict[str, str]:
@@ -212,8 +214,8 @@ def _estimate(
     if counts is None:
         return None
     train, test = counts.get("train", 0), counts.get("test", 0)
-    seconds = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
-    seconds /= FEATURE_RATE
+    read = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
+    seconds = read / FEATURE_RATE
     closed_form = KINDS[planned.config.kind].methods[planned.config.method].closed_form
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])

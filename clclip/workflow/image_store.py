@@ -1,11 +1,14 @@
-"""The feature store that a closed-form task reads, told when a run is planned; torch-free."""
+"""What a closed-form task reads of images and texts, told when a run is planned; torch-free."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from clclip.clip.architecture import native_size
+from clclip.classification.features.layout import own_sentences, sentences_id
+from clclip.classification.kind import CLASSIFICATION
+from clclip.clip.architecture import blocks, native_size
 from clclip.clip.ids import feature_id
+from clclip.core.errors import InputError
 
 
 def image_store(payload: dict[str, Any], clip: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -14,6 +17,9 @@ def image_store(payload: dict[str, Any], clip: dict[str, Any]) -> tuple[str, dic
     Args:
         payload: its task.json; receives the entry ``features``.
         clip: the CLIP, with its id.
+
+    Raises:
+        InputError: if the task asks for a block that the tower has not.
     """
     switches = payload["switches"]
     described: dict[str, Any] = {
@@ -21,9 +27,30 @@ def image_store(payload: dict[str, Any], clip: dict[str, Any]) -> tuple[str, dic
         "clip": clip["id"],
         "size": payload["training"]["image_size"] or native_size(clip) or 0,
         "dense": "image",
-        "taps": [],
+        "taps": _taps(switches["blocks"], blocks(clip)) if "blocks" in switches else [],
         "flip": switches["mirror"] if "mirror" in switches else False,
     }
     store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
     payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
     return store, described
+
+
+def _taps(given: list[int] | None, depth: int) -> list[int]:
+    """Return the blocks, from 1, after which images are pooled; None: VIS's 6, 8, 10, 12 of 12."""
+    if given is None:
+        return sorted({round(depth * number / 12) for number in (6, 8, 10, 12)})
+    taps = sorted(set(given))
+    if not taps or taps[0] < 1 or taps[-1] > depth:
+        raise InputError(f"blocks {given}", "switches.blocks", f"numbers 1 to {depth}")
+    return taps
+
+
+def own_texts(payload: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the id and the description of texts that a task's feature store does not hold."""
+    method = CLASSIFICATION.methods[payload["method"]]
+    template, names = own_sentences(payload)
+    clip = payload["clip"]["id"]
+    described = {"clip": clip, "names": names, "template": template}
+    if not names or not method.given(payload["switches"]).reads_text:
+        return None, described
+    return sentences_id(clip, names, template), described

@@ -33,7 +33,7 @@ from clclip.workflow.data_spec import (
     unfit_classes,
 )
 from clclip.workflow.image_size import check_size
-from clclip.workflow.image_store import image_store
+from clclip.workflow.image_store import image_store, own_texts
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ class TaskPlan:
     features: str | None = None  # id of its feature store, if it reads one
     devices: int = 1  # processes per node; not in task.json, like nodes: they decide no result
     nodes: int = 1
+
+    def store(self, split: str) -> str | None:
+        """Return the feature store that its stage of a split reads, below resources/features."""
+        if self.features is None:
+            return None
+        method = KINDS[self.payload["kind"]].methods[self.payload["method"]]
+        return f"{self.features}/{split if method.reads_training else 'test'}"
 
     @property
     def json(self) -> str:
@@ -301,7 +308,10 @@ def _with_stores(
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
-        return TaskPlan(name, seed, number, payload, features=store, devices=1, nodes=1)
+        text, spoken = own_texts(payload)
+        if text is not None:
+            plan.texts[text] = spoken
+        return TaskPlan(name, seed, number, payload, text, store)
     if not kind.dense:
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
     from clclip.clip.ids import feature_id, text_id

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clclip.classification.feature_store import FORMAT
+from clclip.classification.features.layout import FORMAT
 from clclip.classification.registry import METHODS
 from clclip.core.files import write_json
 
 WIDTH = 12
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox"]
+TAPS = (2, 3)
 TRAIN, TEST = 12, 5  # images a class
 
 
@@ -31,7 +33,14 @@ def draw(seed: int = 0) -> dict[str, Any]:
     return found
 
 
-def write_store(resources: Path, data: dict[str, Any], mirror: bool = False) -> None:
+def tokens_after(tap: int, features: np.ndarray) -> np.ndarray:
+    """Return what stands for pooled tokens after a block, (N, d)."""
+    return np.roll(features, tap, axis=1) * np.float32(tap)
+
+
+def write_store(
+    resources: Path, data: dict[str, Any], mirror: bool = False, taps: Sequence[int] = ()
+) -> None:
     """Write the stores of both splits, ids counting from 1 and from 1001."""
     for split, first in (("train", 1), ("test", 1001)):
         features, labels = data[split]
@@ -40,6 +49,9 @@ def write_store(resources: Path, data: dict[str, Any], mirror: bool = False) -> 
         arrays = {"image": features, "text": data["text"]}
         if mirror:
             arrays["mirrored"] = features[:, ::-1].copy()
+        if taps:
+            del arrays["image"]
+            arrays |= {f"tap{tap}": tokens_after(tap, features) for tap in taps}
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
         marker = {
@@ -47,6 +59,7 @@ def write_store(resources: Path, data: dict[str, Any], mirror: bool = False) -> 
             "clip": "none",
             "size": 32,
             "mirror": mirror,
+            "taps": list(taps),
             "images": list(range(first, first + len(labels))),
             "names": NAMES,
             "shapes": {name: list(array.shape) for name, array in arrays.items()},
@@ -60,10 +73,12 @@ def write_stream(
     groups: list[list[str]],
     data: dict[str, Any],
     switches: dict[str, Any] | None = None,
+    text: dict[str, str] | None = None,
 ) -> list[Path]:
     """Write stores, splits and task files of a stream below ``base``; return the task files."""
     values = METHODS[method].given(switches or {}).model_dump()
-    write_store(base / "resources", data, values.get("mirror", False))
+    taps = TAPS if "blocks" in values else ()
+    write_store(base / "resources", data, values.get("mirror", False), taps)
     files = []
     for number in range(1, len(groups) + 1):
         folder = base / "results" / "x" / "seed0" / f"task{number}"
@@ -73,7 +88,7 @@ def write_stream(
             "seed": 0,
             "task": number,
             "groups": groups[:number],
-            "text": {},
+            "text": text or {},
             "data": {"id": "data"},
             "clip": {"id": "none"},
             "training": {"image_size": 32},

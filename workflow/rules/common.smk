@@ -1,4 +1,5 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
+import shlex
 from pathlib import Path
 
 from snakemake.common import dict_to_key_value_args
@@ -98,7 +99,7 @@ def frozen_inputs(split):
         if task.text is not None:
             found.append(f"resources/text/{task.text}.safetensors")
         if task.features is not None:
-            found.append(f"resources/features/{task.features}/{split}/done.json")
+            found.append(f"resources/features/{task.store(split)}/done.json")
         else:
             found.append(f"resources/data/{task.payload['data']['id']}/index.json")
         return [ancient(path) for path in found]
@@ -145,6 +146,12 @@ def seed_summaries(wildcards):
 def features_of(wildcards):
     """Return the canonical description of a feature store."""
     return PLAN.features[wildcards.features]
+
+
+def sentence_of(wildcards):
+    """Return the option that names the one sentence of texts; without it the ensemble is taken."""
+    template = PLAN.texts[wildcards.text].get("template")
+    return "" if template is None else f"--template {shlex.quote(template)}"
 
 
 def names_of_methods():

@@ -70,10 +70,11 @@ rule embed_text:
         runtime=30,
     params:
         names=lambda wildcards: canonical(PLAN.texts[wildcards.text]["names"]),
+        template=lambda wildcards: sentence_of(wildcards),
         clip=subpath(input[0], parent=True),
     shell:
-        "clclip embed-text --clip {params.clip:q}"
-        " --names {params.names:q} --out {output:q} --log {log:q}"
+        "clclip embed-text --clip {params.clip:q} --names {params.names:q}"
+        " {params.template} --out {output:q} --log {log:q}"
 
 
 rule extract_features:

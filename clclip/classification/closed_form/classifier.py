@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clclip.classification.feature_store import image_features
+from clclip.classification.features.builder import image_features
 from clclip.classification.kind import CLASSIFICATION
 from clclip.core.task import clip_dir, read_task
 
@@ -29,7 +29,7 @@ def judge_files(task_file: Path, resources: Path, paths: Sequence[Path]) -> np.n
     task = read_task(task_file)
     clip = load_clip(clip_dir(task, resources))
     size, mirror = task["features"]["size"] or None, task["features"]["flip"]
-    arrays = image_features(clip, paths, size, mirror)
+    arrays = image_features(clip, paths, size, mirror, task["features"]["taps"])
     features = np.stack(list(arrays.values()))
     stages = import_module(CLASSIFICATION.module("predict", task["method"]))
     solved = stages.load_solved(task_file, features.shape[-1])

@@ -53,6 +53,7 @@ def solved(
         balance = Balance(*map(float, records[0]["balance"]))
         return Solved(maps, first, text=text, balance=balance)
     if options.head == "joined":
+        assert known.plain is not None  # seen() gives it to this head
         second = discriminant(options, known.plain, text)
         balance = _balance(maps, known, penalty or 0.0, text)
         return Solved(maps, first, second, balance=balance)
@@ -66,24 +67,25 @@ def _stored_penalty(records: Sequence[Record]) -> float | None:
 
 def _balance(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Balance:
     """Fit the balance of ridge and discriminant on the images that were kept as rows."""
-    if known.rows is None:
+    if known.rows is None or known.plain is None:
         return USUAL
     features, labels, folds = known.rows
-    classes = len(known.ridge.counts)
+    classes, first_sums, second_sums = len(known.ridge.counts), known.ridge, known.plain
 
     def without(total: Sums, out: Array, of: str) -> Sums:
         part = maps.ridge_sums if of == "ridge" else maps.plain_sums
         return total - part(features[:, out], labels[out], classes)
 
     def ridge(out: Array) -> Array:
-        fitted = linear(maps.options, without(known.ridge, out, "ridge"), penalty)
+        fitted = linear(maps.options, without(first_sums, out, "ridge"), penalty)
         return Solved(maps, fitted).log_odds(features[:, out])
 
     def plain(out: Array) -> Array:
-        fitted = discriminant(maps.options, without(known.plain, out, "plain"), text)
+        fitted = discriminant(maps.options, without(second_sums, out, "plain"), text)
         return fitted.logits(maps.averaged(features[:, out]))
 
-    return fitted_balance(*out_of_fold(folds, classes, (ridge, plain)), labels)
+    first, second = out_of_fold(folds, classes, (ridge, plain))
+    return fitted_balance(first, second, labels)
 
 
 def text_balance(maps: Maps, features: Array, labels: Array, folds: Array, text: Array) -> Balance:
@@ -109,7 +111,8 @@ def text_balance(maps: Maps, features: Array, labels: Array, folds: Array, text:
         fitted = total - maps.ridge_sums(features[:, out], labels[out], classes)
         return Solved(maps, linear(maps.options, fitted, None)).log_odds(features[:, out])
 
-    return fitted_balance(*out_of_fold(folds, classes, (cosines, visual)), labels)
+    first, second = out_of_fold(folds, classes, (cosines, visual))
+    return fitted_balance(first, second, labels)
 
 
 def published_penalty(

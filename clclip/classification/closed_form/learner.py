@@ -142,6 +142,7 @@ class Solved:
         if self.plain is not None:
             second = self.plain.logits(self.maps.averaged(features))
             return log_softmax(joined_logits(first, second, self.balance))
+        assert self.text is not None  # a balance without a second classifier is that of the text
         cosines = TEXT_SCALE * np.mean([unit(view) @ self.text.T for view in features], axis=0)
         return log_softmax(joined_logits(cosines, first, self.balance))
 

@@ -19,6 +19,11 @@ class ClosedFormOptions(Options):
         "prior": {"head": ("joined",)},
     }
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the classifier reads the class texts."""
+        return self.head == "gda_text" or (self.head == "joined" and self.prior == "text")
+
     head: Literal["ncm", "ridge", "gda", "gda_text", "joined"] = Field(
         "ridge",
         description="nearest mean, ridge regression, discriminant analysis with a shared "

@@ -18,7 +18,7 @@ from clclip.classification.closed_form.joining import fold_of
 from clclip.classification.closed_form.learner import Maps, Solved, task_record
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.closed_form.record import Record, check_widths, read_record, write_record
-from clclip.classification.feature_store import ImageFeatures
+from clclip.classification.features.reader import ImageFeatures, new_texts, open_store
 from clclip.classification.registry import METHODS
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.core.artifacts import read_stage_file
@@ -26,12 +26,10 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_json, write_text
 from clclip.core.task import (
     current_classes,
-    features_dir,
     previous_classes,
     read_task,
     seen_classes,
     task_folders,
-    text_names,
 )
 
 Array = np.ndarray
@@ -51,15 +49,15 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     maps = maps_of(task, store.width)
     new = len(current_classes(task))
     record = task_record(maps, features, labels, folds, new)
-    if needs_text(maps.options):
-        record["text"] = store.text(text_names(task)[-new:]).astype(np.float32)
+    if maps.options.reads_text:
+        record["text"] = new_texts(task, store, resources)
     if maps.options.head == "gda_text" and not previous_classes(task):
-        balance = text_balance(maps, features, labels, folds, np.float64(record["text"]))
+        balance = text_balance(maps, features, labels, folds, record["text"].astype(np.float64))
         record["balance"] = np.array(balance, dtype=np.float64)
     if maps.options.penalty_rule == "holdout" and maps.options.head in ("ridge", "joined"):
         folders = task_folders(task_file)[:-1] if previous_classes(task) else []
         earlier = [read_record(place / "weights.safetensors") for place in folders]
-        counts = _counts(task)
+        counts = task_counts(task)
         penalty = published_penalty(maps, earlier, counts, features, labels, task["seed"])
         record["penalty"] = np.array([penalty])
     write_record(folder / "weights.safetensors", record, record_metadata(task))
@@ -94,19 +92,6 @@ def write_predictions(task_file: Path, store: ImageFeatures, classifier: FromFea
     write_json(folder / "predictions.json", predictions)
 
 
-def open_store(task: dict[str, Any], split: str, resources: Path) -> ImageFeatures:
-    """Return the feature store of a split.
-
-    Raises:
-        InputError: if there is none, or the task names none.
-    """
-    folder = features_dir(task, split, resources)
-    if folder is None:
-        expected = "a task.json made by `clclip resolve` for this method"
-        raise InputError("no feature store", "task.json: features", expected)
-    return ImageFeatures(folder)
-
-
 def maps_of(task: dict[str, Any], width: int) -> Maps:
     """Return the maps of features that a task's options ask for."""
     options = METHODS[task["method"]].given(task["switches"])
@@ -127,19 +112,14 @@ def load_solved(task_file: Path, width: int) -> Solved:
     records = [read_record(folder / "weights.safetensors") for folder in folders]
     check_widths(records, folders, width)
     maps = maps_of(task, width)
-    text = _text(records, folders) if needs_text(maps.options) else None
+    text = _text(records, folders) if maps.options.reads_text else None
     try:
-        return solved(maps, records, _counts(task), text)
+        return solved(maps, records, task_counts(task), text)
     except (KeyError, ValueError, IndexError) as error:
         expected = "records made by this task's method and switches"
         raise InputError(
             f"records that do not fit ({error})", folders[0].parent, expected
         ) from None
-
-
-def needs_text(options: ClosedFormOptions) -> bool:
-    """Tell whether a classifier reads the class texts."""
-    return options.head == "gda_text" or (options.head == "joined" and options.prior == "text")
 
 
 def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
@@ -151,7 +131,7 @@ def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
     return np.concatenate([record["text"] for record in records]).astype(np.float64)
 
 
-def _counts(task: dict[str, Any]) -> list[int]:
+def task_counts(task: dict[str, Any]) -> list[int]:
     """Return how many classes each task has brought."""
     return (
         [len(group) for group in task["groups"]]

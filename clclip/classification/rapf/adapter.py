@@ -137,10 +137,10 @@ def trained(
             if before is not None and pairs:
                 count = options.pair_samples
                 drawn = np.concatenate([before.draw(i, count, draws) for i, _ in pairs])
-                sides = [
+                old_text, new_text = (
                     np.repeat([text[pair[k]] for pair in pairs], count, axis=0) for k in (0, 1)
-                ]
-                gradient += hinge_step(state.value, drawn, *sides, options.margin)[1]
+                )
+                gradient += hinge_step(state.value, drawn, old_text, new_text, options.margin)[1]
             gradient += entropy_step(state.value, x, y, text, options.scale)[1]
             state.step(gradient, rate)
     return state.value

@@ -12,14 +12,11 @@ import numpy as np
 
 from clclip.classification.closed_form.heads import log_softmax
 from clclip.classification.closed_form.record import Record, read_tensors, write_record
-from clclip.classification.closed_form.stages import (
-    class_columns,
-    open_store,
-    write_predictions,
-)
+from clclip.classification.closed_form.stages import class_columns, write_predictions
+from clclip.classification.features.reader import new_texts, open_store
 from clclip.classification.rapf.adapter import Gaussians, cosines, fused, gaussians_of, trained
 from clclip.classification.rapf.options import RapfOptions
-from clclip.classification.stages import UNTRAINED_HISTORY, record_metadata
+from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
@@ -28,7 +25,6 @@ from clclip.core.task import (
     previous_classes,
     read_task,
     task_folders,
-    text_names,
 )
 
 Array = np.ndarray
@@ -50,7 +46,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     options = RapfOptions(**task["switches"])
     earlier = _records(task_folders(task_file)[:-1]) if previous_classes(task) else []
     text = np.concatenate(
-        [*(record["text"] for record in earlier), store.text(text_names(task)[-len(classes) :])]
+        [*(record["text"] for record in earlier), new_texts(task, store, resources)]
     ).astype(np.float64)
     before = _joined(earlier) if earlier else None
     start = earlier[-1]["adapter"].astype(np.float64) if earlier else np.eye(store.width)

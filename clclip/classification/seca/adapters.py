@@ -167,6 +167,23 @@ class VisualTower:
                 x = x + adapters[index](h, dropout)
         return x
 
+    def pooled_after(self, stem: Stem, taps: Sequence[int]) -> list[Tensor]:
+        """Return what ``pool`` gives (B, pooled width) after some blocks of plain CLIP.
+
+        Args:
+            stem: of the images.
+            taps: numbers of blocks, from 1, ascending.
+        """
+        h, x = stem.h, stem.fed
+        found = []
+        for number, block in enumerate(self.blocks[: max(taps)], start=1):
+            if number > 1:
+                h = x + self.trunk.attention(block, x, stem.context)
+                x = h + self.trunk.mlp(block, h)
+            if number in taps:
+                found.append(self.pool(x))
+        return found
+
     def pool(self, tokens: Tensor) -> Tensor:
         """Return V (B, pooled width), the vector that `project` takes to the joint space.
 

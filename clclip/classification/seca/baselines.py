@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from clclip.classification.records import Memory
 from clclip.classification.seca.adapters import VisualTower
 from clclip.classification.seca.frozen import Frozen
+from clclip.classification.seca.statistics import CLASSIFIERS
 
 
 def fixed_teacher(
@@ -31,6 +32,7 @@ def fixed_teacher(
     if kind == "clip":
         return F.normalize(frozen.raw, dim=-1)
     vectors = frozen.vectors  # (N, P, D)
+    assert vectors is not None  # kept where there are teachers
     mixed = vectors[:, pool.index(last)] if kind == "previous" else vectors.mean(dim=1)
     with torch.no_grad():
         return F.normalize(tower.project(mixed), dim=-1)
@@ -43,7 +45,7 @@ def new_linear(classes: int, width: int, generator: torch.Generator) -> nn.Param
 
 def prototypes(classifier: str, memory: Memory) -> Tensor | None:
     """Return the visual half's unit prototypes (K, d) of the seen classes; None: text alone."""
-    if classifier == "text":
+    if classifier == "text" or classifier in CLASSIFIERS:
         return None
     if classifier == "sevpr":
         return memory.refined()

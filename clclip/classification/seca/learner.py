@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clclip.classification.options import ClassificationOptions
+from clclip.classification.options import ClassificationOptions, refines
 from clclip.classification.pixels import Pixels
 from clclip.classification.records import Memory
 from clclip.classification.seca.adapters import Stem, VisualTower, adapter_stack, seeded_dropout
 from clclip.classification.seca.baselines import fixed_teacher, new_linear
 from clclip.classification.seca.frozen import Frozen, compute_frozen
+from clclip.classification.seca.merging import merged
 from clclip.classification.seca.prompts import PromptedText, new_prompt, template_text
 from clclip.classification.seca.replay import Gaussians, log_memory
 from clclip.classification.seca.sevpr import Refinement, consistency_loss, raw_prototypes
@@ -78,34 +79,48 @@ class Learner:
         self.scale = options.training_scale or float(model.logit_scale.detach().exp().max())
         self.modules: dict[str, nn.Module] = {}
         self.trained: dict[str, nn.Parameter] = {}
-        self._build_visual()
+        self._build_visual(for_training)
         if for_training:
             self._build_text()
             self._build_heads()
         for name, module in self.modules.items():
             self.trained |= {f"{name}.{key}": p for key, p in module.named_parameters()}
-        self.frozen: Frozen | None = None
+        self.frozen: Frozen  # set by begin_task
 
     # ---------------------------------------------------------------- construction
     def _draw(self, *purpose: int | str) -> torch.Generator:
         return generator(self.seed, self.task, *purpose)
 
-    def _build_visual(self) -> None:
+    def _build_visual(self, for_training: bool) -> None:
         options = self.options
         self.adapters: nn.ModuleList | None = None
+        # a first task's adapters that no later task trains
+        self.settled = options.counts("adapt") and options.adapt == "first" and self.task > 1
         if options.visual == "adapter":
             self.adapters = self.snapshot(None)
             last = self.memory.part("adapter")
             if last:
                 self.memory.fill(self.adapters, last)
-            self.modules["adapter"] = self.adapters
+            if self.settled:
+                self.adapters.requires_grad_(False)
+            else:
+                self.modules["adapter"] = self.adapters
         elif options.visual == "tower":
-            last = self.memory.part("tower")
+            merges = options.merge != "none" and not for_training
+            last = self._merged() if merges else self.memory.part("tower")
             if last:
                 self.memory.fill(self.tower.visual, last, strict=False)
             for parameter in self.tower.visual.parameters():
                 parameter.requires_grad_(True)
             self.modules["tower"] = self.tower.visual
+
+    def _merged(self) -> dict[str, Tensor]:
+        """Return the tower's weights merged over all tasks; the model still holds CLIP's own."""
+        own = {name: value.data for name, value in self.tower.visual.named_parameters()}
+        tasks = [self.memory.part("tower", number + 1) for number in range(len(self.memory))]
+        for task in tasks:
+            self.memory.check(own, task)
+        return merged(own, tasks, self.options.merge, self.options.merge_scale)
 
     def snapshot(self, task: int | None) -> nn.ModuleList:
         """Return the adapters of a task, frozen; None: fresh ones."""
@@ -131,6 +146,8 @@ class Learner:
     def _build_heads(self) -> None:
         options, d = self.options, self.tower.embed_dim
         self.pool = self.memory.pool() if self.adapters is not None else []
+        if self.settled:
+            self.pool = []
         self.distilled = options.distillation != "none" and bool(self.pool)
         if options.distillation == "sgakt" and self.pool:
             mixer = Mixer(
@@ -141,7 +158,7 @@ class Learner:
             utility = torch.full((size,), 1 / options.pool, device=self.device)
             # a parameter without gradient, so that it is kept with the resume state
             self.trained["utility"] = nn.Parameter(utility, requires_grad=False)
-        if options.classifier == "sevpr":
+        if refines(options):
             draw = generator(self.seed, "refinement")
             self._restore("refinement", Refinement(d, options.gamma, draw))
         if options.classifier == "linear":
@@ -217,7 +234,7 @@ class Learner:
     def _columns(self) -> slice:
         """Return the text columns that a step needs: all only where they are compared."""
         options = self.options
-        everything = options.classifier == "sevpr" or options.compare == "seen"
+        everything = refines(options) or options.compare == "seen"
         everything = everything or self.gaussians is not None
         return slice(0 if everything else self.old, None)
 
@@ -231,10 +248,11 @@ class Learner:
         """
         options, scale = self.options, self.scale
         places = share.part(range(len(batch)))
-        rows = share.part(batch)
+        assert isinstance(places, range)
+        rows: Tensor = share.part(batch)
         labels = self.labels[rows.to(self.device)]
         drop = None
-        if options.visual == "adapter":
+        if options.visual == "adapter" and not self.settled:
             draw = self._draw("dropout", step)
             drop = seeded_dropout(options.adapter_dropout, draw, places, len(batch))
         student = F.normalize(self.tower.feature(self.stem(rows), self.adapters, drop), dim=-1)
@@ -246,7 +264,7 @@ class Learner:
         losses = Losses(len(rows))
         losses["ce_text"] = F.cross_entropy(scale * student @ compared.T, targets)
         refined = None
-        if options.classifier == "sevpr":
+        if refines(options):
             refined = self.modules["refinement"](text, self.raw)
             losses["ce_visual"] = F.cross_entropy(scale * student @ refined[first:].T, targets)
             if self.stored is not None:
@@ -286,6 +304,7 @@ class Learner:
                 moved = updated_utility(utility.data, relevance, part=part, first=first)
                 utility.data.copy_(moved)
         else:
+            assert self.fixed is not None
             teacher = self.fixed[rows]
         kl = distillation_loss(teacher, student, compared, options.distillation_scale)
         return losses | {"distillation": beta * kl}
@@ -301,6 +320,7 @@ class Learner:
         if self.text_before is not None:
             earlier = self.text_before[:, self.labels[rows]].transpose(0, 1)  # (B, s-1, d)
             own = torch.cat([earlier, own], dim=1)
+        assert self.frozen.vectors is not None  # kept where there are teachers
         mixed, relevance = self.modules["mixer"](own, self.frozen.vectors[rows])
         return F.normalize(self.tower.project(mixed), dim=-1), relevance
 
@@ -319,6 +339,7 @@ class Learner:
         """
         scale = self.scale
         draw = self._draw("replay", step)
+        assert self.gaussians is not None
         pseudo, old_labels = self.gaussians.sample(self.options.replay_samples, draw)
         own = slice(*(round(bound * len(pseudo)) for bound in bounds))
         pseudo, old_labels = pseudo[own], old_labels[own]

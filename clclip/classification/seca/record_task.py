@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clclip.classification.pixels import over_batches
 from clclip.classification.records import Record
@@ -12,6 +15,9 @@ from clclip.classification.seca.learner import Learner
 from clclip.classification.seca.replay import fit_gaussians, log_memory
 from clclip.classification.seca.sevpr import raw_prototypes
 from clclip.classification.seca.sgakt import next_pool
+from clclip.classification.seca.statistics import CLASSIFIERS, fitted_drift
+
+logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -31,6 +37,7 @@ def task_record(learner: Learner) -> Record:
     if "linear" in learner.trained:
         record["linear"] = learner.trained["linear"]
     _features(learner, record)
+    _statistics(learner, record)
     _pool(learner, record, text[learner.old :])
     return record
 
@@ -51,11 +58,7 @@ def _features(learner: Learner, record: Record) -> None:
     options = learner.options
     if options.classifier != "adapted_centroid" and options.replay == "none":
         return
-    features = over_batches(
-        len(learner.images),
-        EVAL_BATCH,
-        lambda rows: learner.tower.feature(learner.stem(torch.tensor(rows)), learner.adapters),
-    )
+    features = _adapted(learner, learner.adapters)
     record["centroid"] = raw_prototypes(features, learner.labels, learner.new)
     if options.replay == "gaussian":
         fitted = fit_gaussians(
@@ -66,10 +69,37 @@ def _features(learner: Learner, record: Record) -> None:
         record["gaussian.factor"], record["gaussian.spread"] = fitted.factor, fitted.spread
 
 
+def _adapted(learner: Learner, adapters: nn.ModuleList | None) -> Tensor:
+    """Return the features (N, d) of the task's images under adapters, not normalised."""
+    return over_batches(
+        len(learner.images),
+        EVAL_BATCH,
+        lambda rows: learner.tower.feature(learner.stem(torch.tensor(rows)), adapters),
+    )
+
+
+def _statistics(learner: Learner, record: Record) -> None:
+    """Store what a closed form sums over: unit features and labels; and how features moved."""
+    options = learner.options
+    if options.classifier not in CLASSIFIERS:
+        return
+    after = F.normalize(_adapted(learner, learner.adapters), dim=-1)
+    record["features"], record["labels"] = after, learner.labels
+    size = after.numel() * after.element_size() / 2**20
+    logger.info("features of %d images, %.3f MiB", len(after), size)
+    moves = options.counts("statistics") and options.statistics == "moved"
+    if not moves or learner.adapters is None or learner.task == 1:
+        return
+    before = F.normalize(_adapted(learner, learner.snapshot(learner.task - 1)), dim=-1)
+    drift = fitted_drift(before.cpu().numpy(), after.cpu().numpy())
+    record["drift.map"] = torch.from_numpy(drift.map).float()
+    record["drift.shift"] = torch.from_numpy(drift.shift).float()
+
+
 def _pool(learner: Learner, record: Record, current: Tensor) -> None:
     """Store which snapshots stay and, for SG-AKT, each one's relevance by class (K_new, P)."""
     options = learner.options
-    if learner.adapters is None or options.distillation == "none":
+    if learner.adapters is None or learner.settled or options.distillation == "none":
         return
     utility = learner.trained.get("utility")
     values = None if utility is None else utility.data

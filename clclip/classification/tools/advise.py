@@ -22,7 +22,8 @@ from clclip.classification.closed_form.learner import TEXT_SCALE
 from clclip.classification.closed_form.projection import Hidden
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
 from clclip.classification.closed_form.sums import Sums, one_hot, unit
-from clclip.classification.feature_store import BATCH, TEMPLATE, image_features
+from clclip.classification.features.builder import BATCH, image_features
+from clclip.classification.features.layout import TEMPLATE
 from clclip.classification.registry import METHODS
 from clclip.core.errors import InputError
 
@@ -163,7 +164,8 @@ def _text(clip: Any, names: Sequence[str]) -> Array:
     """Return unit text embeddings (K, d)."""
     from clclip.classification.seca.prompts import template_text
 
-    return np.float64(template_text(clip.model, clip.tokenizer, list(names), TEMPLATE).cpu())
+    text = template_text(clip.model, clip.tokenizer, list(names), TEMPLATE)
+    return text.double().cpu().numpy()
 
 
 def judged(features: Array, labels: Array, folds: Array, text: Array) -> dict[str, Array]:

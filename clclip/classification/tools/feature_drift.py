@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clclip.classification.classifier import EVAL_BATCH, load_classifier
 from clclip.classification.pixels import over_batches
+from clclip.classification.registry import METHODS
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
@@ -45,6 +46,9 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
     task = read_task(last / "task.json")
     if task["kind"] != "classification":
         raise InputError(f"kind {task['kind']!r}", last / "task.json", "a classification run")
+    if METHODS[task["method"]].closed_form:
+        what = f"method {task['method']!r}, whose features are frozen"
+        raise InputError(what, last / "task.json", "a run that trains adapters")
     split = read_stage_file(last / "test.json", "labels")
     owner = {name: number for number, group in enumerate(task["groups"]) for name in group}
     rows_of = [

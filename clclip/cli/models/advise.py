@@ -56,8 +56,9 @@ def run(options: argparse.Namespace) -> None:
     from clclip.clip.fetch import fetch_clip
     from clclip.clip.load import load_clip
 
-    home = asked.clip
-    if isinstance(home, dict):
+    if isinstance(asked.clip, Path):
+        home = asked.clip
+    else:
         home = options.resources / "clip" / asked.clip["id"]
         if not (home / "clip.json").is_file():
             fetch_clip(asked.clip, home)

@@ -31,6 +31,5 @@ def run(options: argparse.Namespace) -> None:
 
     if options.samples < 2:
         raise InputError(f"got {options.samples}", "--samples", "a number from 2")
-    sides = (find_result(path) for path in (options.a, options.b))
-    found = compare(*sides, samples=options.samples)
+    found = compare(find_result(options.a), find_result(options.b), samples=options.samples)
     print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())

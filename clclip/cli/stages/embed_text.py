@@ -14,10 +14,20 @@ from clclip.cli.command import argument, command
     """--clip resources/clip/ID --names '["red circle"]' --out text.safetensors""",
     argument("--clip", type=Path, required=True, metavar="DIR"),
     argument("--names", required=True, help="class names as a JSON list"),
+    argument(
+        "--template",
+        metavar="TEXT",
+        help="one sentence with {} for the name, as classification reads it; default: the ensemble",
+    ),
     argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors"),
 )
 def run(options: argparse.Namespace) -> None:
     """Embed class names."""
+    names = from_json(options.names, "--names", list)
+    if options.template is not None:
+        from clclip.classification.features.builder import embed_sentences
+
+        return embed_sentences(options.clip, names, options.template, options.out)
     from clclip.clip.text import embed_text
 
-    embed_text(options.clip, from_json(options.names, "--names", list), options.out)
+    embed_text(options.clip, names, options.out)

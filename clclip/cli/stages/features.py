@@ -23,7 +23,7 @@ from clclip.core.errors import InputError
         required=True,
         help="dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers",
     ),
-    argument("--taps", required=True, help="blocks, e.g. 1,2,3; none with image"),
+    argument("--taps", required=True, help="blocks, e.g. 1,2,3; image: none, or from 1"),
     argument("--flip", action="store_true", help="mirrored images besides"),
     OUT_FOLDER,
 )
@@ -31,12 +31,13 @@ def run(options: argparse.Namespace) -> None:
     """Compute the features."""
     from clclip.workflow.gpu_slots import devices
 
-    if options.dense == "image":
-        return _image_features(options)
+    image = options.dense == "image"
     try:
-        taps = [int(part) for part in options.taps.split(",")]
+        taps = [int(part) for part in options.taps.split(",") if part or not image]
     except ValueError:
         raise InputError(f"got {options.taps!r}", "--taps", "numbers, e.g. 1,2,3") from None
+    if image:
+        return _image_features(options, taps)
     if not 16 <= options.size <= 4096:
         raise InputError(f"got {options.size}", "--size", "16 to 4096 px")
     with devices():
@@ -54,14 +55,14 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
-def _image_features(options: argparse.Namespace) -> None:
+def _image_features(options: argparse.Namespace, taps: list[int]) -> None:
     """Compute a store of features of whole images, as closed-form tasks read it."""
     from clclip.workflow.gpu_slots import devices
 
     if options.size and not 16 <= options.size <= 4096:
         raise InputError(f"got {options.size}", "--size", "16 to 4096 px, or 0: the tower's own")
     with devices():
-        from clclip.classification.feature_store import build_image_features
+        from clclip.classification.features.builder import build_image_features
 
         given = (options.data, options.clip, options.split, options.out, options.size)
-        build_image_features(*given, mirror=options.flip)
+        build_image_features(*given, mirror=options.flip, taps=taps)

@@ -28,7 +28,7 @@ _PREFERRED = (
     "open_clip_pytorch_model.pth model.safetensors pytorch_model.bin pytorch_model.pth model.pth"
 ).split()  # open_clip's own names of the weights in a folder
 _TOKENIZER = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*")
-_TOKENIZER += ("merges.txt", "*.model", "config.json")
+_TOKENIZER += ("merges.txt", "*.model", "config.json")  # type: ignore[assignment]  # longer
 _SAMPLES = 64  # places at which a large weights file is read for its id
 _SAMPLE_BYTES = 1 << 16
 

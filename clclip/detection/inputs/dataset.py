@@ -165,7 +165,7 @@ class FeatureBatches:
 
     def _finished(self, made: Prepared) -> Batch:
         content = made.content
-        features = self.source.features(content) if isinstance(content, Tensor) else content
+        features = self.source.features(content) if isinstance(content, Tensor) else content  # type: ignore[union-attr]  # pixels come from OnlineFeatures
         extents = torch.tensor([[view.height, view.width] for view in made.views])
         side = self.source.size
         canvas = canvas_list(len(made.views), (side, side), extents)

@@ -34,8 +34,8 @@ class DistilledDetector(TwoStageDetector):
     @torch.no_grad()
     def teacher_regions(self, batch: Batch) -> tuple[OrderedDict[str, Tensor], list[Tensor]]:
         """Return the teacher's levels and, per image, the regions to distil."""
-        levels = self.teacher.path.levels(batch.taps)
-        proposals, _ = self.teacher.path.propose(levels, batch.canvas)
+        levels = self.teacher.path.levels(batch.taps)  # type: ignore[union-attr]  # from task 2 on
+        proposals, _ = self.teacher.path.propose(levels, batch.canvas)  # type: ignore[union-attr]  # from task 2 on
         return levels, drawn_regions(proposals, batch.generators, BEST, DRAWN)
 
     def region_distillation(
@@ -43,7 +43,7 @@ class DistilledDetector(TwoStageDetector):
     ) -> dict[str, tuple[Tensor, int]]:
         """Return the unbiased distillation of scores and the L2 distillation of boxes."""
         with torch.no_grad():
-            wanted, wanted_deltas = self.teacher.outputs(levels, boxes)
+            wanted, wanted_deltas = self.teacher.outputs(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
         logits, deltas = self.outputs(made.levels, boxes)
         scores = unbiased_distillation(logits, wanted, self.previous)
         moved = (deltas - wanted_deltas).pow(2).sum(1)

@@ -36,7 +36,7 @@ class MmaFViT(DistilledDetector):
         """Return the distillation of proposals and of the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
         with torch.no_grad():
-            before = proposal_outputs(self.teacher.path, levels)
+            before = proposal_outputs(self.teacher.path, levels)  # type: ignore[union-attr]  # from task 2 on
         now = proposal_outputs(self.path, made.levels)
         weight = self.options.distil_rpn_weight
         return {

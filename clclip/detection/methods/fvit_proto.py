@@ -83,7 +83,7 @@ class ProtoFViT(DistilledDetector):
         """Return the replay of prototypes, the drift of region features, and MMA's distillation."""
         levels, boxes = self.teacher_regions(batch)
         with torch.no_grad():
-            before = proposal_outputs(self.teacher.path, levels)
+            before = proposal_outputs(self.teacher.path, levels)  # type: ignore[union-attr]  # from task 2 on
         gap = proposal_distillation(proposal_outputs(self.path, made.levels), before)
         return {
             "distil_rpn": (self.options.distil_rpn_weight * gap, len(boxes)),
@@ -97,7 +97,7 @@ class ProtoFViT(DistilledDetector):
     ) -> tuple[Tensor, int]:
         """Return w_a times the mean squared change of region features, and how many regions."""
         with torch.no_grad():
-            wanted = self.teacher.path.regions(levels, boxes)
+            wanted = self.teacher.path.regions(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
         found = self.path.regions(made.levels, boxes)
         if not len(found):
             return found.sum(), 0

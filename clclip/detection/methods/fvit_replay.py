@@ -81,7 +81,7 @@ class ReplayFViT(DistilledDetector):
         levels, boxes = self.teacher_regions(batch)
         losses = self.region_distillation(batch, made, levels, boxes)
         with torch.no_grad():
-            wanted = self.teacher.path.pooler(levels, boxes)
+            wanted = self.teacher.path.pooler(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
         found = self.path.pooler(made.levels, boxes)
         s = self.options
         weight = s.attentive_weight

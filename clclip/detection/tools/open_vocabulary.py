@@ -149,7 +149,7 @@ def _row(
     device = training_device()
     model = model.to(device)
     names = seen_classes(task)[known:]
-    ids = class_ids(truth, names, "test.json")
+    ids = class_ids(truth, names, Path("test.json"))
     rest = torch.cat([text[:known], background]).to(device)
     detections: list[dict[str, Any]] = []
     for start in range(0, len(batches.images), PREDICT_BATCH):

@@ -35,7 +35,7 @@ class AboutData:
 def about_data(experiments: Sequence[Experiment], resources: Path) -> list[AboutData]:
     """Return what is odd about the data sets of the experiments, in order of their ids."""
     found = []
-    for name in sorted({_data_id(experiment) for experiment in experiments} - {None}):
+    for name in sorted({name for experiment in experiments if (name := _data_id(experiment))}):
         path = resources / "data" / str(name) / "index.json"
         try:
             index = read_json(path)

@@ -91,7 +91,7 @@ def over_seeds(experiment: Experiment, task: int) -> dict[str, Row]:
     """Return every earlier class's row, a mean over the seeds whose predictions are there."""
     seeds = [_diagnosis(experiment, task, seed) for seed in experiment.summary["seeds"]]
     seeds = [classes for classes in seeds if classes]
-    rows = {}
+    rows: dict[str, Row] = {}
     for name in dict.fromkeys(name for classes in seeds for name in classes):
         own = [classes[name] for classes in seeds if name in classes]
         causes = [c for c in CAUSES if any(c in row["causes"] for row in own)]

@@ -59,6 +59,16 @@ class Comparison:
         ]
         return max(values, default=None)
 
+    def known(self) -> Comparison:
+        """Return the part that has results, without empty rows and columns."""
+        rows = [n for n, row in enumerate(self.cells) if any(row)]
+        columns = [n for n in range(len(self.conditions)) if any(row[n] for row in self.cells)]
+        return Comparison(
+            [self.conditions[n] for n in columns],
+            [self.methods[n] for n in rows],
+            [[self.cells[n][column] for column in columns] for n in rows],
+        )
+
 
 def side_by_side(settings: Sequence[Setting]) -> list[Comparison]:
     """Return a comparison per kind of which several settings share a method."""
@@ -150,8 +160,8 @@ def _head(found: Comparison, column: int, rows: int) -> Markup:
         for (_, upper), row in zip(found.methods, found.cells, strict=True)
         if upper and (cell := row[column]) is not None and cell.all is not None
     ]
-    for value in uppers[:1]:
-        x = left + AXIS * value / 100
+    for upper_score in uppers[:1]:
+        x = left + AXIS * upper_score / 100
         parts.append(
             tag("path", d=f"M{x:.1f} {HEAD - 4}V{bottom}", stroke="var(--faint, #666c76)",
                 stroke_dasharray="2 2")

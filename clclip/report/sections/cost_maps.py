@@ -104,7 +104,8 @@ def _maps(
     result = []
     for image in images:
         row, present = row_of[image["id"]], inside.get(image["id"], [])
-        cells = visible(*marker["extents"][row], marker["size"], marker["stride"])
+        width, height = marker["extents"][row]
+        cells = visible(width, height, marker["size"], marker["stride"])
         tokens = np.asarray(dense[row], dtype=np.float32)[:, : cells[1], : cells[0]]
         shown = (present + [name for name in names if name not in present])[:CLASSES]
         volume = np.einsum("dhw,kd->khw", tokens, text[[names.index(name) for name in shown]])

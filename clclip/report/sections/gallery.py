@@ -159,7 +159,7 @@ def _panels(
     annotations: Sequence[Mapping[str, Any]],
 ) -> list[list[list[Panel]]]:
     """Return an image's panels; the upper bound's only task stands beside the others' last."""
-    truth = [Box(*a["bbox"], names[a["category_id"]], None, "truth") for a in annotations]
+    truth = [_box(a["bbox"], names[a["category_id"]], None, "truth") for a in annotations]
     most = max(len(steps(experiment)) for experiment in setting.experiments)
     columns: list[list[list[Panel]]] = []
     for e in setting.experiments:
@@ -196,7 +196,8 @@ def view(folder: Path, truth: Mapping[str, Any]) -> View:
 
 def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
     """Return an image's detections, right or wrong, and the objects of seen classes."""
-    boxes, hits = [], {}
+    boxes: list[Box] = []
+    hits: dict[int, float] = {}
     here = view.run.objects.get(image, [])
     for index in view.run.by_image.get(image, []):
         detection = view.pairs.found[index]
@@ -208,14 +209,22 @@ def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
             category = detection["category_id"]
             kind = "" if right else KINDS[why_wrong(view.run, index, category, set(), here)]
             state = "right" if right else "wrong"
-            boxes.append(Box(*detection["bbox"], name, score, state, kind))
+            boxes.append(_box(detection["bbox"], name, score, state, kind))
     for index, item in enumerate(view.pairs.objects):
         if item["image_id"] == image and not view.pairs.ignored[index]:
             # The score is that of the box that finds it: below the slider's value it counts as
             # missed.
             name = names[item["category_id"]]
-            boxes.append(Box(*item["bbox"], name, hits.get(index, 0.0), "object"))
+            boxes.append(_box(item["bbox"], name, hits.get(index, 0.0), "object"))
     return boxes
+
+
+def _box(
+    bbox: Sequence[float], name: str, score: float | None, state: str, mistake: str = ""
+) -> Box:
+    """Return a box of COCO's [x, y, width, height]."""
+    x, y, width, height = bbox
+    return Box(x, y, width, height, name, score, state, mistake)
 
 
 def labelled(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clclip.evaluation.continual import deviation, mean
+from clclip.evaluation.continual import deviation
 from clclip.report.settings import Experiment, Setting, kept, retention
 
 PARTS = ("P", "C", "A")
@@ -72,11 +72,12 @@ def difference(experiment: Experiment, baseline: Experiment | None) -> Differenc
     if baseline is None or baseline is experiment:
         return None
     mine, other = experiment.per_seed(), baseline.per_seed()
-    if mine and mine.keys() == other.keys() and None not in [*mine.values(), *other.values()]:
-        gaps = [mine[seed] - other[seed] for seed in mine]
-        return Difference(mean(gaps), deviation(gaps), True)
-    ends = experiment.summary["final"]["A"], baseline.summary["final"]["A"]
-    return None if None in ends else Difference(ends[0] - ends[1], None, False)
+    pairs = [(mine[seed], other.get(seed)) for seed in mine]
+    gaps = [a - b for a, b in pairs if a is not None and b is not None]
+    if gaps and len(gaps) == len(mine) == len(other):
+        return Difference(sum(gaps) / len(gaps), deviation(gaps), True)
+    end, rival = experiment.summary["final"]["A"], baseline.summary["final"]["A"]
+    return None if end is None or rival is None else Difference(end - rival, None, False)
 
 
 def number(value: float | None, std: float | None = None, sign: bool = False) -> str:
@@ -182,7 +183,9 @@ def scored_classes(
 
 def _kept(experiment: Experiment) -> str:
     """Return what is left of an experiment's score on the earlier classes, in words."""
-    now, best = kept(experiment)
+    scores = kept(experiment)
+    assert scores is not None  # asked only where retention() is known
+    now, best = scores
     return f"{retention(experiment):.0f} % of its score ({now:.1f} of {best:.1f})"
 
 

@@ -16,6 +16,7 @@ from tests.helpers.seca import write_stream
 from tests.helpers.seca_streams import GROUPS, run
 
 pytestmark = pytest.mark.usefixtures("random_clip")
+FROZEN = {"visual": "frozen", "prompt": "template"}
 
 
 def test_drift_is_the_mean_of_one_less_the_cosine(tmp_path):
@@ -40,14 +41,14 @@ def test_drift_is_the_mean_of_one_less_the_cosine(tmp_path):
 
 
 def test_a_frozen_tower_does_not_drift(tmp_path):
-    files = write_stream(tmp_path, "zeroshot", GROUPS[:2])
+    files = write_stream(tmp_path, "hpeft", GROUPS[:2], FROZEN)
     run(files)
     (row,) = feature_drift(files[0].parents[1], tmp_path / "resources")
     assert row["drift"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_task_without_test_images_is_told_apart(tmp_path):
-    files = write_stream(tmp_path, "zeroshot", GROUPS)
+    files = write_stream(tmp_path, "hpeft", GROUPS, FROZEN)
     run(files)
     path = files[-1].parent / "test.json"
     split = json.loads(path.read_text())
@@ -66,6 +67,15 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     assert not main(["feature-drift", folder, "--out", str(out), "--resources", resources])
     (row,) = json.loads(out.read_text())
     assert f"{row['drift']:.2f}" in capsys.readouterr().out
+
+
+def test_a_run_of_stored_features_is_refused(tmp_path):
+    files = write_stream(tmp_path, "hpeft", GROUPS[:2])
+    for file in files:
+        file.write_text(json.dumps(read_task(file) | {"method": "ranpac"}))
+        (file.parent / "weights.safetensors").touch()
+    with pytest.raises(InputError, match="'ranpac', whose features are frozen"):
+        feature_drift(files[0].parents[1], tmp_path / "resources")
 
 
 def test_other_runs_are_refused(tmp_path):

@@ -32,7 +32,7 @@ EXPECTED = {
     "seeds": ({"seeds": [1, 1]}, "expected each seed once"),
     "kind": (
         {"data": {"format": "folder", "root": "x"}},
-        "expected one of shapes, coco, voc, or kind",
+        "expected one of shapes, coco, voc, yolo, or kind",
     ),
 }
 

@@ -10,6 +10,7 @@ import yaml
 
 from clclip.cli.main import main
 from clclip.config.kinds import KINDS
+from clclip.config.listing import stream_rows
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import fitting, read_name, shipped_names
 from clclip.config.streams import stream_file, stream_files, streams, streams_of
@@ -32,7 +33,8 @@ def rest_of(task):
     data = {key: task["data"][key] for key in ("format", "image_rule")}
     if data["format"] == "shapes":
         data["id"] = task["data"]["id"]  # that of other data depends on where it lies
-    stored = task.get("features")
+    # zero-shot read its images then
+    stored = None if task["method"] == "zeroshot" else task.get("features")
     kept = stored and {key: stored[key] for key in ("size", "dense", "taps", "flip", "cache")}
     return {key: task[key] for key in FIXED} | {"data": data, "features": kept}
 
@@ -278,6 +280,13 @@ def test_list_tells_what_names_are_made_of(capsys):
     assert "openai_l14" in fits and "no_text" not in fits.split("\n", 1)[1]
     assert main(["list", "voc_10_1O"]) == 2
     assert "did you mean 'voc_10_10'" in capsys.readouterr().err
+
+
+def test_list_tells_streams_of_other_image_rules_apart():
+    words = {name: text for name, text in stream_rows()}
+    usual, apart = words["clutter20_10_10"], words["clutter20_10_10_apart"]
+    assert apart == f"{usual}; no old object in new images"
+    assert words["clutter20_places_10_10"].endswith("; a place per task")
 
 
 def test_a_new_stream_is_one_file(tmp_path, monkeypatch, root):

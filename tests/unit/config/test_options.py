@@ -87,10 +87,10 @@ REFUSED = {
         {"guard_threshold": 0.4},
         "expected relegation_guard: ignore or pseudo",
     ),
-    "adapters of zero-shot": (
-        "shapes_cil_zeroshot",
+    "adapters of a frozen tower": (
+        "shapes_cil_hpeft",
         None,
-        {"adapter_width": 64},
+        {"visual": "frozen", "adapter_width": 64},
         "visual: frozen, in .*, expected visual: adapter",
     ),
     "rank without replay": (
@@ -100,9 +100,9 @@ REFUSED = {
         "expected replay: gaussian",
     ),
     "comparisons where nothing learns": (
-        "shapes_cil_zeroshot",
+        "shapes_cil_hpeft",
         None,
-        {"compare": "seen"},
+        {"visual": "frozen", "prompt": "template", "compare": "seen"},
         "visual: adapter or tower or prompt: learned or classifier: sevpr",
     ),
     "distillation where all classes are new": (

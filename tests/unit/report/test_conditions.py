@@ -5,7 +5,13 @@ from xml.etree import ElementTree
 import pytest
 
 from clclip.report.page import report
-from clclip.report.sections.conditions import drawn, side_by_side, standalone
+from clclip.report.sections.conditions import (
+    Comparison,
+    Outcome,
+    drawn,
+    side_by_side,
+    standalone,
+)
 from clclip.report.settings import load
 from tests.helpers.report import world
 
@@ -70,3 +76,16 @@ def test_the_page_shows_it(paths):
     assert page.index("The same methods") < page.index("Who wins")
     report(paths[:3], out, {"examples": 0})
     assert "The same methods" not in out.read_text()
+
+
+def test_what_has_not_been_run_takes_no_room():
+    cell = Outcome(70.0, 60.0, 65.0)
+    whole = Comparison(
+        [("10+10",), ("15+5",), ("19+1",)],
+        [("CL-CLIP", False), ("F-ViT", False), ("Joint", True)],
+        [[cell, None, cell], [None, None, None], [None, None, cell]],
+    )
+    known = whole.known()
+    assert known.conditions == [("10+10",), ("19+1",)]
+    assert [name for name, _ in known.methods] == ["CL-CLIP", "Joint"]
+    assert known.cells == [[cell, cell], [None, cell]]

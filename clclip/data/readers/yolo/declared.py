@@ -132,10 +132,10 @@ def _keypoints(data: Mapping[str, Any], file: Path) -> int:
     shape = data.get("kpt_shape")
     if shape is None:
         return 0
-    sizes = [whole(value) for value in shape] if isinstance(shape, list) else []
-    if len(sizes) != 2 or None in sizes or min(sizes) < 0:  # type: ignore[type-var]
-        raise InputError(f"kpt_shape {shown(shape)}", file, "kpt_shape: [points, 2 or 3]")
-    return int(sizes[0] or 0) * int(sizes[1] or 0)
+    match [whole(value) for value in shape] if isinstance(shape, list) else []:
+        case [int(points), int(numbers)] if min(points, numbers) >= 0:
+            return points * numbers
+    raise InputError(f"kpt_shape {shown(shape)}", file, "kpt_shape: [points, 2 or 3]")
 
 
 def _from_darknet(file: Path) -> Declared:

@@ -85,7 +85,7 @@ class Pathways(Detector):
     def text_scores(self, path: SharedPath, vectors: Tensor, task: int) -> tuple[Tensor, Tensor]:
         """Return what ``path`` says of regions and the classes of ``task`` (see ``TextScore``)."""
         classes = self.classes_of(task)
-        return path.text(vectors, self.text[: classes.stop], classes.start)
+        return path.text(vectors, self.text[: classes.stop], classes.start)  # type: ignore[misc]  # has one
 
     def bank_of(self, task: int) -> ExpertBank:
         """Return the experts of 0-based ``task``."""

@@ -77,8 +77,8 @@ class IorFViT(TwoStageDetector):
         Balance and norms are those of the images at hand, so micro-batches are near, not equal.
         """
         with torch.no_grad():
-            levels = self.teacher.path.levels(batch.taps)
-            proposals, _ = self.teacher.path.propose(levels, batch.canvas)
+            levels = self.teacher.path.levels(batch.taps)  # type: ignore[union-attr]  # from task 2 on
+            proposals, _ = self.teacher.path.propose(levels, batch.canvas)  # type: ignore[union-attr]  # from task 2 on
         boxes = [best[:REGIONS] for best in proposals]
         anchors = self.path.rpn.anchor_generator(batch.canvas, list(levels.values()))[0]
         terms = {
@@ -97,8 +97,8 @@ class IorFViT(TwoStageDetector):
         if sum(map(len, boxes)) == 0:
             return made.logits.new_zeros(())
         with torch.no_grad():
-            pooled = self.teacher.path.pooler(levels, boxes)
-            wanted = pooled, self.teacher.path.convs(pooled)
+            pooled = self.teacher.path.pooler(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
+            wanted = pooled, self.teacher.path.convs(pooled)  # type: ignore[union-attr]  # from task 2 on
         pooled = self.path.pooler(made.levels, boxes)
         place = self.path.pooler.map_levels(boxes)
         total = made.logits.new_zeros(())
@@ -113,7 +113,7 @@ class IorFViT(TwoStageDetector):
     ) -> dict[str, Tensor]:
         """Return the terms at the teacher's best anchors, summed over images."""
         with torch.no_grad():
-            wanted, wanted_deltas = proposal_outputs(self.teacher.path, levels)
+            wanted, wanted_deltas = proposal_outputs(self.teacher.path, levels)  # type: ignore[union-attr, arg-type]  # from task 2 on
         found, deltas = proposal_outputs(self.path, made.levels)
         score = box = found.new_zeros(())
         for n in range(len(found)):
@@ -130,7 +130,7 @@ class IorFViT(TwoStageDetector):
     ) -> dict[str, Tensor]:
         """Return the terms at the teacher's proposals, summed over images."""
         with torch.no_grad():
-            wanted, wanted_deltas = self.teacher.outputs(levels, boxes)
+            wanted, wanted_deltas = self.teacher.outputs(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
         logits, deltas = self.outputs(made.levels, boxes)
         old = slice(0, self.previous)
         scores = (logits[:, old] - wanted[:, old]).float().pow(2).mean(1)
@@ -148,7 +148,7 @@ class IorFViT(TwoStageDetector):
         previous, made = earlier_weights(task), []
         if previous:
             names = task.task["groups"][-2]
-            made = invert_classes(self.teacher, names, seen, previous, source, plain.stream)
+            made = invert_classes(self.teacher, names, seen, previous, source, plain.stream)  # type: ignore[arg-type]  # from task 2 on
 
         def remember() -> Stored:
             tensors, notes = packed(made)

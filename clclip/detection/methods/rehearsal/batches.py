@@ -65,13 +65,13 @@ class PastedBatches(FeatureBatches):
             targets.append({**target, "old_boxes": boxes[kept], "old_labels": labels[kept]})
             pixels.append(pasted.pixels)
             views.append(view)
-        return Prepared(pinned(self.source.rendered(pixels, views)), views, targets, draws)
+        return Prepared(pinned(self.source.rendered(pixels, views)), views, targets, draws)  # type: ignore[union-attr]  # from pixels
 
     def shown(self, epoch: int, index: int) -> tuple[LabelledImage, Pasted]:
         """Return an image's labels and pixels in ``epoch``, with what was pasted."""
         image = self.images[index]
         draws = generator(*self.stream, "paste", 0 if self.fixed else epoch, image.image_id)
-        pasted = self.paste(self.source.pixels(image.image_id), image, draws)
+        pasted = self.paste(self.source.pixels(image.image_id), image, draws)  # type: ignore[union-attr]  # from pixels
         if pasted.replaced:
             none = torch.zeros(0, 4)
             image = replace(image, boxes=none, labels=image.labels[:0], ignore=none)

@@ -1,0 +1,1 @@
+"""Frozen features of whole images and the texts of classes: made once, read without torch."""

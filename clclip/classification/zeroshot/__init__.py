@@ -1,0 +1,1 @@
+"""Zero-shot CLIP: class texts alone."""
