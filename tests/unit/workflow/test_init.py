@@ -104,7 +104,6 @@ def test_every_layout_becomes_a_file_that_runs(here, capsys, name):
     groups = [task["classes"] for task in found["tasks"]]
     named = sorted(name for group in groups for name in group)
     assert named == sorted(classes) and len(groups) == 2
-    )
     assert found["data"]["there"] and all(task["images"] for task in found["tasks"])
     written = yaml.safe_load((here / "my_data.yaml").read_text(encoding="utf-8"))
     assert written["data"]["root"] == "my data" and written["data"]["format"] == form
