@@ -204,7 +204,7 @@ def add_experiment(
             upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             if start is not None:
-                payload |= start.keys()
+                start.mark(payload)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
             if start is not None:
                 check_same(start, payload, where)
