@@ -103,6 +103,14 @@ class TaskRow(PerPart):
     per_class: dict[str, Score]
 
 
+class UnseenRow(_Open):
+    """AP of the classes of later tasks after a task, of ``unseen.json`` and of a summary."""
+
+    task: int
+    AP: Score
+    per_class: dict[str, Score]
+
+
 class Summary(_Open):
     """``summary.json`` of a seed or of an experiment; standard deviations are over its seeds."""
 
@@ -126,6 +134,7 @@ class Summary(_Open):
     per_seed: NotRequired[list[dict[str, Any]]]
     interval: NotRequired[Any]
     empty_classes: NotRequired[list[str]]
+    unseen: NotRequired[list[UnseenRow]]
     versions: NotRequired[dict[str, Any]]
 
 

@@ -294,11 +294,17 @@ def _payload(
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": _evaluation(experiment),
     }
     if method.trains == "all":
         task["trains"] = "all"
     return task
+
+
+def _evaluation(experiment: Experiment) -> dict[str, Any]:
+    """Return how the predictions are scored; without what is left open."""
+    told = experiment.evaluation.model_dump(mode="json")
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
