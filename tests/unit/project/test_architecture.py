@@ -154,3 +154,9 @@ def test_exceptions_from_the_type_check_are_few_and_say_why():
     assert len(exceptions) <= 30
     for line in exceptions:
         assert re.search(r"# type: ignore\[[a-z, -]+\]  # \w", line), line
+
+
+def test_files_are_short():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 350, path
