@@ -29,7 +29,9 @@ from clclip.workflow.data_spec import (
     check_places,
     data_root,
     data_spec,
+    dataset_name,
     declared_classes,
+    fractions,
     unfit_classes,
 )
 from clclip.workflow.image_size import check_size
@@ -209,16 +211,10 @@ def add_experiment(
             if start is not None:
                 check_same(start, payload, where)
     planned = ExperimentPlan(
-        str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks, start
+        str(experiment.name), experiment, dataset_name(spec), tuple(seeds), tasks, start
     )
     plan.experiments[planned.name] = planned
     return planned
-
-
-def _dataset(spec: Mapping[str, Any]) -> str:
-    """Return the name that results show for the data: a shipped world's own, else the id."""
-    changed = spec.get("draw") or spec.get("difficulty")
-    return spec["id"] if changed else spec.get("world") or spec["id"]
 
 
 def _groups(
@@ -288,7 +284,7 @@ def _payload(
             "id": spec["id"],
             "format": spec["format"],
             "image_rule": experiment.data.image_rule,
-            **_fractions(experiment, len(groups)),
+            **fractions(experiment, len(groups)),
         },
         # content and not places: a moved file changes no task
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
@@ -305,12 +301,6 @@ def _evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return how the predictions are scored; without what is left open."""
     told = experiment.evaluation.model_dump(mode="json")
     return {key: value for key, value in told.items() if value is not None}
-
-
-def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
-    """Return the shares of images of the tasks so far, if the experiment gives any."""
-    given = experiment.data.fractions
-    return {} if given is None else {"fractions": list(given[:tasks])}
 
 
 def _with_stores(
