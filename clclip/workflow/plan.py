@@ -311,9 +311,9 @@ def _with_stores(
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
-        text, spoken = own_texts(payload)
+        text, sentences = own_texts(payload)
         if text is not None:
-            plan.texts[text] = spoken
+            plan.texts[text] = sentences
         return TaskPlan(name, seed, number, payload, text, store)
     if not kind.dense:
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
