@@ -123,6 +123,11 @@ class Experiment(Strict):
     )
     data: DataConfig = Field(DataConfig(), description="images and annotations")
     tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
+    start: str | None = Field(
+        None,
+        description="folder of a trained model that the tasks go on from; what the file does not "
+        "say of clip, training and switches is as the model was trained",
+    )
     stream: str | None = Field(
         None, description="a shipped stream (`clclip list`) instead of tasks, e.g. voc_10_10"
     )

@@ -145,6 +145,9 @@ class Task(_Open):
     evaluation: dict[str, Any]
     features: NotRequired[dict[str, Any]]
     trains: NotRequired[Literal["all"]]
+    start: NotRequired[str]  # digest of the model folder that the stream goes on from
+    hidden: NotRequired[list[Any]]  # of that model: classes that it does not report
+    origins: NotRequired[list[Any]]  # of that model: the parts it was merged from
 
 
 class _Store(_Open):

@@ -77,7 +77,9 @@ def split_task(task_file: Path, resources: Path) -> None:
 def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> None:
     """Refuse classes that the data does not declare."""
     declared = index["classes"]
-    for name in seen_classes(task):
+    # those of a model that the stream starts from need not be in the data of what it learns next
+    wanted = current_classes(task) if "start" in task else seen_classes(task)
+    for name in wanted:
         if name not in declared:
             known = ", ".join(declared[:8]) + (", ..." if len(declared) > 8 else "")
             what = f"class {name!r}, which data {task['data']['id']!r} does not declare"
@@ -181,7 +183,25 @@ def detection_test(data: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]
     seen, category_ids = seen_classes(task), _category_ids(data)
     ids = {category_ids[name] for name in seen if name in category_ids}
     labels = [box for box in data["annotations"] if box["category_id"] in ids]
-    return _coco(data["images"], labels, data, seen)
+    split = _coco(data["images"], labels, data, seen)
+    if "start" in task:
+        split["categories"] = _with_unlabelled(split["categories"], seen, data)
+    return split
+
+
+def _with_unlabelled(
+    categories: list[dict[str, Any]], seen: list[str], data: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the categories of all seen classes; those that the data lacks get ids behind its own.
+
+    A model may know classes that the data of its next task does not have.
+    """
+    ids = {category["name"]: category["id"] for category in categories}
+    free = 1 + max((category["id"] for category in data["categories"]), default=0)
+    for name in seen:
+        if name not in ids:
+            ids[name], free = free, free + 1
+    return [{"id": ids[name], "name": name} for name in seen]
 
 
 def _coco(

@@ -62,7 +62,8 @@ def aggregate_seed(
     ]
     classification = last["kind"] == "classification"
     counts = {name: entry["objects"] for name, entry in scores[-1]["per_class"].items()}
-    matrix = continual.score_matrix(after, groups, counts if classification else None)
+    before = tasks[0]["task"] - 1  # tasks of the model that the stream started from
+    matrix = continual.score_matrix(after, groups, counts if classification else None, before)
     if len(tasks) == 1:
         forgetting = None
     elif classification:
@@ -77,6 +78,7 @@ def aggregate_seed(
         "protocol": protocol,
         "seeds": [last["seed"]],
         "groups": groups,
+        **({"start": tasks[0]["start"]} if "start" in tasks[0] else {}),
         "tasks": [
             {"task": task["task"], **_three(score["metrics"]), "per_class": by_class}
             for task, score, by_class in zip(tasks, scores, after, strict=True)
@@ -121,16 +123,18 @@ def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) ->
     if not tasks:
         raise InputError("no task folder", "aggregate", "the folders of tasks 1, 2, ...")
     first = tasks[0]
-    for place, (task, folder) in enumerate(zip(tasks, folders, strict=True), start=1):
+    start = first["task"] if "start" in first else 1
+    for place, (task, folder) in enumerate(zip(tasks, folders, strict=True), start=start):
         if task["task"] != place:
-            raise InputError(f"task {task['task']}", folder, f"task {place}: tasks in order from 1")
+            what = f"task {task['task']}"
+            raise InputError(what, folder, f"task {place}: tasks in order from {start}")
         for key in ("kind", "method", "seed"):
             if task[key] != first[key]:
                 raise InputError(f"{key} {task[key]!r}", folder, f"{first[key]!r} as in task 1")
         rule, expected = (training_images(t.get("data", {}))["image_rule"] for t in (task, first))
         if rule != expected:
             raise InputError(f"image rule {rule!r}", folder, f"{expected!r} as in task 1")
-        if place > 1 and task["groups"][:-1] != tasks[place - 2]["groups"]:
+        if place > start and task["groups"][:-1] != tasks[place - start - 1]["groups"]:
             raise InputError(
                 "other class groups", folder, "the groups of the task before and one more"
             )

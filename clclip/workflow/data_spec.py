@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +128,14 @@ def _errors_located_in(where: object) -> Iterator[None]:
         if not error.where.startswith("data"):
             raise
         raise InputError(error.what, f"{where}: {error.where}", error.expected) from None
+
+
+def data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
+    """Return ``data_root`` as an existing absolute folder, or None if it is not given."""
+    if given is None:
+        return None
+    tried = [Path(os.path.abspath(folder / expanded(given))) for folder in folders]
+    for path in tried:
+        if path.is_dir():
+            return path
+    raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")

@@ -49,8 +49,9 @@ def describe(
             of images no more than what a doubt about them needs.
 
     Returns:
-        {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
-        "fractions", "evaluation": {"ap", "images", "metric"}, "data", "warnings": what is odd
+        {"name", "kind", "method", "seeds", "start": what is taken over from a model, "tasks":
+        [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
+        "metric"}, "data", "warnings": what is odd
         about the data, "unscored": classes of the tasks without test instances (None where that
         cannot be told), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
         --spec`` takes it}; a task's "images" is the number that ``clclip split`` will leave it,
@@ -79,6 +80,7 @@ def describe(
         "method": experiment.method,
         "protocol": experiment.stream_name,
         "seeds": list(chosen),
+        "start": _start(planned),
         "tasks": tasks,
         "image_rule": experiment.data.image_rule,
         "fractions": experiment.data.fractions and list(experiment.data.fractions),
@@ -118,7 +120,7 @@ def _tasks(
             images = None if splits is None else _training_images(task.payload, splits, where)
             counted[key] = images
     rows = []
-    for number in range(1, planned.length + 1):
+    for number in planned.numbers:
         payload = planned.tasks[planned.seeds[0], number].payload
         images = counted[canonical([number, payload["groups"]])]
         rows.append({"task": number, "classes": current_classes(payload), "images": images})
@@ -159,6 +161,19 @@ def _image_counts(
     return {split: len(found["images"]) for split, found in splits.items()}
 
 
+def _start(planned: ExperimentPlan) -> dict[str, Any] | None:
+    """Tell what is taken over from the model that the tasks go on from."""
+    if planned.start is None:
+        return None
+    card = planned.start.card
+    return {
+        "model": str(planned.start.place),
+        "digest": card["digest"],
+        "tasks": [part["classes"] for part in card["parts"]],
+        "tower": "in the model" if planned.start.tower() else "not in the model",
+    }
+
+
 def _evaluation(experiment: Experiment) -> dict[str, str]:
     """Return how the predictions are scored, the metric in words."""
     told = experiment.evaluation.model_dump(mode="json")
@@ -179,6 +194,8 @@ def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]
 def _clip(clip: dict[str, Any]) -> dict[str, Any]:
     """Tell of the CLIP: where its weights come from and whether they are there."""
     found = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
+    if folder := clip.get("folder"):
+        return found | {"there": True, "where": folder}
     if clip.get("file"):
         return found | {"there": True, "where": clip["file"]}
     if revision := clip.get("revision"):
@@ -195,7 +212,7 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
 
 def _features(planned: ExperimentPlan) -> dict[str, Any] | None:
     """Tell whether the frozen features of the first task are kept, and if not why."""
-    task = planned.tasks[planned.seeds[0], 1].payload
+    task = planned.tasks[planned.seeds[0], planned.numbers[0]].payload
     if "features" not in task:
         return None
     why = None
@@ -224,7 +241,7 @@ def _estimate(
         if closed_form:
             seconds += CLOSED_FORM_SECONDS
             continue
-        images = tasks[task.number - 1]["images"] or train * share
+        images = tasks[task.number - planned.numbers[0]]["images"] or train * share
         training = task.payload["training"]
         steps = max(1, math.ceil(images / training["batch_size"]))
         seconds += images * epochs_of(training, steps) / TRAIN_RATE
@@ -273,6 +290,13 @@ def text(described: dict[str, Any]) -> str:
         f"{d['name']}: {d['kind']}, method {d['method']}, {len(d['tasks'])} tasks, "
         f"seeds {', '.join(map(str, d['seeds']))}  ({d['file']})"
     ]
+    if start := d["start"]:
+        known = [name for names in start["tasks"] for name in names]
+        lines.append(
+            f"  goes on from {start['model']} ({start['digest'][:12]}): taken over are tasks 1 to "
+            f"{len(start['tasks'])}, {len(known)} classes: {_some(known)}; and what the file does "
+            "not say of clip, training and switches"
+        )
     for row in d["tasks"]:
         names = row["classes"]
         images = "" if row["images"] is None else f", {row['images']} training images"

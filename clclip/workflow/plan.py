@@ -7,28 +7,27 @@ and 2 as they are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clclip.clip.architecture import dense_mode, taps
-from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
 from clclip.config.run import RunConfig
+from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
 from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue, nearest
-from clclip.core.files import expanded
 from clclip.core.models import check_groups, parse
 from clclip.core.task import BESIDE_TASK, text_names
 from clclip.workflow.data_spec import (
     check_places,
+    data_root,
     data_spec,
     declared_classes,
     unfit_classes,
@@ -77,6 +76,13 @@ class ExperimentPlan:
     dataset: str
     seeds: tuple[int, ...]
     tasks: dict[tuple[int, int], TaskPlan]
+    start: Start | None = None  # the model that they go on from
+
+    @property
+    def numbers(self) -> range:
+        """The task numbers of a seed; those of the model that it starts from are not among them."""
+        first = 1 + (self.start.count if self.start else 0)
+        return range(first, first + self.length)
 
     @property
     def protocol_option(self) -> str:
@@ -127,7 +133,7 @@ def plan_run(
     """
     run = parse(RunConfig, dict(config), "config")
     folders = list(folders) or [Path.cwd()]
-    root = _data_root(run.data_root, folders)
+    root = data_root(run.data_root, folders)
     plan = RunPlan(report=run.report.model_dump(mode="json"), wandb=run.wandb)
     sources: dict[str, Source] = {}
     for entry in run.experiments:
@@ -141,17 +147,6 @@ def plan_run(
         seeds = run.seeds if run.seeds is not None else experiment.seeds
         add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
-
-
-def _data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
-    """Return ``data_root`` as an existing absolute folder, or None if it is not given."""
-    if given is None:
-        return None
-    tried = [Path(os.path.abspath(folder / expanded(given))) for folder in folders]
-    for path in tried:
-        if path.is_dir():
-            return path
-    raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
 
 
 def add_experiment(
@@ -181,18 +176,23 @@ def add_experiment(
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
-    clip = settle_clip(experiment.clip.given(), cache, job)
+    start = None if experiment.start is None else read_start(experiment.start, where)
+    clip = clip_of(experiment.clip, start, cache, job)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
         groups, text = _groups(experiment, seed, declared, unfit, where)
         count = 1 if at_once else len(groups)
+        before = 0
+        if start is not None:
+            check_new(start, groups, where)
+            groups, before = start.groups + groups, start.count
+            text = start.plan["text"] | text
         for number in sorted(experiment.per_task):
-            if not 1 <= number <= count:
-                raise InputError(
-                    f"got task {number}", f"{where}: per_task", f"tasks 1..{count} of this stream"
-                )
+            if not before < number <= before + count:
+                told = f"tasks {before + 1}..{before + count} of this stream"
+                raise InputError(f"got task {number}", f"{where}: per_task", told)
         shares = experiment.data.fractions
         if shares is not None and len(shares) != len(groups):
             raise InputError(
@@ -200,11 +200,17 @@ def add_experiment(
             )
         if experiment.data.image_rule == "place":
             check_places(spec, count, where)
-        for number in range(1, count + 1):
+        for number in range(before + 1, before + count + 1):
             upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
+            if start is not None:
+                payload = cast(Task, {**payload, **start.keys()})
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
-    planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
+            if start is not None:
+                check_same(start, payload, where)
+    planned = ExperimentPlan(
+        str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks, start
+    )
     plan.experiments[planned.name] = planned
     return planned
 

@@ -76,10 +76,12 @@ def task_json(wildcards):
 
 
 def previous_weights(wildcards):
-    """Return the weights of all tasks before this one."""
+    """Return the weights of all tasks before this one; of those of a model, what says they are there."""
     seed = f"results/{wildcards.experiment}/seed{wildcards.seed}"
-    tasks = range(1, int(wildcards.task))
-    return [f"{seed}/task{task}/weights.safetensors" for task in tasks]
+    experiment = PLAN.experiments[wildcards.experiment]
+    tasks = range(experiment.numbers.start, int(wildcards.task))
+    started = [] if experiment.start is None else [f"{seed}/start.json"]
+    return [*started, *(f"{seed}/task{task}/weights.safetensors" for task in tasks)]
 
 
 def seen_weights(wildcards):
@@ -128,7 +130,7 @@ def seed_files(name):
     """Return a function naming the files ``name`` of all tasks of a seed."""
 
     def paths(wildcards):
-        tasks = range(1, PLAN.experiments[wildcards.experiment].length + 1)
+        tasks = PLAN.experiments[wildcards.experiment].numbers
         return [
             f"results/{wildcards.experiment}/seed{wildcards.seed}/task{t}/{name}"
             for t in tasks
