@@ -146,8 +146,8 @@ class Task(_Open):
     features: NotRequired[dict[str, Any]]
     trains: NotRequired[Literal["all"]]
     start: NotRequired[str]  # digest of the model folder that the stream goes on from
-    hidden: NotRequired[list[Any]]  # of that model: classes that it does not report
-    origins: NotRequired[list[Any]]  # of that model: the parts it was merged from
+    hidden: NotRequired[list[str]]  # classes of that model that it does not report
+    origins: NotRequired[list[Any]]  # the parts that the model was merged from
 
 
 class _Store(_Open):

@@ -107,7 +107,7 @@ class ClassificationModel:
 def _from_features(
     place: ModelPlace, clip: LoadedClip, device: str | torch.device | None
 ) -> tuple[Any, int]:
-    """Return the function that predicts normalised images (B, 3, S, S) by frozen features, and S."""
+    """Return what predicts normalised images (B, 3, S, S) by frozen features, and S."""
     features, usual = place.plan["features"], "cuda" if torch.cuda.is_available() else "cpu"
     chosen, taps = torch.device(device or usual), features["taps"]
     tower = VisualTower(clip.model.to(chosen), features["size"] or None)
