@@ -103,6 +103,14 @@ class TaskRow(PerPart):
     per_class: dict[str, Score]
 
 
+class UnseenRow(_Open):
+    """AP of the classes of later tasks after a task, of ``unseen.json`` and of a summary."""
+
+    task: int
+    AP: Score
+    per_class: dict[str, Score]
+
+
 class Summary(_Open):
     """``summary.json`` of a seed or of an experiment; standard deviations are over its seeds."""
 
@@ -126,6 +134,7 @@ class Summary(_Open):
     per_seed: NotRequired[list[dict[str, Any]]]
     interval: NotRequired[Any]
     empty_classes: NotRequired[list[str]]
+    unseen: NotRequired[list[UnseenRow]]
     versions: NotRequired[dict[str, Any]]
 
 
@@ -145,9 +154,9 @@ class Task(_Open):
     evaluation: dict[str, Any]
     features: NotRequired[dict[str, Any]]
     trains: NotRequired[Literal["all"]]
-    start: NotRequired[str]  # digest of the model folder that the stream goes on from
-    hidden: NotRequired[list[str]]  # classes of that model that it does not report
-    origins: NotRequired[list[Any]]  # the parts that the model was merged from
+    start: NotRequired[str]  # digest of the model that the stream goes on from
+    hidden: NotRequired[list[str]]  # columns of classes that were dropped from it
+    origins: NotRequired[list[int]]  # of a merged one: per task, the task whose gate it shares
 
 
 class _Store(_Open):

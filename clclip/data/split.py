@@ -37,6 +37,7 @@ from clclip.core.task import (
     seen_classes,
     trains_all,
 )
+from clclip.data.holdout import divided, share_held_out
 from clclip.data.index import read_index, read_split
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ def split_task(task_file: Path, resources: Path) -> None:
     data = {split: read_split(home / f"{split}.json", index["kind"]) for split in ("train", "test")}
     if index["kind"] == "detection":
         train = detection_train(data["train"], task, str(task_file))
+        if share := share_held_out(task):
+            train, _ = divided(train, share, task_file)
         test = detection_test(data["test"], task)
     else:
         train = classification_split(data["train"], current_classes(task))
@@ -72,6 +75,20 @@ def split_task(task_file: Path, resources: Path) -> None:
         made["info"]["image_rule"] = _image_rule(task)
         _log_counts(split, made)
         write_json(task_file.parent / f"{split}.json", made)
+
+
+def held_out(task_file: Path, resources: Path) -> dict[str, Any]:
+    """Return the images that a detection task holds out of its training, labelled as those it has.
+
+    Raises:
+        InputError: if the data's index is missing, or nothing is held out.
+    """
+    task = read_task(task_file)
+    data = read_split(data_dir(task, resources) / "train.json", "detection")
+    train = detection_train(data, task, str(task_file))
+    _, held = divided(train, share_held_out(task), task_file)
+    held["info"] = {"task": task["task"], "split": "holdout", "counts": _counts(held)}
+    return held
 
 
 def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> None:

@@ -21,12 +21,13 @@ from clclip.report.sections import conditions, gallery, table, timing
 from clclip.report.sections.about_data import about_data, as_text
 from clclip.report.sections.answers import answers as show_answers
 from clclip.report.sections.calibration import key as trust_key
-from clclip.report.sections.calibration import trust
+from clclip.report.sections.calibration import thresholds, trust
 from clclip.report.sections.causes import LOOKS, why
 from clclip.report.sections.cost_maps import cost_maps
 from clclip.report.sections.drift import drift
 from clclip.report.sections.heatmap import heatmap, tone
 from clclip.report.sections.semantics import semantics
+from clclip.report.sections.unseen import unseen
 from clclip.report.settings import Experiment, Setting, load, palette_colours, retention
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         "why": why(setting),
         "drift": drift(setting),
         "trust": trust(setting),
+        "thresholds": thresholds(setting),
+        "unseen": unseen(setting),
         "seeds": setting.shown_seeds,
         **_images(setting, resources, count),
     }

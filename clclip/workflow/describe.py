@@ -17,6 +17,7 @@ from clclip.core.homes import hub_home
 from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
+from clclip.data.holdout import divided, share_held_out
 from clclip.data.index import instances
 from clclip.data.memo import memo_scope
 from clclip.data.prepare import check_data
@@ -130,7 +131,10 @@ def _tasks(
 def _training_images(task: Task, splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
     if KINDS[task["kind"]].boxes:
-        return len(detection_train(splits["train"], dict(task), str(where))["images"])
+        found = detection_train(splits["train"], dict(task), str(where))
+        if share := share_held_out(task):
+            found, _ = divided(found, share, where)
+        return len(found["images"])
     found = classification_split(splits["train"], current_classes(task))["images"]
     if not found:
         what = f"no training image for task {task['task']}"
@@ -176,7 +180,7 @@ def _start(planned: ExperimentPlan) -> dict[str, Any] | None:
 
 def _evaluation(experiment: Experiment) -> dict[str, str]:
     """Return how the predictions are scored, the metric in words."""
-    told = experiment.evaluation.model_dump(mode="json")
+    told = experiment.evaluation.model_dump(mode="json", exclude_none=True)
     if not KINDS[experiment.kind].boxes:
         return {"images": "full", "metric": "accuracy"}
     return told | {"metric": METRIC_NAMES[told["ap"]]}

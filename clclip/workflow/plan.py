@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from clclip.clip.architecture import dense_mode, taps
 from clclip.config.experiment import Experiment
@@ -204,7 +204,7 @@ def add_experiment(
             upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             if start is not None:
-                payload = cast(Task, {**payload, **start.keys()})
+                start.mark(payload)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
             if start is not None:
                 check_same(start, payload, where)
@@ -294,11 +294,17 @@ def _payload(
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": _evaluation(experiment),
     }
     if method.trains == "all":
         task["trains"] = "all"
     return task
+
+
+def _evaluation(experiment: Experiment) -> dict[str, Any]:
+    """Return how the predictions are scored; without what is left open."""
+    told = experiment.evaluation.model_dump(mode="json")
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:

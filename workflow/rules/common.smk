@@ -1,6 +1,7 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.common import dict_to_key_value_args
 
@@ -137,6 +138,36 @@ def seed_files(name):
         ]
 
     return paths
+
+
+def calibrations(wildcards):
+    """Return the calibrations of a seed's tasks that hold images out."""
+    experiment, seed = wildcards.experiment, wildcards.seed
+    tasks = PLAN.experiments[experiment].tasks
+    return [
+        f"results/{experiment}/seed{seed}/task{number}/calibration.json"
+        for (of, number), task in tasks.items()
+        if str(of) == seed and task.payload["training"].get("holdout")
+    ]
+
+
+def unseen(wildcards):
+    """Return the measure of classes not yet taught: detectors of several tasks have one."""
+    experiment = PLAN.experiments[wildcards.experiment]
+    if experiment.length < 2 or not KINDS[experiment.config.kind].boxes:
+        return []
+    return [f"results/{wildcards.experiment}/seed{wildcards.seed}/unseen.json"]
+
+
+def last_inputs(wildcards):
+    """Return what predicting the test images of a seed's last task reads."""
+    name, seed = wildcards.experiment, wildcards.seed
+    task = PLAN.experiments[name].length
+    last = SimpleNamespace(experiment=name, seed=seed, task=task)
+    return [
+        *frozen_inputs("test")(last),
+        f"results/{name}/seed{seed}/task{task}/test.json",
+    ]
 
 
 def seed_summaries(wildcards):
