@@ -119,6 +119,12 @@ def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[st
     return unfit(dict(spec), cache)
 
 
+def shown_name(spec: Mapping[str, Any]) -> str:
+    """Return the name that results show for the data: a shipped world's own, else the id."""
+    changed = spec.get("draw") or spec.get("difficulty")
+    return spec["id"] if changed else spec.get("world") or spec["id"]
+
+
 @contextlib.contextmanager
 def _errors_located_in(where: object) -> Iterator[None]:
     """Put the experiment's file before the place of errors about keys of ``data``."""

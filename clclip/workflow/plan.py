@@ -30,6 +30,7 @@ from clclip.workflow.data_spec import (
     data_root,
     data_spec,
     declared_classes,
+    shown_name,
     unfit_classes,
 )
 from clclip.workflow.image_size import check_size
@@ -209,16 +210,10 @@ def add_experiment(
             if start is not None:
                 check_same(start, payload, where)
     planned = ExperimentPlan(
-        str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks, start
+        str(experiment.name), experiment, shown_name(spec), tuple(seeds), tasks, start
     )
     plan.experiments[planned.name] = planned
     return planned
-
-
-def _dataset(spec: Mapping[str, Any]) -> str:
-    """Return the name that results show for the data: a shipped world's own, else the id."""
-    changed = spec.get("draw") or spec.get("difficulty")
-    return spec["id"] if changed else spec.get("world") or spec["id"]
 
 
 def _groups(
