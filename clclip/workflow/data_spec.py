@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.core.errors import InputError
 from clclip.core.files import expanded
-
-Value = TypeVar("Value")
 
 VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
 LOCATION_KEYS = (
@@ -47,7 +46,8 @@ def data_spec(
         world = data.world or KINDS[experiment.kind].world
         knobs = data.difficulty and data.difficulty.model_dump(mode="json", exclude_unset=True)
         changed = changes({"draw": data.draw, "difficulty": knobs})
-        known = _told_of(where, lambda: world_spec(world, **changed))
+        with _errors_located_in(where):
+            known = world_spec(world, **changed)
         if known["kind"] != experiment.kind:
             what = f"world {world!r} is for {known['kind']}"
             raise InputError(what, f"{where}: data.world", f"a world for {experiment.kind}")
@@ -73,7 +73,8 @@ def data_spec(
         return {"id": f"{stem}-missing", **spec}
     from clclip.data.version import data_version
 
-    version = _told_of(where, lambda: data_version(spec, cache))
+    with _errors_located_in(where):
+        version = data_version(spec, cache)
     return {"id": f"{stem}-{version}", **spec}
 
 
@@ -103,7 +104,8 @@ def declared_classes(
     """
     from clclip.data.version import declared_classes as declared
 
-    return _told_of(where, lambda: declared(dict(spec), cache))
+    with _errors_located_in(where):
+        return declared(dict(spec), cache)
 
 
 def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[str, list[str]]:
@@ -117,10 +119,17 @@ def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[st
     return unfit(dict(spec), cache)
 
 
-def _told_of(where: object, work: Callable[[], Value]) -> Value:
-    """Run ``work``; an error that names a key of ``data`` then names the experiment's file too."""
+def shown_name(spec: Mapping[str, Any]) -> str:
+    """Return the name that results show for the data: a shipped world's own, else the id."""
+    changed = spec.get("draw") or spec.get("difficulty")
+    return spec["id"] if changed else spec.get("world") or spec["id"]
+
+
+@contextlib.contextmanager
+def _errors_located_in(where: object) -> Iterator[None]:
+    """Put the experiment's file before the place of errors about keys of ``data``."""
     try:
-        return work()
+        yield
     except InputError as error:
         if not error.where.startswith("data"):
             raise
@@ -136,12 +145,6 @@ def data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
         if path.is_dir():
             return path
     raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
-
-
-def dataset_name(spec: Mapping[str, Any]) -> str:
-    """Return the name that results show for the data: a shipped world's own, else the id."""
-    changed = spec.get("draw") or spec.get("difficulty")
-    return spec["id"] if changed else spec.get("world") or spec["id"]
 
 
 def fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:

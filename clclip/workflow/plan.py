@@ -29,9 +29,9 @@ from clclip.workflow.data_spec import (
     check_places,
     data_root,
     data_spec,
-    dataset_name,
     declared_classes,
     fractions,
+    shown_name,
     unfit_classes,
 )
 from clclip.workflow.image_size import check_size
@@ -211,7 +211,7 @@ def add_experiment(
             if start is not None:
                 check_same(start, payload, where)
     planned = ExperimentPlan(
-        str(experiment.name), experiment, dataset_name(spec), tuple(seeds), tasks, start
+        str(experiment.name), experiment, shown_name(spec), tuple(seeds), tasks, start
     )
     plan.experiments[planned.name] = planned
     return planned
@@ -313,9 +313,9 @@ def _with_stores(
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
-        text, spoken = own_texts(payload)
+        text, sentences = own_texts(payload)
         if text is not None:
-            plan.texts[text] = spoken
+            plan.texts[text] = sentences
         return TaskPlan(name, seed, number, payload, text, store)
     if not kind.dense:
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)
