@@ -10,6 +10,7 @@ from typing import Any
 from clclip.clip.own.settle import clip_id, settle_clip
 from clclip.config.clip import ClipConfig
 from clclip.config.yaml_files import merged
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
 from clclip.model.card import hidden_columns, read_card
@@ -39,14 +40,13 @@ class Start:
         """How many tasks it has learned."""
         return len(self.plan["groups"])
 
-    def keys(self) -> dict[str, Any]:
-        """Return what task.json of a task that goes on from the model says of it."""
-        found: dict[str, Any] = {"start": self.card["digest"]}
+    def mark(self, payload: Task) -> None:
+        """Add to task.json what it says of the model that its stream goes on from."""
+        payload["start"] = self.card["digest"]
         if hidden := hidden_columns(self.card):
-            found["hidden"] = hidden
+            payload["hidden"] = hidden
         if origins := self.plan.get("origins"):
-            found["origins"] = list(origins)
-        return found
+            payload["origins"] = [*origins, *[1] * (payload["task"] - len(origins))]
 
     def tower(self) -> Path | None:
         """Return the folder of the tower that lies in the model, None if it does not."""

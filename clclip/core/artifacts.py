@@ -154,6 +154,9 @@ class Task(_Open):
     evaluation: dict[str, Any]
     features: NotRequired[dict[str, Any]]
     trains: NotRequired[Literal["all"]]
+    start: NotRequired[str]  # digest of the model that the stream goes on from
+    hidden: NotRequired[list[str]]  # columns of classes that were dropped from it
+    origins: NotRequired[list[int]]  # of a merged one: per task, the task whose gate it shares
 
 
 class _Store(_Open):

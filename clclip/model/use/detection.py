@@ -21,10 +21,10 @@ from clclip.detection.stages.build import load_detector
 from clclip.evaluation.calibrated.part import read_parts
 from clclip.model.card import thresholds
 from clclip.model.place import ModelPlace, tower_home
+from clclip.model.use.also import THRESHOLD as WORD_THRESHOLD
+from clclip.model.use.also import Words, asked_words, joined
 from clclip.model.use.answers import Detections, joined_answers
 from clclip.model.use.pictures import Picture, listed, prepared
-from clclip.model.use.words import THRESHOLD as WORD_THRESHOLD
-from clclip.model.use.words import Words, asked_words, joined
 from clclip.training.device import placed, precision, training_device
 
 BATCH = 16

@@ -12,8 +12,8 @@ from PIL import Image
 import clclip
 from clclip.cli.main import main
 from clclip.core.errors import InputError
+from clclip.model.use.also import asked_words
 from clclip.model.use.video import frames
-from clclip.model.use.words import asked_words
 
 
 @pytest.fixture(scope="module")
