@@ -104,9 +104,10 @@ def _of(
     found = []
     for task in steps(experiment):
         for seed in setting.shown_seeds:
-            told = given[experiment.name, task, seed].get(image["id"])
-            if told is not None:
-                found.append(Answer(task, seed, *told, _kind(told[0], image["label"], task_of)))
+            prediction = given[experiment.name, task, seed].get(image["id"])
+            if prediction is not None:
+                mistake = _kind(prediction[0], image["label"], task_of)
+                found.append(Answer(task, seed, *prediction, mistake))
     return found
 
 

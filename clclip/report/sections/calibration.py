@@ -55,8 +55,8 @@ def thresholds(setting: Setting) -> list[Threshold]:
                 logger.warning("no thresholds of %s: %s", experiment.name, error)
                 continue
             for name, entry in (part["classes"] if part else {}).items():
-                told = (entry["threshold"], entry.get("objects", 0), bool(entry.get("own", True)))
-                found.append(Threshold(experiment, name, *told))
+                values = (entry["threshold"], entry.get("objects", 0), bool(entry.get("own", True)))
+                found.append(Threshold(experiment, name, *values))
     return found
 
 

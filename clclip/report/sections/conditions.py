@@ -175,9 +175,9 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
     cell = found.cells[row][column]
     if cell is None:
         return _text("·", left + AXIS + 8, y + 4, colour="var(--faint, #666c76)")
-    told = f"{name}, {', '.join(found.conditions[column])}: "
-    told += f"earlier {number(cell.kept)}, last {number(cell.learned)}, all {number(cell.all)}"
-    parts = [tag("title", told)]
+    text = f"{name}, {', '.join(found.conditions[column])}: "
+    text += f"earlier {number(cell.kept)}, last {number(cell.learned)}, all {number(cell.all)}"
+    parts = [tag("title", text)]
     marks = [
         (v, mark) for v, mark in ((cell.kept, _kept), (cell.learned, _learned)) if v is not None
     ]
@@ -192,7 +192,7 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
     if cell.all is not None:
         bold = "700" if best else "normal"
         parts.append(_text(number(cell.all), left + AXIS + 10, y + 4, weight=bold))
-    return tag("g", *parts, tabindex=0, role="img", aria_label=told)
+    return tag("g", *parts, tabindex=0, role="img", aria_label=text)
 
 
 def _kept(x: float, y: float) -> Markup:
