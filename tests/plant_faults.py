@@ -297,6 +297,48 @@ FAULTS = (
         "(-self.gamma * squared).softmax(dim=-1).T",
         "classification/test_seca_parts",
     ),
+    Fault(
+        "old-images-are-no-negatives",
+        "clclip/classification/vis/solving.py",
+        "2 * sums.cross - total[:, None]",
+        "2 * sums.cross",
+        "classification/test_vis",
+    ),
+    Fault(
+        "mixer-anchor-halved",
+        "clclip/classification/vis/mixer.py",
+        "+ 2 * anchor * away / count",
+        "+ anchor * away / count",
+        "classification/test_vis",
+    ),
+    Fault(
+        "smallest-change-merged",
+        "clclip/classification/seca/merging.py",
+        "changes.abs().argmax(",
+        "changes.abs().argmin(",
+        "classification/test_magmax",
+    ),
+    Fault(
+        "older-features-stay",
+        "clclip/classification/seca/statistics.py",
+        "rows = [drift(older) for older in rows]",
+        "rows = list(rows)",
+        "classification/test_seca_statistics",
+    ),
+    Fault(
+        "settled-adapters-train",
+        "clclip/classification/seca/learner.py",
+        "self.adapters.requires_grad_(False)\n            else:",
+        "pass\n            if True:",
+        "classification/test_seca_statistics",
+    ),
+    Fault(
+        "own-texts-forgotten",
+        "clclip/classification/features/layout.py",
+        "if said(text) != said(name)",
+        "if False",
+        "classification/test_zeroshot",
+    ),
 )
 
 

@@ -125,13 +125,9 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
         if utility is not None:
             parallel.sum_changes(utility.data, *before.values())
 
-    logger.info(
-        "task %d: %d images, %d steps, %d trained parameters",
-        task["task"],
-        count,
-        settings.steps,
-        sum(p.numel() for p in trained.values() if p.requires_grad),
-    )
+    size_of = sum(p.numel() for p in trained.values() if p.requires_grad)
+    told = (task["task"], count, settings.steps, size_of)
+    logger.info("task %d: %d images, %d steps, %d trained parameters", *told)
     tracked = tracker(folder, task) if parallel.rank() == 0 else None
     history = fit(
         trained,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from clclip.cli.command import Argument, argument
+from clclip.cli.command import Argument, OneOf, argument
 from clclip.core.errors import InputError
 
 RUN = "results/shapes_10_10_clclip/seed0"  # as examples call a run and a task
@@ -37,18 +38,49 @@ FINISHED_RUN = (
     argument("--task", type=int, default=None, metavar="T", help="default: the last"),
 )
 
-# A command that looks at images with a finished run.
-RUN_AND_IMAGES = (
-    *FINISHED_RUN,
-    argument("images", type=Path, nargs="+", metavar="IMAGE", help="files or folders"),
+# A command that looks at images with a model.
+MODEL_AND_IMAGES = (
+    OneOf(
+        (
+            argument("--model", type=Path, metavar="DIR", help="a model folder, of `export`"),
+            argument("--run", type=Path, metavar="DIR", help="results/NAME/seed0"),
+        )
+    ),
+    argument("--task", type=int, default=None, metavar="T", help="of a run; default: the last"),
+    argument(
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help='files, folders, patterns in quotes ("photos/**/*.jpg"), or a .txt that lists files',
+    ),
+    argument("--recursive", action="store_true", help="look into the folders of folders"),
+    argument("--batch", type=int, default=None, metavar="N", help="images of a forward pass"),
+    argument(
+        "--on-bad-image",
+        choices=("fail", "skip"),
+        default="fail",
+        help="an image that cannot be read ends all (default), or is left out and told",
+    ),
     argument(
         "--resources",
         type=Path,
         default=None,
         metavar="DIR",
-        help="default: resources beside the run's results, else in the working directory",
+        help="where the frozen tower lies; default: in the model or beside the run's results, else "
+        "in the working directory",
     ),
 )
+
+
+def model_place(options: argparse.Namespace) -> Path:
+    """Return the model folder or the run that a command is told to use."""
+    place: Path | None = options.model if options.model is not None else options.run
+    if place is None:
+        expected = "--model DIR, or --run results/NAME/seed0"
+        raise InputError("no model", "the command line", expected)
+    return place
+
 
 # A command that measures all tasks of a run.
 ALL_TASKS = (

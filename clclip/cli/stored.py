@@ -29,6 +29,10 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
         # only who really works takes a device, and before torch looks at them
         with devices(getattr(options, "devices", 1)):
             stages = import_module(kind.module(stage, task["method"]))
+            if "start" in given:
+                from clclip.model.change.start import check_taken_over, settle, silence
+
+                check_taken_over(options.task)
             alone = kind.methods[task["method"]].closed_form
             if stage == "predict":
                 stages.predict(options.task, options.resources)
@@ -39,5 +43,8 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
 
                 spread = (options.attempt, options.devices, options.nodes, options.log)
                 launch(stages.__name__, options.task, options.resources, *spread)
+            if "start" in given:
+                finish = silence if stage == "predict" else settle
+                finish(options.task)
 
     stored(options.task, options.resources, stage, code, names, work)

@@ -14,6 +14,7 @@ from clclip.clip.own.model_config import NAME
 from clclip.clip.own.settle import resolve_clip
 from clclip.clip.own.sources import weights_file
 from clclip.core import homes
+from clclip.core.artifacts import read_stage_file
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_bytes, write_json
@@ -21,7 +22,7 @@ from clclip.core.files import replacing, write_bytes, write_json
 logger = logging.getLogger(__name__)
 
 GIVEN = "model_config.json"  # the config as it was given, byte for byte
-_KEYS = ("model", "tag", "file", "config", "config_text", "revision", "tokenizer", "id")
+_KEYS = ("model", "tag", "file", "config", "config_text", "revision", "tokenizer", "id", "folder")
 
 
 def fetch_clip(clip: Mapping[str, Any] | None, out: Path) -> None:
@@ -31,7 +32,8 @@ def fetch_clip(clip: Mapping[str, Any] | None, out: Path) -> None:
     folder is then one that open_clip reads as ``local-dir:``.
 
     Args:
-        clip: as ``resolve_clip`` takes it, or as it returns it.
+        clip: as ``resolve_clip`` takes it, or as it returns it; with ``folder``, what an earlier
+            call wrote there is copied (the tower that lies in a model).
         out: folder.
 
     Raises:
@@ -41,11 +43,25 @@ def fetch_clip(clip: Mapping[str, Any] | None, out: Path) -> None:
     for key in clip or {}:
         if key not in _KEYS:
             raise InputError(f"unknown key {key!r}{nearest(key, _KEYS)}", "--clip", "clip's keys")
+    if clip and "folder" in clip:
+        return _copy(Path(clip["folder"]), str(clip["id"]), out)
     given = resolve_clip(clip)
     if "config_text" in given:
         _fetch_own(given, out)
     else:
         _fetch_listed(given, out)
+
+
+def _copy(folder: Path, clip_id: str, out: Path) -> None:
+    """Copy what ``fetch_clip`` wrote elsewhere; the card last."""
+    card = read_stage_file(folder / "clip.json", "clip")
+    weights = folder / "clip.safetensors"
+    if card["id"] != clip_id or not weights.is_file() or file_sha256(weights) != card["sha256"]:
+        raise InputError("not the whole CLIP", folder, f"{clip_id} as fetch-clip wrote it")
+    for part in sorted(folder.iterdir()):
+        if part.is_file() and part.name != "clip.json":
+            write_bytes(out / part.name, part.read_bytes())
+    write_json(out / "clip.json", card, indent=1)
 
 
 def _fetch_listed(clip: dict[str, Any], out: Path) -> None:

@@ -25,6 +25,7 @@ from clclip.core.models import (
     check_seeds,
     check_text,
 )
+from clclip.evaluation.calibrated.objective import Objective
 
 KindName = Literal["detection", "classification"]
 RESERVED = ("figures", "report.html", "report.log", "summary.csv", "table.txt")
@@ -65,6 +66,13 @@ class TrainingConfig(Strict):
     cache_features: bool = Field(
         True, description="compute frozen features once (never with augment: lsj, which moves them)"
     )
+    holdout: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="detection: share of a task's training images that no method trains on and "
+        "its scores are calibrated on (0: none; the key is then not in task.json)",
+    )
     # how a batch is spread changes results by rounding only: these reach jobs beside task.json
     devices: int = Field(
         1, ge=1, le=64, description="processes that share a batch, a GPU each if there are any"
@@ -91,6 +99,19 @@ class EvaluationConfig(Strict):
     images: Literal["full", "group"] = Field(
         "full", description="all test images, or only those holding a class of the group"
     )
+
+    threshold: str | None = Field(
+        None,
+        description="with training.holdout: what a class's threshold is chosen for, f1 (the "
+        "default) or precision:0.9",
+    )
+
+    @field_validator("threshold")
+    @classmethod
+    def _known_objective(cls, value: str | None) -> str | None:
+        if value is not None:
+            Objective.read(value)
+        return value
 
 
 class TaskOverride(Strict):
@@ -123,6 +144,11 @@ class Experiment(Strict):
     )
     data: DataConfig = Field(DataConfig(), description="images and annotations")
     tasks: list[list[str]] | None = Field(None, description="class groups, one per task")
+    start: str | None = Field(
+        None,
+        description="folder of a trained model that the tasks go on from; what the file does not "
+        "say of clip, training and switches is as the model was trained",
+    )
     stream: str | None = Field(
         None, description="a shipped stream (`clclip list`) instead of tasks, e.g. voc_10_10"
     )

@@ -15,6 +15,7 @@ from clclip.clip.own.hub import PREFIX
 from clclip.clip.own.sources import LOCAL
 from clclip.config.experiment import Experiment
 from clclip.config.names import is_name, read_name, shipped_names, values_of
+from clclip.config.start import with_model
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
 from clclip.core.errors import InputError
 from clclip.core.files import expanded
@@ -136,6 +137,7 @@ def read_experiment(source: Source | Path | str) -> tuple[Experiment, Path]:
     if not isinstance(source, Source):
         source = file_source(source) if isinstance(source, Path) else find_experiment(source)
     values, folder = resolved(source)
+    values = with_model(values, source.label)
     experiment = parse(Experiment, {"name": source.name} | values, source.label)
     if not source.shipped and is_name(str(experiment.name)):
         what = f"name {experiment.name!r} is a shipped experiment's"
@@ -159,6 +161,8 @@ def resolved(source: Source, above: tuple[str, ...] = ()) -> tuple[dict[str, Any
         raise InputError("base files that name each other", source, "a chain that ends")
     if isinstance(values.get("clip"), dict) and source.folders:
         values = {**values, "clip": _placed(values["clip"], own)}
+    if isinstance(values.get("start"), str):
+        values = {**values, "start": _absolute(values["start"], own)}
     base = values.get("base")
     if base is None:
         return values, None if source.shipped else _start(values, own)
@@ -194,16 +198,19 @@ def _start(values: Mapping[str, Any], folders: tuple[Path, ...]) -> Path:
 
 def _placed(clip: dict[str, Any], folders: tuple[Path, ...]) -> dict[str, Any]:
     """Return a section ``clip`` whose paths start at the folder of the file that writes them."""
-
-    def absolute(path: str) -> str:
-        tried = [os.path.abspath(folder / expanded(path)) for folder in folders]
-        return next(filter(os.path.exists, tried), tried[0])
-
-    places = {k: absolute(clip[k]) for k in ("file", "config") if isinstance(clip.get(k), str)}
+    places = {
+        k: _absolute(clip[k], folders) for k in ("file", "config") if isinstance(clip.get(k), str)
+    }
     model = clip.get("model")
     if isinstance(model, str) and model.startswith(LOCAL) and model != LOCAL:
-        places["model"] = LOCAL + absolute(model.removeprefix(LOCAL))
+        places["model"] = LOCAL + _absolute(model.removeprefix(LOCAL), folders)
     return {**clip, **places}
+
+
+def _absolute(path: str, folders: tuple[Path, ...]) -> str:
+    """Return a path from the first of the folders in which it exists, else from the first."""
+    tried = [os.path.abspath(folder / expanded(path)) for folder in folders]
+    return next(filter(os.path.exists, tried), tried[0])
 
 
 def _names_another(clip: dict[str, Any], below: Any) -> bool:

@@ -22,6 +22,8 @@ from clclip.core.models import input_error, parse
 from clclip.core.options import Options, in_words
 from clclip.core.task import BESIDE_TASK
 
+HOLDOUT = "holdout"
+
 
 def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return all training settings: the kind's defaults, the file's above them, as plain values.
@@ -29,7 +31,13 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
     Raises:
         InputError: if a key is unknown or a value is wrong.
     """
-    return _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
+    found = _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
+    if not found[HOLDOUT]:
+        del found[HOLDOUT]  # of a task that holds nothing out, as of one from before there was it
+    elif not KINDS[kind].boxes:
+        what = f"holdout {found[HOLDOUT]:g} for {kind}"
+        raise InputError(what, f"{where}: training.holdout", "an experiment of detection")
+    return found
 
 
 def resolve_switches(
@@ -147,7 +155,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
     """
     expected = "a file made by `clclip resolve`"
     for name in TrainingConfig.model_fields:
-        if name not in task["training"] and name not in BESIDE_TASK:
+        if name not in task["training"] and name not in (*BESIDE_TASK, HOLDOUT):
             raise InputError(f"no key {name!r}", f"{where}: training", expected)
     parse(TrainingConfig, task["training"], f"{where}: training")
     kind = KINDS[task["kind"]]

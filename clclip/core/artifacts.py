@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from clclip.core.errors import InputError
@@ -19,12 +19,14 @@ from clclip.core.files import read_json
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Score = Number | None
 Id = int | str
+Keys = tuple[str, ...]
+Part = Literal["P", "C", "A"]
+PARTS: tuple[Part, ...] = ("P", "C", "A")
 
 
+@with_config(ConfigDict(strict=True))
 class _Open(TypedDict):
     """An object that may hold more than is checked; a number as text is none."""
-
-    __pydantic_config__ = ConfigDict(strict=True)  # type: ignore[misc]  # pydantic's way
 
 
 class _Category(_Open):
@@ -71,7 +73,9 @@ class _Labels(_Open):
     images: list[_Labelled]
 
 
-class _Three(_Open):
+class PerPart(_Open):
+    """A score over the previous (P), the current (C) and all (A) classes."""
+
     P: Score
     C: Score
     A: Score
@@ -82,35 +86,77 @@ class _ClassScore(_Open):
     objects: int
 
 
-class _Scores(_Open):
-    metrics: _Three
+class Scores(_Open):
+    """``scores.json``: the scores of one task, in percent; None where no test instance is."""
+
+    metrics: PerPart
     per_class: dict[str, _ClassScore]
     metric: str
     images: str
     empty_classes: list[str]
 
 
-class _TaskRow(_Three):
+class TaskRow(PerPart):
+    """A task's line of a summary."""
+
     task: int
     per_class: dict[str, Score]
 
 
-class _Summary(_Open):
+class UnseenRow(_Open):
+    """AP of the classes of later tasks after a task, of ``unseen.json`` and of a summary."""
+
+    task: int
+    AP: Score
+    per_class: dict[str, Score]
+
+
+class Summary(_Open):
+    """``summary.json`` of a seed or of an experiment; standard deviations are over its seeds."""
+
     experiment: str
     kind: Literal["detection", "classification"]
     method: str
     seeds: Annotated[list[int], Field(min_length=1)]
     groups: list[list[str]]
-    tasks: Annotated[list[_TaskRow], Field(min_length=1)]
-    final: _Three
+    tasks: Annotated[list[TaskRow], Field(min_length=1)]
+    final: PerPart
     forgetting: Score
     average: NotRequired[Score]
-    std: NotRequired[_Three]
+    std: NotRequired[PerPart]
     matrix: NotRequired[list[list[Score]]]
     metric: NotRequired[str]
     images: NotRequired[str]
     image_rule: NotRequired[str]
     fractions: NotRequired[list[Number]]
+    dataset: NotRequired[Any]
+    protocol: NotRequired[Any]
+    per_seed: NotRequired[list[dict[str, Any]]]
+    interval: NotRequired[Any]
+    empty_classes: NotRequired[list[str]]
+    unseen: NotRequired[list[UnseenRow]]
+    versions: NotRequired[dict[str, Any]]
+
+
+class Task(_Open):
+    """``task.json``: the resolved plan of one task, all that its stages are told."""
+
+    kind: Literal["detection", "classification"]
+    method: str
+    seed: int
+    task: int  # from 1; that of the last group, 1 where all classes are trained at once
+    groups: list[list[str]]  # class names by task, up to this one
+    text: dict[str, str]  # class -> the text it is embedded by, where that is not its name
+    data: dict[str, Any]
+    clip: dict[str, Any]
+    training: dict[str, Any]
+    switches: dict[str, Any]  # the method's options
+    evaluation: dict[str, Any]
+    features: NotRequired[dict[str, Any]]
+    trains: NotRequired[Literal["all"]]
+    start: NotRequired[str]  # digest of the model that the stream goes on from
+    hidden: NotRequired[list[str]]  # columns of classes that were dropped from it
+    origins: NotRequired[list[int]]  # of a merged one: per task, the task whose gate it shares
 
 
 class _Store(_Open):
@@ -134,7 +180,9 @@ class _ImageStore(_Open):
     shapes: dict[str, list[int]]
 
 
-class _Card(_Open):
+class Clip(_Open):
+    """``clip.json``: the card of a CLIP that was put in place."""
+
     id: str
     model: str
     tag: str | None
@@ -150,11 +198,11 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "boxes": (_Boxes, "split"),
     "sized boxes": (_SizedBoxes, "split"),
     "labels": (_Labels, "split"),
-    "scores": (_Scores, "score"),
-    "summary": (_Summary, "aggregate"),
+    "scores": (Scores, "score"),
+    "summary": (Summary, "aggregate"),
     "features": (_Store, "features"),
     "image features": (_ImageStore, "features"),
-    "clip": (_Card, "fetch-clip"),
+    "clip": (Clip, "fetch-clip"),
 }
 """What a file holds -> its shape, and the command that writes it."""
 
@@ -167,7 +215,7 @@ def _adapter(what: str) -> TypeAdapter[Any]:
     return TypeAdapter(SHAPES[what][0])
 
 
-def read_stage_file(path: Path, what: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_stage_file(path: Path, what: str, keys: Keys = ()) -> dict[str, Any]:
     """Read a file that an earlier stage wrote.
 
     Args:
@@ -199,3 +247,13 @@ def read_stage_file(path: Path, what: str, keys: tuple[str, ...] = ()) -> dict[s
         if key not in value:
             raise InputError(f"no key {key!r}", path, expected)
     return OLDER.get(what, {}) | value
+
+
+def read_scores(path: Path) -> Scores:
+    """Read the scores of a task, as ``read_stage_file`` does."""
+    return cast(Scores, read_stage_file(path, "scores"))
+
+
+def read_summary(path: Path, keys: Keys = ()) -> Summary:
+    """Read the summary of a seed or an experiment, as ``read_stage_file`` does."""
+    return cast(Summary, read_stage_file(path, "summary", keys))

@@ -37,6 +37,7 @@ from clclip.core.task import (
     seen_classes,
     trains_all,
 )
+from clclip.data.holdout import divided, share_held_out
 from clclip.data.index import read_index, read_split
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ def split_task(task_file: Path, resources: Path) -> None:
     data = {split: read_split(home / f"{split}.json", index["kind"]) for split in ("train", "test")}
     if index["kind"] == "detection":
         train = detection_train(data["train"], task, str(task_file))
+        if share := share_held_out(task):
+            train, _ = divided(train, share, task_file)
         test = detection_test(data["test"], task)
     else:
         train = classification_split(data["train"], current_classes(task))
@@ -74,10 +77,26 @@ def split_task(task_file: Path, resources: Path) -> None:
         write_json(task_file.parent / f"{split}.json", made)
 
 
+def held_out(task_file: Path, resources: Path) -> dict[str, Any]:
+    """Return the images that a detection task holds out of its training, labelled as those it has.
+
+    Raises:
+        InputError: if the data's index is missing, or nothing is held out.
+    """
+    task = read_task(task_file)
+    data = read_split(data_dir(task, resources) / "train.json", "detection")
+    train = detection_train(data, task, str(task_file))
+    _, held = divided(train, share_held_out(task), task_file)
+    held["info"] = {"task": task["task"], "split": "holdout", "counts": _counts(held)}
+    return held
+
+
 def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> None:
     """Refuse classes that the data does not declare."""
     declared = index["classes"]
-    for name in seen_classes(task):
+    # those of a model that the stream starts from need not be in the data of what it learns next
+    wanted = current_classes(task) if "start" in task else seen_classes(task)
+    for name in wanted:
         if name not in declared:
             known = ", ".join(declared[:8]) + (", ..." if len(declared) > 8 else "")
             what = f"class {name!r}, which data {task['data']['id']!r} does not declare"
@@ -181,7 +200,25 @@ def detection_test(data: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]
     seen, category_ids = seen_classes(task), _category_ids(data)
     ids = {category_ids[name] for name in seen if name in category_ids}
     labels = [box for box in data["annotations"] if box["category_id"] in ids]
-    return _coco(data["images"], labels, data, seen)
+    split = _coco(data["images"], labels, data, seen)
+    if "start" in task:
+        split["categories"] = _with_unlabelled(split["categories"], seen, data)
+    return split
+
+
+def _with_unlabelled(
+    categories: list[dict[str, Any]], seen: list[str], data: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the categories of all seen classes; those that the data lacks get ids behind its own.
+
+    A model may know classes that the data of its next task does not have.
+    """
+    ids = {category["name"]: category["id"] for category in categories}
+    free = 1 + max((category["id"] for category in data["categories"]), default=0)
+    for name in seen:
+        if name not in ids:
+            ids[name], free = free, free + 1
+    return [{"id": ids[name], "name": name} for name in seen]
 
 
 def _coco(

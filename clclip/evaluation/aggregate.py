@@ -10,19 +10,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import PARTS, PerPart, Scores, read_scores, read_stage_file
 from clclip.core.errors import InputError
-from clclip.core.files import read_object, write_json, write_text
+from clclip.core.files import read_json, read_object, write_json, write_text
 from clclip.evaluation import continual
 from clclip.evaluation.comparable import training_images
 
-PARTS = ("P", "C", "A")
 PACKAGES = ("clclip", "torch", "torchvision", "open_clip_torch", "numpy", "faster-coco-eval")
 COLUMNS = (
     "experiment", "kind", "method", "dataset", "protocol", "metric", "tasks", "seeds",
     "P", "C", "A", "std_P", "std_C", "std_A", "forgetting", "average",
     "image_rule", "fractions", "images", "classes", "scored_classes", "low_A", "high_A",
 )  # fmt: skip
+
+UNSEEN = "unseen.json"
 
 TASK_KEYS = ("kind", "method", "seed", "task", "groups")
 SUMMARY_KEYS = (
@@ -52,27 +53,22 @@ def aggregate_seed(
         InputError: if the folders are not the tasks 1..T of one seed.
     """
     tasks = [read_object(folder / "task.json", TASK_KEYS, "resolve") for folder in task_dirs]
-    scores = [read_stage_file(folder / "scores.json", "scores") for folder in task_dirs]
+    scores = [read_scores(folder / "scores.json") for folder in task_dirs]
     _check_chain(tasks, task_dirs)
+    _check_classes(tasks, scores, task_dirs)
     last = tasks[-1]
     groups = last["groups"]
-    for folder, task, score in zip(task_dirs, tasks, scores, strict=True):
-        for name in (name for group in task["groups"] for name in group):
-            if name not in score["per_class"]:
-                where = folder / "scores.json"
-                raise InputError(f"no score of {name!r}", where, "the scores of this very task")
     after = [
         {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
     ]
     classification = last["kind"] == "classification"
     counts = {name: entry["objects"] for name, entry in scores[-1]["per_class"].items()}
-    matrix = continual.score_matrix(after, groups, counts if classification else None)
-    if len(tasks) == 1:
-        forgetting = None
-    elif classification:
-        forgetting = continual.task_forgetting(matrix)
-    else:
-        forgetting = continual.detection_forgetting(after, groups)
+    before = tasks[0]["task"] - 1  # tasks of the model that the stream started from
+    matrix = continual.score_matrix(after, groups, counts if classification else None, before)
+    forgetting = None
+    if len(tasks) > 1:
+        by_class = continual.detection_forgetting(after, groups)
+        forgetting = continual.task_forgetting(matrix) if classification else by_class
     summary = {
         "experiment": experiment,
         "kind": last["kind"],
@@ -81,6 +77,7 @@ def aggregate_seed(
         "protocol": protocol,
         "seeds": [last["seed"]],
         "groups": groups,
+        **({"start": tasks[0]["start"]} if "start" in tasks[0] else {}),
         "tasks": [
             {"task": task["task"], **_three(score["metrics"]), "per_class": by_class}
             for task, score, by_class in zip(tasks, scores, after, strict=True)
@@ -94,9 +91,40 @@ def aggregate_seed(
         "images": scores[-1]["images"],
         **training_images(last.get("data", {})),
         "empty_classes": scores[-1]["empty_classes"],
+        **_unseen(task_dirs[0].parent / UNSEEN),
         "versions": versions() | {"clip": last.get("clip", {}).get("id")},
     }
     write_json(out, summary, indent=1)
+
+
+def _unseen(path: Path) -> dict[str, Any]:
+    """Return the AP of classes not yet taught, where ``clclip unseen`` measured it."""
+    if not path.is_file():
+        return {}
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"task", "AP", "per_class"} <= row.keys() for row in rows
+    ):
+        raise InputError("no list of tasks", path, "the file as `clclip unseen` wrote it")
+    return {"unseen": rows}
+
+
+def _mean_unseen(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the mean over seeds of the AP of classes not yet taught; {} where one lacks it."""
+    every = [seed.get("unseen") for seed in seeds]
+    known = [rows for rows in every if rows]
+    if len(known) < len(every) or len({len(rows) for rows in known}) != 1:
+        return {}
+    return {
+        "unseen": [
+            {
+                "task": rows[0]["task"],
+                "AP": continual.mean([row["AP"] for row in rows]),
+                "per_class": _mean_classes(rows),
+            }
+            for rows in zip(*known, strict=True)
+        ]
+    }
 
 
 def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
@@ -108,9 +136,20 @@ def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {"interval": [sum(pair[k] for pair in known) / len(known) for k in (0, 1)]}
 
 
-def _three(values: Mapping[str, float | None]) -> dict[str, float | None]:
+def _three(values: PerPart) -> PerPart:
     """Return P, C and A only."""
-    return {part: values[part] for part in PARTS}
+    return {"P": values["P"], "C": values["C"], "A": values["A"]}
+
+
+def _check_classes(
+    tasks: Sequence[Mapping[str, Any]], scores: Sequence[Scores], folders: Sequence[Path]
+) -> None:
+    """Check that every class of every task has a score."""
+    for folder, task, score in zip(folders, tasks, scores, strict=True):
+        for name in (name for group in task["groups"] for name in group):
+            if name not in score["per_class"]:
+                where = folder / "scores.json"
+                raise InputError(f"no score of {name!r}", where, "the scores of this very task")
 
 
 def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> None:
@@ -118,16 +157,18 @@ def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) ->
     if not tasks:
         raise InputError("no task folder", "aggregate", "the folders of tasks 1, 2, ...")
     first = tasks[0]
-    for place, (task, folder) in enumerate(zip(tasks, folders, strict=True), start=1):
+    start = first["task"] if "start" in first else 1
+    for place, (task, folder) in enumerate(zip(tasks, folders, strict=True), start=start):
         if task["task"] != place:
-            raise InputError(f"task {task['task']}", folder, f"task {place}: tasks in order from 1")
+            what = f"task {task['task']}"
+            raise InputError(what, folder, f"task {place}: tasks in order from {start}")
         for key in ("kind", "method", "seed"):
             if task[key] != first[key]:
                 raise InputError(f"{key} {task[key]!r}", folder, f"{first[key]!r} as in task 1")
         rule, expected = (training_images(t.get("data", {}))["image_rule"] for t in (task, first))
         if rule != expected:
             raise InputError(f"image rule {rule!r}", folder, f"{expected!r} as in task 1")
-        if place > 1 and task["groups"][:-1] != tasks[place - 2]["groups"]:
+        if place > start and task["groups"][:-1] != tasks[place - start - 1]["groups"]:
             raise InputError(
                 "other class groups", folder, "the groups of the task before and one more"
             )
@@ -174,6 +215,7 @@ def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
                 for i, row in enumerate(first["matrix"])
             ],
             **_interval(seeds),
+            **_mean_unseen(seeds),
             "empty_classes": sorted({name for seed in seeds for name in seed["empty_classes"]}),
             "per_seed": [
                 {
@@ -214,14 +256,17 @@ def _over_seeds(function: Any, finals: Sequence[Mapping[str, Any]]) -> dict[str,
 
 def _mean_task(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the mean over seeds of one task's entry."""
-    names = list(dict.fromkeys(name for row in rows for name in row["per_class"]))
     return {
         "task": rows[0]["task"],
         **_over_seeds(continual.mean, rows),
-        "per_class": {
-            name: continual.mean([row["per_class"].get(name) for row in rows]) for name in names
-        },
+        "per_class": _mean_classes(rows),
     }
+
+
+def _mean_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return the mean over seeds of every class's number."""
+    names = list(dict.fromkeys(name for row in rows for name in row["per_class"]))
+    return {name: continual.mean([row["per_class"].get(name) for row in rows]) for name in names}
 
 
 def _scored(summary: Mapping[str, Any]) -> dict[str, int]:

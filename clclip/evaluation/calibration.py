@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from clclip.core.files import read_json
-from clclip.core.task import read_task, seen_classes
+from clclip.core.task import read_task, seen_classes, task_folders
+from clclip.evaluation.calibrated.part import read_parts
 from clclip.evaluation.matching import Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 from clclip.evaluation.score import parts
@@ -76,7 +77,7 @@ def reliability(scores: Sequence[float], right: Sequence[bool]) -> Reliability |
     return Reliability(bins, int(score.size), 100 * error, 100 * gap)
 
 
-def calibration(*task_files: Path) -> dict[str, Reliability | None]:
+def calibration(*task_files: Path, mapped: bool = False) -> dict[str, Reliability | None]:
     """Return the reliability of scores after a task, for "previous" and "current" classes.
 
     The same task of several seeds is pooled.
@@ -85,14 +86,20 @@ def calibration(*task_files: Path) -> dict[str, Reliability | None]:
     those on crowd or difficult objects do not count. An image belongs to the class that it was
     given, with that class's probability as score. ``joint`` is grouped by the final task's groups.
 
+    Args:
+        task_files: task.json of the task, of one seed or several.
+        mapped: of the scores that ``calibration.json`` of each class's task makes of the model's.
+
     Raises:
         InputError: if predictions or the test list are missing or broken.
     """
     rows: list[tuple[str, float, bool]] = []
     for task_file in task_files:
         task = read_task(task_file)
-        read = _detections if task["kind"] == "detection" else _images
-        rows += read(task, task_file.parent)
+        if task["kind"] == "detection":
+            rows += _detections(task, task_file.parent, mapped)
+        else:
+            rows += _images(task, task_file.parent)
     groups = parts(task)
     found = {}
     for word, part in (("previous", "P"), ("current", "C")):
@@ -101,17 +108,24 @@ def calibration(*task_files: Path) -> dict[str, Reliability | None]:
     return found
 
 
-def _detections(task: Mapping[str, Any], folder: Path) -> list[tuple[str, float, bool]]:
+def _detections(
+    task: Mapping[str, Any], folder: Path, mapped: bool = False
+) -> list[tuple[str, float, bool]]:
     """Return (class, score, right) of every detection that counts."""
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")
     rows = read_detections(folder / "predictions.json", truth, ids)
     pairs = Matching(truth, rows, ids).pair()
-    name_of = {category: name for name, category in ids.items()}
+    names = list(ids)
+    column = {category: k for k, category in enumerate(ids.values())}
+    labels = np.array([column[found["category_id"]] for found in pairs.found], dtype=np.int64)
+    scores = np.array([found["score"] for found in pairs.found], dtype=np.float64)
+    if mapped:
+        scores = read_parts(task_folders(folder / "task.json")).scores(scores, labels, names)
     return [
-        (name_of[found["category_id"]], found["score"], bool(partner >= 0))
-        for found, partner in zip(pairs.found, pairs.partner, strict=True)
-        if found["score"] >= LEAST_SCORE
+        (names[label], float(score), bool(partner >= 0))
+        for label, score, partner in zip(labels, scores, pairs.partner, strict=True)
+        if score >= LEAST_SCORE
     ]
 
 

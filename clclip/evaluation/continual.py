@@ -53,8 +53,12 @@ def score_matrix(
     after: Sequence[Scores],
     groups: Sequence[Sequence[str]],
     counts: Mapping[str, int] | None = None,
+    before: int = 0,
 ) -> list[list[float | None]]:
     """Return matrix[i][j]: the score after task i + 1 on the classes of task j + 1.
+
+    Where the stream started from a model of ``before`` tasks, row i is that after task before + i +
+    1; the columns are still those of all tasks.
 
     What lies right of the diagonal is None: groups not seen yet, and in a ``joint`` run, which
     learns all groups at once, those that P, C and A tell of.
@@ -64,6 +68,7 @@ def score_matrix(
         groups: class groups in task order.
         counts: test images per class. With them a group's score is the mean over images
             (accuracy), without them the mean over classes (AP).
+        before: tasks that were learned elsewhere.
     """
 
     def group_score(scores: Scores, group: Sequence[str]) -> float | None:
@@ -73,7 +78,7 @@ def score_matrix(
         return weighted_mean(values, [counts.get(name, 0) for name in group])
 
     return [
-        [group_score(scores, group) if j <= i else None for j, group in enumerate(groups)]
+        [group_score(scores, group) if j <= i + before else None for j, group in enumerate(groups)]
         for i, scores in enumerate(after)
     ]
 
@@ -106,13 +111,16 @@ def detection_forgetting(after: Sequence[Scores], groups: Sequence[Sequence[str]
 def task_forgetting(matrix: Sequence[Sequence[float | None]]) -> float | None:
     """Return best minus last accuracy, averaged over the tasks before the last.
 
+    The last column is the last task's; there are as many rows as tasks, or fewer where the stream
+    started from a model.
+
     As for classes, the best is that before the last task. (For SECA's published logs, where no task
     improves later, it equals their diagonal minus their last row.)
     """
     if len(matrix) < 2:
         return None
     lost = []
-    for column in range(len(matrix) - 1):
+    for column in range(len(matrix[-1]) - 1):
         past = [score for row in matrix[:-1] if (score := row[column]) is not None]
         final = matrix[-1][column]
         lost.append(max(past) - final if past and final is not None else None)

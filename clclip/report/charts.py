@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from clclip.core.artifacts import PARTS, Part
 from clclip.evaluation.continual import deviation
 from clclip.report.sections.table import number
 from clclip.report.settings import Experiment, Setting, curve
@@ -35,14 +36,14 @@ def legend_mark(setting: Setting, experiment: Experiment) -> Markup:
     )  # fmt: skip
 
 
-def curves(setting: Setting, part: str) -> Markup:
+def curves(setting: Setting, part: Part) -> Markup:
     """Return the chart of one of P, C, A after each task, one line per experiment.
 
     A band shows one standard deviation where there are seeds (A only: the others are not kept per
     seed). The upper bound has one task and stands as a dotted level.
     """
     series = {id(e): curve(setting, e, part) for e in setting.experiments}
-    ends = [t[p] for e in setting.experiments for t in e.summary["tasks"] for p in "PCA"]
+    ends = [t[p] for e in setting.experiments for t in e.summary["tasks"] for p in PARTS]
     ends += [v for e in setting.contestants for row in _spread(e) for v in row[1:]]
     # One scale for P, C and A: they are read against each other.
     low, high, step = nice_bounds([value for value in ends if value is not None])

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clclip.core.artifacts import PARTS
 from clclip.core.files import replacing
 from clclip.report.plotting import drawing
 from clclip.report.sections.heatmap import heatmap
-from clclip.report.sections.table import PARTS
 from clclip.report.settings import Setting, curve
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from clclip.core.artifacts import PARTS, Part
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_text
 from clclip.evaluation.aggregate import write_summary_csv
@@ -20,12 +21,13 @@ from clclip.report.sections import conditions, gallery, table, timing
 from clclip.report.sections.about_data import about_data, as_text
 from clclip.report.sections.answers import answers as show_answers
 from clclip.report.sections.calibration import key as trust_key
-from clclip.report.sections.calibration import trust
+from clclip.report.sections.calibration import thresholds, trust
 from clclip.report.sections.causes import LOOKS, why
 from clclip.report.sections.cost_maps import cost_maps
 from clclip.report.sections.drift import drift
 from clclip.report.sections.heatmap import heatmap, tone
 from clclip.report.sections.semantics import semantics
+from clclip.report.sections.unseen import unseen
 from clclip.report.settings import Experiment, Setting, load, palette_colours, retention
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ STYLE: dict[str, Any] = {
     "dpi": 120,
 }
 MOST_BYTES = 15 * 2**20
-ASPECTS = {"P": "earlier classes", "C": "current classes", "A": "all seen classes"}
+ASPECTS: dict[Part, str] = {"P": "earlier classes", "C": "current classes", "A": "all seen classes"}
 
 
 def report(summaries: Sequence[Path], out: Path, style: Mapping[str, Any]) -> str:
@@ -91,7 +93,7 @@ def render(
         "signed": lambda value: table.number(value, sign=True),
         "mark": lambda experiment, setting: charts.legend_mark(setting, experiment),
         "duration": timing.duration,
-        "spoken": spoken,
+        "alt_text": alt_text,
         "cosine": lambda value: f"{round(value, 2) + 0.0:.2f}".replace("-", "−"),
         "trust_key": trust_key,
         "tone": tone,
@@ -120,6 +122,48 @@ def render(
 def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
     """Return what the template shows of one setting."""
     lines = table.rows(setting)
+    several = len(setting.groups) > 1 and any(
+        len(e.summary["tasks"]) > 1 for e in setting.experiments
+    )
+    return {
+        "setting": setting,
+        "headline": table.headline(setting),
+        "caveat": table.caveat(setting),
+        "cards": cards(setting),
+        "rows": lines,
+        "best": _best(lines),
+        "empty": table.unscored(setting),
+        "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
+        if several
+        else [],
+        "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
+        "heat": heatmap(setting),
+        "semantics": semantics(setting),
+        "why": why(setting),
+        "drift": drift(setting),
+        "trust": trust(setting),
+        "thresholds": thresholds(setting),
+        "unseen": unseen(setting),
+        "seeds": setting.shown_seeds,
+        **_images(setting, resources, count),
+    }
+
+
+def _best(lines: Sequence[table.Row]) -> dict[str, float | None]:
+    """Return the best number of every column, the upper bound aside."""
+    known = [line for line in lines if not line.experiment.joint]
+    best: dict[str, float | None] = {
+        part: max((v for x in known if (v := x.final[part]) is not None), default=None)
+        for part in PARTS
+    }
+    best["forgetting"] = min(
+        (x.forgetting for x in known if x.forgetting is not None), default=None
+    )
+    return best
+
+
+def _images(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
+    """Return what shows test images, each with the reason where it cannot be shown."""
     pictures, no_pictures = [], "No test image is shown: the option `examples` is 0."
     answers = []
     maps, no_maps = [], "There is no feature store to read the maps from."
@@ -140,40 +184,12 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
         except (InputError, KeyError) as error:
             no_pictures = f"The test images are not shown: {error}."
             logger.warning("no answers for %s: %s", setting.title, error)
-    known = [line for line in lines if not line.experiment.joint]
-    best: dict[str, float | None] = {
-        part: max((v for x in known if (v := x.final[part]) is not None), default=None)
-        for part in "PCA"
-    }
-    best["forgetting"] = min(
-        (x.forgetting for x in known if x.forgetting is not None), default=None
-    )
-    several = len(setting.groups) > 1 and any(
-        len(e.summary["tasks"]) > 1 for e in setting.experiments
-    )
     return {
-        "setting": setting,
-        "headline": table.headline(setting),
-        "caveat": table.caveat(setting),
-        "cards": cards(setting),
-        "rows": lines,
-        "best": best,
-        "empty": table.unscored(setting),
-        "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
-        if several
-        else [],
-        "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
-        "heat": heatmap(setting),
-        "semantics": semantics(setting),
-        "why": why(setting),
-        "drift": drift(setting),
-        "trust": trust(setting),
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),
         "no_pictures": no_pictures,
         "answers": answers,
         "answer_classes": sorted({shown.label for shown in answers}),
-        "seeds": setting.shown_seeds,
         "maps": maps,
         "no_maps": no_maps,
     }
@@ -181,15 +197,18 @@ def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
 
 def cards(setting: Setting) -> list[dict[str, str]]:
     """Return the few numbers to remember: best method, baseline, upper bound."""
-    if not setting.contestants or setting.contestants[0].summary["final"]["A"] is None:
+    if not setting.contestants:
         return []
     best = setting.contestants[0]
+    final = _final_a(best)
+    if final is None:
+        return []
     others = setting.contestants[1:]
     rival = setting.baseline if setting.baseline in others else next(iter(others), None)
     unit = setting.part_name("A")
     over = table.scored_classes(best, setting.groups)
     over = "all classes" if over.startswith("all") else over
-    shown = [_card(f"{best.label}, {over}", best.summary["final"]["A"], unit, rival, _final_a)]
+    shown = [_card(f"{best.label}, {over}", final, unit, rival, _final_a)]
     kept = retention(best)
     if kept is not None:
         shown.append(_card("Kept of the earlier classes", kept, "%", rival, retention))
@@ -198,7 +217,7 @@ def cards(setting: Setting) -> list[dict[str, str]]:
         shown.append(_card("Forgetting", forgetting, "points", rival, _forgetting))
     upper = _final_a(setting.upper) if setting.upper else None
     if setting.upper and upper is not None:
-        gap = upper - best.summary["final"]["A"]
+        gap = upper - final
         name = "Below joint training" if gap >= 0 else "Above joint training"
         shown.append(_card(name, abs(gap), "points", None, _final_a))
         part = f", {100 * (1 - gap / upper):.0f} % of it" if upper > 0 else ""
@@ -223,8 +242,8 @@ def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any)
     return {"name": name, "value": table.number(value), "unit": unit, "than": than}
 
 
-def spoken(panel: gallery.Panel) -> str:
-    """Return a panel in words, for those who hear the page."""
+def alt_text(panel: gallery.Panel) -> str:
+    """Return the text alternative of a panel, for screen readers."""
     found = [(box, (box.score or 0.0) >= gallery.SHOWN_SCORE) for box in panel.boxes]
     right = [box.name for box, shown in found if shown and box.state == "right"]
     wrong = [box.name for box, shown in found if shown and box.state == "wrong"]
@@ -252,7 +271,8 @@ def colours(palette: str) -> str:
 
 def clips(experiments: Sequence[Experiment], resources: Path) -> list[dict[str, Any]]:
     """Return the description of every CLIP that was used."""
-    names = sorted({e.summary.get("versions", {}).get("clip") for e in experiments} - {None})
+    used = (e.summary["versions"].get("clip") for e in experiments if "versions" in e.summary)
+    names = sorted({name for name in used if name is not None})
     found = []
     for name in names:
         path = resources / "clip" / name / "clip.json"

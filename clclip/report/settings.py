@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clclip.config.kinds import KINDS
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import Part, Summary, read_summary
 from clclip.core.errors import InputError
 from clclip.core.kind import Method
-from clclip.evaluation.comparable import like, unusual
+from clclip.evaluation.comparable import comparison_key, title_suffix
 from clclip.report.plotting import load_matplotlib
 
 # Okabe and Ito's palette (colour-blind safe), without its yellow: too pale on white.
@@ -25,7 +24,7 @@ SHOWN_SEEDS = 3
 class Experiment:
     """One experiment's summary, with where it lies and how it is drawn."""
 
-    summary: dict[str, Any]
+    summary: Summary
     folder: Path
     label: str = ""
     colour: str = ""
@@ -73,7 +72,7 @@ class Setting:
     groups: list[list[str]] = field(default_factory=list)
 
     @property
-    def first(self) -> dict[str, Any]:
+    def first(self) -> Summary:
         """Summary that names what all have in common."""
         return self.experiments[0].summary
 
@@ -91,7 +90,7 @@ class Setting:
     def title(self) -> str:
         """Data and protocol in words, with the image rule and the flavour that are not usual."""
         dataset = self.first.get("dataset") or "data"
-        return f"{dataset}, {self.sizes} classes{unusual(self.first)}"
+        return f"{dataset}, {self.sizes} classes{title_suffix(self.first)}"
 
     @property
     def sizes(self) -> str:
@@ -116,7 +115,8 @@ class Setting:
         None stands for the first seed of an experiment.
         """
         first, *others = (e.summary["seeds"] for e in self.experiments)
-        return [s for s in first if all(s in seeds for seeds in others)][:SHOWN_SEEDS] or [None]
+        common = [seed for seed in first if all(seed in seeds for seeds in others)]
+        return [*common[:SHOWN_SEEDS]] or [None]
 
     def part_name(self, part: str) -> str:
         """Name of P, C or A as the field writes it."""
@@ -124,7 +124,7 @@ class Setting:
 
 
 def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
-    """Read summaries and gather those that share data, protocol and what ``LIKE`` lists.
+    """Read summaries and gather those that share data, protocol and what ``COMPARED`` lists.
 
     Args:
         paths: results/EXPERIMENT/summary.json files.
@@ -137,8 +137,8 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
         raise InputError("no summary", "report", "at least one results/EXPERIMENT/summary.json")
     found: dict[str, list[Experiment]] = {}
     for path in paths:
-        summary = read_stage_file(path, "summary", ("std",))
-        same = [summary.get("dataset"), summary.get("protocol"), *like(summary)]
+        summary = read_summary(path, ("std",))
+        same = [summary.get("dataset"), summary.get("protocol"), *comparison_key(summary)]
         found.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
     colours = palette_colours(palette)
     settings = [_setting(experiments, colours) for experiments in found.values()]
@@ -193,14 +193,14 @@ def palette_colours(palette: str | None) -> Sequence[str]:
     return [to_hex(colour) for colour in colours]
 
 
-def curve(setting: Setting, experiment: Experiment, part: str) -> list[tuple[int, float]]:
+def curve(setting: Setting, experiment: Experiment, part: Part) -> list[tuple[int, float]]:
     """Return (task, value) of P, C or A after each task.
 
     In a stream of two tasks the earlier classes have a history: P starts with their score when they
     were learned.
     """
     tasks = experiment.summary["tasks"]
-    points = [(task["task"], task[part]) for task in tasks if task[part] is not None]
+    points = [(task["task"], value) for task in tasks if (value := task[part]) is not None]
     learned = tasks[0]["C"]
     if part == "P" and len(setting.groups) == 2 == len(tasks) and points and learned is not None:
         return [(1, learned), *points]
@@ -227,7 +227,8 @@ def kept(experiment: Experiment) -> tuple[float, float] | None:
     if not best:
         return None
     last = experiment.summary["tasks"][-1]["per_class"]
-    return sum(last[name] for name in best) / len(best), sum(best.values()) / len(best)
+    left = sum(last[name] or 0.0 for name in best)  # each has a score
+    return left / len(best), sum(best.values()) / len(best)
 
 
 def retention(experiment: Experiment) -> float | None:

@@ -66,7 +66,7 @@ def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:
         raise InputError(f"kind {experiment.kind!r}", file, "an experiment of classification")
     plan = RunPlan()
     planned = add_experiment(plan, experiment, experiment.seeds[:1], base, file)
-    (spec,), task = plan.data.values(), planned.tasks[experiment.seeds[0], planned.length]
+    (spec,), task = plan.data.values(), planned.tasks[experiment.seeds[0], planned.numbers[-1]]
     home = resources / "data" / spec["id"]
     if not (home / "index.json").is_file():
         prepare(spec, home)

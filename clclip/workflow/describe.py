@@ -9,6 +9,7 @@ from typing import Any
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
@@ -16,8 +17,9 @@ from clclip.core.homes import hub_home
 from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
+from clclip.data.holdout import divided, share_held_out
 from clclip.data.index import instances
-from clclip.data.memo import remembered
+from clclip.data.memo import memo_scope
 from clclip.data.prepare import check_data
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
@@ -48,8 +50,9 @@ def describe(
             of images no more than what a doubt about them needs.
 
     Returns:
-        {"name", "kind", "method", "seeds", "tasks": [{"task", "classes", "images"}], "image_rule",
-        "fractions", "evaluation": {"ap", "images", "metric"}, "data", "warnings": what is odd
+        {"name", "kind", "method", "seeds", "start": what is taken over from a model, "tasks":
+        [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
+        "metric"}, "data", "warnings": what is odd
         about the data, "unscored": classes of the tasks without test instances (None where that
         cannot be told), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
         --spec`` takes it}; a task's "images" is the number that ``clclip split`` will leave it,
@@ -62,7 +65,7 @@ def describe(
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
-    with remembered():
+    with memo_scope():
         planned = add_experiment(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()
@@ -78,6 +81,7 @@ def describe(
         "method": experiment.method,
         "protocol": experiment.stream_name,
         "seeds": list(chosen),
+        "start": _start(planned),
         "tasks": tasks,
         "image_rule": experiment.data.image_rule,
         "fractions": experiment.data.fractions and list(experiment.data.fractions),
@@ -117,17 +121,20 @@ def _tasks(
             images = None if splits is None else _training_images(task.payload, splits, where)
             counted[key] = images
     rows = []
-    for number in range(1, planned.length + 1):
+    for number in planned.numbers:
         payload = planned.tasks[planned.seeds[0], number].payload
         images = counted[canonical([number, payload["groups"]])]
         rows.append({"task": number, "classes": current_classes(payload), "images": images})
     return rows
 
 
-def _training_images(task: dict[str, Any], splits: dict[str, dict[str, Any]], where: object) -> int:
+def _training_images(task: Task, splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
     if KINDS[task["kind"]].boxes:
-        return len(detection_train(splits["train"], task, str(where))["images"])
+        found = detection_train(splits["train"], dict(task), str(where))
+        if share := share_held_out(task):
+            found, _ = divided(found, share, where)
+        return len(found["images"])
     found = classification_split(splits["train"], current_classes(task))["images"]
     if not found:
         what = f"no training image for task {task['task']}"
@@ -158,9 +165,22 @@ def _image_counts(
     return {split: len(found["images"]) for split, found in splits.items()}
 
 
+def _start(planned: ExperimentPlan) -> dict[str, Any] | None:
+    """Tell what is taken over from the model that the tasks go on from."""
+    if planned.start is None:
+        return None
+    card = planned.start.card
+    return {
+        "model": str(planned.start.place),
+        "digest": card["digest"],
+        "tasks": [part["classes"] for part in card["parts"]],
+        "tower": "in the model" if planned.start.tower() else "not in the model",
+    }
+
+
 def _evaluation(experiment: Experiment) -> dict[str, str]:
     """Return how the predictions are scored, the metric in words."""
-    told = experiment.evaluation.model_dump(mode="json")
+    told = experiment.evaluation.model_dump(mode="json", exclude_none=True)
     if not KINDS[experiment.kind].boxes:
         return {"images": "full", "metric": "accuracy"}
     return told | {"metric": METRIC_NAMES[told["ap"]]}
@@ -178,6 +198,8 @@ def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]
 def _clip(clip: dict[str, Any]) -> dict[str, Any]:
     """Tell of the CLIP: where its weights come from and whether they are there."""
     found = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
+    if folder := clip.get("folder"):
+        return found | {"there": True, "where": folder}
     if clip.get("file"):
         return found | {"there": True, "where": clip["file"]}
     if revision := clip.get("revision"):
@@ -194,7 +216,7 @@ def _clip(clip: dict[str, Any]) -> dict[str, Any]:
 
 def _features(planned: ExperimentPlan) -> dict[str, Any] | None:
     """Tell whether the frozen features of the first task are kept, and if not why."""
-    task = planned.tasks[planned.seeds[0], 1].payload
+    task = planned.tasks[planned.seeds[0], planned.numbers[0]].payload
     if "features" not in task:
         return None
     why = None
@@ -223,7 +245,7 @@ def _estimate(
         if closed_form:
             seconds += CLOSED_FORM_SECONDS
             continue
-        images = tasks[task.number - 1]["images"] or train * share
+        images = tasks[task.number - planned.numbers[0]]["images"] or train * share
         training = task.payload["training"]
         steps = max(1, math.ceil(images / training["batch_size"]))
         seconds += images * epochs_of(training, steps) / TRAIN_RATE
@@ -272,6 +294,13 @@ def text(described: dict[str, Any]) -> str:
         f"{d['name']}: {d['kind']}, method {d['method']}, {len(d['tasks'])} tasks, "
         f"seeds {', '.join(map(str, d['seeds']))}  ({d['file']})"
     ]
+    if start := d["start"]:
+        known = [name for names in start["tasks"] for name in names]
+        lines.append(
+            f"  goes on from {start['model']} ({start['digest'][:12]}): taken over are tasks 1 to "
+            f"{len(start['tasks'])}, {len(known)} classes: {_some(known)}; and what the file does "
+            "not say of clip, training and switches"
+        )
     for row in d["tasks"]:
         names = row["classes"]
         images = "" if row["images"] is None else f", {row['images']} training images"

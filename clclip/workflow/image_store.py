@@ -8,10 +8,11 @@ from clclip.classification.features.layout import own_sentences, sentences_id
 from clclip.classification.kind import CLASSIFICATION
 from clclip.clip.architecture import blocks, native_size
 from clclip.clip.ids import feature_id
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 
 
-def image_store(payload: dict[str, Any], clip: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def image_store(payload: Task, clip: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the id and the description of the store of whole images' features of a task.
 
     Args:
@@ -45,7 +46,7 @@ def _taps(given: list[int] | None, depth: int) -> list[int]:
     return taps
 
 
-def own_texts(payload: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+def own_texts(payload: Task) -> tuple[str | None, dict[str, Any]]:
     """Return the id and the description of texts that a task's feature store does not hold."""
     method = CLASSIFICATION.methods[payload["method"]]
     template, names = own_sentences(payload)

@@ -7,29 +7,32 @@ and 2 as they are.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clclip.clip.architecture import dense_mode, taps
-from clclip.clip.own.settle import settle_clip
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
 from clclip.config.run import RunConfig
+from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
-from clclip.core.errors import InputError, WrongValue, nearest
-from clclip.core.files import expanded
-from clclip.core.models import check_groups, parse
+from clclip.core.errors import InputError
+from clclip.core.models import parse
 from clclip.core.task import BESIDE_TASK, text_names
 from clclip.workflow.data_spec import (
     check_places,
+    class_groups,
+    data_root,
     data_spec,
     declared_classes,
+    fractions,
+    shown_name,
     unfit_classes,
 )
 from clclip.workflow.image_size import check_size
@@ -43,7 +46,7 @@ class TaskPlan:
     experiment: str
     seed: int
     number: int
-    payload: dict[str, Any]
+    payload: Task
     text: str | None = None  # id of its text embeddings, if the kind uses them
     features: str | None = None  # id of its feature store, if it reads one
     devices: int = 1  # processes per node; not in task.json, like nodes: they decide no result
@@ -76,6 +79,13 @@ class ExperimentPlan:
     dataset: str
     seeds: tuple[int, ...]
     tasks: dict[tuple[int, int], TaskPlan]
+    start: Start | None = None  # the model that they go on from
+
+    @property
+    def numbers(self) -> range:
+        """The task numbers of a seed; those of the model that it starts from are not among them."""
+        first = 1 + (self.start.count if self.start else 0)
+        return range(first, first + self.length)
 
     @property
     def protocol_option(self) -> str:
@@ -126,7 +136,7 @@ def plan_run(
     """
     run = parse(RunConfig, dict(config), "config")
     folders = list(folders) or [Path.cwd()]
-    root = _data_root(run.data_root, folders)
+    root = data_root(run.data_root, folders)
     plan = RunPlan(report=run.report.model_dump(mode="json"), wandb=run.wandb)
     sources: dict[str, Source] = {}
     for entry in run.experiments:
@@ -140,17 +150,6 @@ def plan_run(
         seeds = run.seeds if run.seeds is not None else experiment.seeds
         add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
-
-
-def _data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
-    """Return ``data_root`` as an existing absolute folder, or None if it is not given."""
-    if given is None:
-        return None
-    tried = [Path(os.path.abspath(folder / expanded(given))) for folder in folders]
-    for path in tried:
-        if path.is_dir():
-            return path
-    raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
 
 
 def add_experiment(
@@ -180,74 +179,49 @@ def add_experiment(
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
-    clip = settle_clip(experiment.clip.given(), cache, job)
+    start = None if experiment.start is None else read_start(experiment.start, where)
+    clip = clip_of(experiment.clip, start, cache, job)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
-        groups, text = _groups(experiment, seed, declared, unfit, where)
+        groups, text = class_groups(experiment, seed, declared, unfit, where)
         count = 1 if at_once else len(groups)
-        for number in sorted(experiment.per_task):
-            if not 1 <= number <= count:
-                raise InputError(
-                    f"got task {number}", f"{where}: per_task", f"tasks 1..{count} of this stream"
-                )
-        shares = experiment.data.fractions
-        if shares is not None and len(shares) != len(groups):
-            raise InputError(
-                f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
-            )
+        before = 0
+        if start is not None:
+            check_new(start, groups, where)
+            groups, before = start.groups + groups, start.count
+            text = start.plan["text"] | text
+        _check_numbers(experiment, before, count, len(groups), where)
         if experiment.data.image_rule == "place":
             check_places(spec, count, where)
-        for number in range(1, count + 1):
+        for number in range(before + 1, before + count + 1):
             upto = groups if at_once else groups[:number]
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
+            if start is not None:
+                start.mark(payload)
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
-    planned = ExperimentPlan(str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks)
+            if start is not None:
+                check_same(start, payload, where)
+    planned = ExperimentPlan(
+        str(experiment.name), experiment, shown_name(spec), tuple(seeds), tasks, start
+    )
     plan.experiments[planned.name] = planned
     return planned
 
 
-def _dataset(spec: Mapping[str, Any]) -> str:
-    """Return the name that results show for the data: a shipped world's own, else the id."""
-    changed = spec.get("draw") or spec.get("difficulty")
-    return spec["id"] if changed else spec.get("world") or spec["id"]
-
-
-def _groups(
-    experiment: Experiment,
-    seed: int,
-    declared: Sequence[str] | None,
-    unfit: Mapping[str, Sequence[str]],
-    where: object,
-) -> tuple[list[list[str]], dict[str, str]]:
-    """Return the class groups and the text names, checked against the classes that the data has."""
-    if (name := experiment.stream_name) is not None:
-        key = "stream" if experiment.stream else "protocol"
-        shipped = stream(name, f"{where}: {key}", experiment.kind)
-        # without the data (``describe``) classes that only it knows are numbered
-        stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
-        groups = shipped.groups(seed, stand_in if declared is None else declared)
-        text = {**shipped.text, **experiment.text}
-    else:
-        groups, text = [list(group) for group in experiment.tasks or []], dict(experiment.text)
-    try:
-        check_groups(groups)
-    except WrongValue as error:
-        raise InputError(error.what, f"{where}: tasks", error.expected) from None
-    classes = [name for group in groups for name in group]
-    for name in classes:
-        if name in unfit:
-            raise InputError(*unfit[name])
-        if declared is not None and name not in declared:
-            some = ", ".join(declared[:5]) + (", ..." if len(declared) > 5 else "")
-            what = f"class {name!r} is not in the data{nearest(name, declared)}"
-            raise InputError(what, where, f"classes that the data declares: {some}")
-    for name in experiment.text:
-        if name not in classes:
-            what = f"text for {name!r}{nearest(name, classes)}"
-            raise InputError(what, f"{where}: text", "a class of the tasks")
-    return groups, text
+def _check_numbers(
+    experiment: Experiment, before: int, count: int, groups: int, where: object
+) -> None:
+    """Check what an experiment says by task number, of tasks ``before`` + 1 to + ``count``."""
+    for number in sorted(experiment.per_task):
+        if not before < number <= before + count:
+            known = f"tasks {before + 1}..{before + count} of this stream"
+            raise InputError(f"got task {number}", f"{where}: per_task", known)
+    shares = experiment.data.fractions
+    if shares is not None and len(shares) != groups:
+        place = f"{where}: data.fractions"
+        raise InputError(f"{len(shares)} fractions", place, f"{groups}, one a task")
 
 
 def _payload(
@@ -259,7 +233,7 @@ def _payload(
     spec: dict[str, Any],
     clip: dict[str, Any],
     where: object,
-) -> dict[str, Any]:
+) -> Task:
     """Return task.json as a value, without the entry of the feature store."""
     override = experiment.per_task.get(number)
     place = f"{where}: per_task.{number}" if override else str(where)
@@ -270,10 +244,9 @@ def _payload(
     resolved = resolve_training(experiment.kind, training, place)
     check_size(resolved["image_size"] or kind.side(clip), clip, place)
     method = kind.methods[experiment.method]
-    return {
+    task: Task = {
         "kind": experiment.kind,
         "method": method.alias or experiment.method,
-        **({"trains": "all"} if method.trains == "all" else {}),
         "seed": seed,
         "task": number,
         "groups": groups,
@@ -282,24 +255,27 @@ def _payload(
             "id": spec["id"],
             "format": spec["format"],
             "image_rule": experiment.data.image_rule,
-            **_fractions(experiment, len(groups)),
+            **fractions(experiment, len(groups)),
         },
         # content and not places: a moved file changes no task
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
         "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": _evaluation(experiment),
     }
+    if method.trains == "all":
+        task["trains"] = "all"
+    return task
 
 
-def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
-    """Return the shares of images of the tasks so far, if the experiment gives any."""
-    given = experiment.data.fractions
-    return {} if given is None else {"fractions": list(given[:tasks])}
+def _evaluation(experiment: Experiment) -> dict[str, Any]:
+    """Return how the predictions are scored; without what is left open."""
+    told = experiment.evaluation.model_dump(mode="json")
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _with_stores(
-    plan: RunPlan, experiment: Experiment, payload: dict[str, Any], clip: dict[str, Any]
+    plan: RunPlan, experiment: Experiment, payload: Task, clip: dict[str, Any]
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
@@ -308,9 +284,9 @@ def _with_stores(
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
-        text, spoken = own_texts(payload)
+        text, sentences = own_texts(payload)
         if text is not None:
-            plan.texts[text] = spoken
+            plan.texts[text] = sentences
         return TaskPlan(name, seed, number, payload, text, store)
     if not kind.dense:
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)

@@ -121,3 +121,12 @@ def _image(root: Path, split: str, name: str, number: int) -> dict:
         noise = np.random.default_rng(sum(map(ord, file))).integers(-40, 40, (32, 32, 3))
         Image.fromarray((colour + noise).astype(np.uint8)).save(root / file)
     return {"id": f"{split}/{file}", "file_name": file, "label": name}
+
+
+def write_clip_card(resources: Path) -> None:
+    """Write the card of the random CLIP, which commands for people read before they load it."""
+    folder = resources / "clip" / "small"
+    folder.mkdir(parents=True)
+    card = {"id": "small", "model": "small", "tag": None, "image_size": 32, "sha256": "0" * 64}
+    card |= {"mean": [0.5] * 3, "std": [0.25] * 3, "embed_dim": 24, "patch": 8}
+    (folder / "clip.json").write_text(json.dumps(card))

@@ -18,7 +18,8 @@ SUMMARIES = {"aggregate_seed 0", "aggregate", "report"}
 def stages(*tasks: int, first: str = "resolve", seed: int = 0) -> set[str]:
     """Return the jobs of tasks from the stage ``first`` on."""
     order = ["resolve", "split", "train", "predict", "score"]
-    return {f"{s}_task {seed}/{t}" for s in order[order.index(first) :] for t in tasks}
+    unseen = {f"measure_unseen {seed}"} if first != "score" else set()
+    return {f"{s}_task {seed}/{t}" for s in order[order.index(first) :] for t in tasks} | unseen
 
 
 @pytest.fixture
@@ -199,7 +200,8 @@ def test_statement_of_a_training_module(project, restored):
 
 def test_statement_of_the_scoring_module(project, restored):
     restored("clclip/evaluation/ap.py", "\nMETRIC_NAMES", "\nANOTHER = 1\nMETRIC_NAMES")
-    assert project.planned(MINE) == stages(1, 2, 3, first="score") | SUMMARIES
+    scored = stages(1, 2, 3, first="score") | SUMMARIES
+    assert project.planned(MINE) == scored | {"measure_unseen 0"}  # it takes APs too
 
 
 def test_statement_of_the_report(project, restored):
@@ -229,7 +231,7 @@ def test_what_decides_no_result_changes_nothing(project, restored):
 
 def test_removed_last_task_runs_summaries_only(project, edited):
     edited(tasks=EXPERIMENT["tasks"][:2])
-    assert project.planned(MINE) == SUMMARIES
+    assert project.planned(MINE) == SUMMARIES | {"measure_unseen 0"}
 
 
 def test_class_moved_to_the_next_task(project, edited):

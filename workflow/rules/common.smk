@@ -1,6 +1,7 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.common import dict_to_key_value_args
 
@@ -76,10 +77,12 @@ def task_json(wildcards):
 
 
 def previous_weights(wildcards):
-    """Return the weights of all tasks before this one."""
+    """Return the weights of all tasks before this one; of those of a model, what says they are there."""
     seed = f"results/{wildcards.experiment}/seed{wildcards.seed}"
-    tasks = range(1, int(wildcards.task))
-    return [f"{seed}/task{task}/weights.safetensors" for task in tasks]
+    experiment = PLAN.experiments[wildcards.experiment]
+    tasks = range(experiment.numbers.start, int(wildcards.task))
+    started = [] if experiment.start is None else [f"{seed}/start.json"]
+    return [*started, *(f"{seed}/task{task}/weights.safetensors" for task in tasks)]
 
 
 def seen_weights(wildcards):
@@ -128,13 +131,43 @@ def seed_files(name):
     """Return a function naming the files ``name`` of all tasks of a seed."""
 
     def paths(wildcards):
-        tasks = range(1, PLAN.experiments[wildcards.experiment].length + 1)
+        tasks = PLAN.experiments[wildcards.experiment].numbers
         return [
             f"results/{wildcards.experiment}/seed{wildcards.seed}/task{t}/{name}"
             for t in tasks
         ]
 
     return paths
+
+
+def calibrations(wildcards):
+    """Return the calibrations of a seed's tasks that hold images out."""
+    experiment, seed = wildcards.experiment, wildcards.seed
+    tasks = PLAN.experiments[experiment].tasks
+    return [
+        f"results/{experiment}/seed{seed}/task{number}/calibration.json"
+        for (of, number), task in tasks.items()
+        if str(of) == seed and task.payload["training"].get("holdout")
+    ]
+
+
+def unseen(wildcards):
+    """Return the measure of classes not yet taught: detectors of several tasks have one."""
+    experiment = PLAN.experiments[wildcards.experiment]
+    if experiment.length < 2 or not KINDS[experiment.config.kind].boxes:
+        return []
+    return [f"results/{wildcards.experiment}/seed{wildcards.seed}/unseen.json"]
+
+
+def last_inputs(wildcards):
+    """Return what predicting the test images of a seed's last task reads."""
+    name, seed = wildcards.experiment, wildcards.seed
+    task = PLAN.experiments[name].length
+    last = SimpleNamespace(experiment=name, seed=seed, task=task)
+    return [
+        *frozen_inputs("test")(last),
+        f"results/{name}/seed{seed}/task{task}/test.json",
+    ]
 
 
 def seed_summaries(wildcards):

@@ -56,6 +56,27 @@ rule pretrain_clip:
         " --seed {wildcards.seed} --out {params.folder:q} --log {log:q}"
 
 
+# The parts of a model that a stream goes on from, beside the tasks that it will learn
+rule take_over_model:
+    output:
+        "results/{experiment}/seed{seed}/start.json",
+    log:
+        "results/{experiment}/seed{seed}/start.log",
+    conda:
+        "../../envs/clclip.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        model=lambda wildcards: str(PLAN.experiments[wildcards.experiment].start.place),
+        digest=lambda wildcards: PLAN.experiments[wildcards.experiment].start.card[
+            "digest"
+        ],
+    shell:
+        "clclip take-over --model {params.model:q} --digest {params.digest}"
+        " --out {output:q} --log {log:q}"
+
+
 rule embed_text:
     input:
         ancient(lambda w: f"resources/clip/{PLAN.texts[w.text]['clip']}/clip.json"),

@@ -4,6 +4,8 @@
 rule aggregate_seed:
     input:
         seed_files("scores.json"),
+        calibrations,
+        unseen,
         tasks=seed_files("task.json"),
     output:
         "results/{experiment}/seed{seed}/summary.json",
@@ -26,6 +28,30 @@ rule aggregate_seed:
     shell:
         "clclip aggregate --tasks {params.folders:q} --experiment {wildcards.experiment:q}"
         " --dataset {params.dataset:q} {params.protocol} --out {output:q} --log {log:q}"
+
+
+rule measure_unseen:
+    input:
+        seed_files("weights.safetensors"),
+        last_inputs,
+        tasks=seed_files("task.json"),
+    output:
+        "results/{experiment}/seed{seed}/unseen.json",
+    log:
+        "results/{experiment}/seed{seed}/unseen.log",
+    conda:
+        "../../envs/clclip.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=lambda wildcards: gpu(),
+    params:
+        run=lambda wildcards, output: str(Path(output[0]).parent),
+        tasks=lambda wildcards: PLAN.experiments[wildcards.experiment].length,
+        code=lambda wildcards: fingerprint("clclip.detection.tools.open_vocabulary"),
+    shell:
+        "clclip unseen --run {params.run:q} --tasks {params.tasks:q} --out {output:q}"
+        " --log {log:q}"
 
 
 rule aggregate:

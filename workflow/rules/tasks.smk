@@ -84,6 +84,30 @@ rule predict_task:
         "clclip predict --task {input.task:q} --attempt {resources.attempt} --log {log:q}"
 
 
+rule calibrate_task:
+    input:
+        frozen_inputs("train"),
+        seen_weights,
+        data=ancient(data_index),
+        task="results/{experiment}/seed{seed}/task{task}/task.json",
+    output:
+        "results/{experiment}/seed{seed}/task{task}/calibration.json",
+        "results/{experiment}/seed{seed}/task{task}/holdout.json",
+    log:
+        "results/{experiment}/seed{seed}/task{task}/logs/calibrate.log",
+    conda:
+        "../../envs/clclip.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        gpu=lambda wildcards: gpu(),
+        attempt=lambda wildcards, attempt: attempt,
+    params:
+        code=lambda wildcards: fingerprint("clclip.detection.stages.calibrate"),
+    shell:
+        "clclip calibrate-task --task {input.task:q} --attempt {resources.attempt} --log {log:q}"
+
+
 rule score_task:
     input:
         "results/{experiment}/seed{seed}/task{task}/predictions.json",

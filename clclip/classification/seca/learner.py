@@ -154,8 +154,7 @@ class Learner:
                 d, self.tower.pooled_width, options.relevance, generator(self.seed, "mixer")
             )
             self._restore("mixer", mixer)
-            size = len(self.pool)
-            utility = torch.full((size,), 1 / options.pool, device=self.device)
+            utility = torch.full((len(self.pool),), 1 / options.pool, device=self.device)
             # a parameter without gradient, so that it is kept with the resume state
             self.trained["utility"] = nn.Parameter(utility, requires_grad=False)
         if refines(options):

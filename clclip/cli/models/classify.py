@@ -1,19 +1,19 @@
-"""``clclip classify``: the classes of images by the model of a run."""
+"""``clclip classify``: the classes of images by a trained model."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from clclip.cli.arguments import RUN, RUN_AND_IMAGES
+from clclip.cli.arguments import MODEL_AND_IMAGES, model_place
 from clclip.cli.command import argument, command
 from clclip.core.files import check_writable
 
 
 @command(
     "classify images",
-    f"--run {RUN} photo.jpg --out classes.json",
-    *RUN_AND_IMAGES,
+    "--model model/ photos/ --out classes.json",
+    *MODEL_AND_IMAGES,
     argument(
         "--out",
         type=Path,
@@ -26,8 +26,19 @@ from clclip.core.files import check_writable
 )
 def run(options: argparse.Namespace) -> None:
     """Classify images."""
+    place = model_place(options)
     check_writable(options.out)
-    from clclip.classification.tools.classify import classify
+    from clclip.model.use.classify import classify
 
-    chosen = (options.task, options.top_k, options.resources)
-    classify(options.run, options.images, options.out, *chosen)
+    batch = {} if options.batch is None else {"batch": options.batch}
+    classify(
+        place,
+        options.images,
+        options.out,
+        task=options.task,
+        top=options.top_k,
+        resources=options.resources,
+        recursive=options.recursive,
+        on_bad_image=options.on_bad_image,
+        **batch,
+    )

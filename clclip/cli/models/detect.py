@@ -1,19 +1,19 @@
-"""``clclip detect``: objects in images, found by the model of a run."""
+"""``clclip detect``: objects in images, found by a trained model."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from clclip.cli.arguments import RUN, RUN_AND_IMAGES
+from clclip.cli.arguments import MODEL_AND_IMAGES, model_place
 from clclip.cli.command import argument, command
 from clclip.core.files import check_writable
 
 
 @command(
     "detect objects in images",
-    f"--run {RUN} photo.jpg --out boxes",
-    *RUN_AND_IMAGES,
+    "--model model/ photos/ --recursive --out boxes",
+    *MODEL_AND_IMAGES,
     argument(
         "--out",
         type=Path,
@@ -29,12 +29,31 @@ from clclip.core.files import check_writable
         metavar="NAMES",
         help="only these, separated by commas; may be repeated, as for a name that holds a comma",
     ),
-    argument("--threshold", type=float, default=0.5, help="lowest score shown"),
+    argument(
+        "--threshold",
+        type=float,
+        default=None,
+        help="lowest score shown; default: each class's own, 0.5 where it has none",
+    ),
+    argument("--crops", action="store_true", help="write each object to crops/CLASS/ too"),
 )
 def run(options: argparse.Namespace) -> None:
     """Detect objects in images."""
+    place = model_place(options)
     check_writable(options.out, folder=True)
-    from clclip.detection.tools.detect import detect
+    from clclip.model.use.detect import detect
 
-    chosen = (options.task, options.classes, options.threshold, options.resources)
-    detect(options.run, options.images, options.out, *chosen)
+    batch = {} if options.batch is None else {"batch": options.batch}
+    detect(
+        place,
+        options.images,
+        options.out,
+        task=options.task,
+        classes=options.classes,
+        threshold=options.threshold,
+        resources=options.resources,
+        recursive=options.recursive,
+        on_bad_image=options.on_bad_image,
+        crops=options.crops,
+        **batch,
+    )

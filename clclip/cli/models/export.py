@@ -1,4 +1,4 @@
-"""``clclip export``: one weights file and a card."""
+"""``clclip export``: a trained run as a model folder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,47 @@ from clclip.cli.command import argument, command
 
 
 @command(
-    "one weights file and a card",
-    f"--run {RUN} --out model",
+    "a trained run as a model folder: card, weights, README",
+    f"--run {RUN} --out model --with-tower",
     *FINISHED_RUN,
     argument(
         "--out",
         type=Path,
         required=True,
-        metavar="FILE",
-        help="the weights, .safetensors; the card lies beside them, .json",
+        metavar="DIR",
+        help="the folder: card.json, README.md, a folder per task, the text vectors",
+    ),
+    argument(
+        "--with-tower",
+        action="store_true",
+        help="add the frozen CLIP, so that neither network nor resources are needed",
+    ),
+    argument(
+        "--with-memory",
+        action="store_true",
+        help="keep what the method remembers of old data, which learning on needs",
+    ),
+    argument(
+        "--resources",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="default: resources beside the run's results, else in the working directory",
     ),
 )
 def run(options: argparse.Namespace) -> None:
-    """Write one weights file and its card."""
-    from clclip.detection.tools.export import export
+    """Write a model folder."""
+    from clclip.model.folder import check_free
 
-    export(options.run, options.out, options.task)
+    check_free(options.out)
+    from clclip.model.export import export
+
+    card = export(
+        options.run,
+        options.out,
+        options.task,
+        with_tower=options.with_tower,
+        with_memory=options.with_memory,
+        resources=options.resources,
+    )
+    print(f"{options.out}: {len(card['classes'])} classes in {len(card['parts'])} parts")

@@ -1,1 +1,1 @@
-"""What people call on a trained detector: detect, export, open vocabulary."""
+"""What people call on a trained detector: open vocabulary."""

@@ -33,8 +33,8 @@ from clclip.detection.methods.detector import Detector
 from clclip.detection.stages.build import load_detector
 from clclip.detection.stages.recall import proposals_of
 from clclip.detection.stages.train import PREDICT_BATCH, coco_results
-from clclip.evaluation.ap import average_precision
-from clclip.evaluation.matching import match
+from clclip.evaluation.ap import COCO_IOUS, average_precision
+from clclip.evaluation.matching import Matching
 from clclip.evaluation.predictions import class_ids
 from clclip.training.device import precision, training_device
 
@@ -83,12 +83,12 @@ def detect_by_text(
     return results
 
 
-def measure(run: Path, resources: Path, out: Path | None = None) -> str:
+def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | None = None) -> str:
     """Return a table of ``future_average_precision`` for people, and write its rows as JSON."""
-    rows = future_average_precision(run, resources)
+    rows = future_average_precision(run, resources, tasks)
     if out is not None:
         write_json(out, rows, indent=1)
-    title = f"{run}: AP50 (area) in percent of classes not yet taught, by the cost volume alone"
+    title = f"{run}: AP in percent of classes not yet taught, by the cost volume alone"
     told = [title, f"{'after task':>10}  {'classes':>7}  {'AP':>5}"]
     for row in rows:
         value = "-" if row["AP"] is None else f"{row['AP']:.1f}"
@@ -96,8 +96,10 @@ def measure(run: Path, resources: Path, out: Path | None = None) -> str:
     return "\n".join(told)
 
 
-def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]:
-    """Return AP50 (area, percent) of the classes of later tasks, after each task but the last.
+def future_average_precision(
+    run: Path, resources: Path, tasks: int | None = None
+) -> list[dict[str, Any]]:
+    """Return AP (by the run's reading, percent) of later tasks' classes, after each but the last.
 
     Row t is at once "after task t" and "before task t + 1". The last task's test split is used for
     all rows.
@@ -105,6 +107,8 @@ def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]
     Args:
         run: a folder ``results/EXPERIMENT/seedN`` whose tasks are all trained.
         resources: folder of CLIPs, texts and features.
+        tasks: how many tasks the stream has; None: all that are trained. A folder may hold more,
+            of a stream that was longer once.
 
     Returns:
         rows {"task": t, "AP": mean, "per_class": {name: AP or None}}.
@@ -112,7 +116,7 @@ def future_average_precision(run: Path, resources: Path) -> list[dict[str, Any]]
     Raises:
         InputError: if the run has fewer than two trained tasks, or a file is missing.
     """
-    trained = len(list(run.glob("task*/weights.safetensors")))
+    trained = tasks or len(list(run.glob("task*/weights.safetensors")))
     if trained < 2:
         raise InputError(f"{trained} trained tasks", run, "a run of at least two tasks")
     last = run / f"task{trained}" / "task.json"
@@ -163,9 +167,21 @@ def _row(
             own = {name: value.cpu() for name, value in own.items()}
             columns = [ids[n] for n in names]
             detections += coco_results(image.image_id, own, columns, scale, size)
-    per_class = {}
-    for name, matches in match(truth, detections, ids, 0.5).items():
-        value = average_precision(matches.true_positive, matches.object_images.size, "voc_area")
-        per_class[name] = None if value is None else 100 * value
+    per_class = _percents(truth, detections, ids, task["evaluation"].get("ap", "voc_area"))
     values = [value for value in per_class.values() if value is not None]
     return {"AP": float(np.mean(values)) if values else None, "per_class": per_class}
+
+
+def _percents(
+    truth: dict[str, Any], detections: list[dict[str, Any]], ids: dict[str, int], reading: str
+) -> dict[str, float | None]:
+    """Return the AP of each class in percent, by one of the readings of ``METRIC_NAMES``."""
+    matching = Matching(truth, detections, ids)
+    if reading == "coco":
+        values = matching.average_precision(COCO_IOUS)
+    else:
+        values = {
+            name: average_precision(found.true_positive, found.object_images.size, reading)
+            for name, found in matching.match().items()
+        }
+    return {name: None if value is None else 100 * value for name, value in values.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from clclip.core.errors import InputError
+from clclip.evaluation.calibrated.part import FILE, read_part
 from clclip.evaluation.calibration import Reliability, calibration
 from clclip.report.settings import Experiment, Setting
 from clclip.report.svg import marker, path, tag
@@ -28,21 +29,57 @@ class Trust:
     experiment: Experiment
     drawn: Markup
     groups: dict[str, Reliability | None]
+    mapped: bool = False
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From which score on a class is shown, and on how many held-out objects that rests."""
+
+    experiment: Experiment
+    name: str
+    threshold: float
+    objects: int
+    own: bool
+
+
+def thresholds(setting: Setting) -> list[Threshold]:
+    """Return the thresholds of every class that was calibrated, of the first seed."""
+    found = []
+    for experiment in setting.experiments:
+        seed = experiment.summary["seeds"][0]
+        for task in experiment.summary["tasks"]:
+            try:
+                part = read_part(experiment.task_dir(task["task"], seed))
+            except InputError as error:
+                logger.warning("no thresholds of %s: %s", experiment.name, error)
+                continue
+            for name, entry in (part["classes"] if part else {}).items():
+                told = (entry["threshold"], entry.get("objects", 0), bool(entry.get("own", True)))
+                found.append(Threshold(experiment, name, *told))
+    return found
 
 
 def trust(setting: Setting) -> list[Trust]:
-    """Return the calibration after the last task of every contestant, its seeds pooled."""
+    """Return the calibration after the last task of every contestant, its seeds pooled.
+
+    A contestant whose tasks are calibrated stands there twice, as it was and as mapped.
+    """
     found = []
     for experiment in setting.contestants if len(setting.groups) > 1 else []:
         last = experiment.last_task
         folders = [experiment.task_dir(last, seed) for seed in experiment.summary["seeds"]]
-        try:
-            groups = calibration(*(folder / "task.json" for folder in folders))
-        except InputError as error:
-            logger.warning("no calibration of %s: %s", experiment.name, error)
-            continue
-        if any(groups.values()):
-            found.append(Trust(experiment, _chart(experiment.label, groups), groups))
+        held = all((folder / FILE).is_file() for folder in folders)
+        for mapped in (False, True) if held else (False,):
+            try:
+                files = (folder / "task.json" for folder in folders)
+                groups = calibration(*files, mapped=mapped)
+            except InputError as error:
+                logger.warning("no calibration of %s: %s", experiment.name, error)
+                continue
+            if any(groups.values()):
+                label = experiment.label + ", calibrated" * mapped
+                found.append(Trust(experiment, _chart(label, groups), groups, mapped))
     return found
 
 

@@ -59,10 +59,10 @@ def why(setting: Setting) -> Why | None:
         return None
     found: dict[int, list[tuple[Experiment, dict[str, Row]]]] = {}
     for experiment in setting.contestants:
-        for task in experiment.summary["tasks"][1:]:
-            classes = over_seeds(experiment, task["task"])
+        for row in experiment.summary["tasks"][1:]:
+            classes = over_seeds(experiment, row["task"])
             if classes:
-                found.setdefault(task["task"], []).append((experiment, classes))
+                found.setdefault(row["task"], []).append((experiment, classes))
     if not found:
         return None
     shares = {task: [_means(classes) for _, classes in own] for task, own in found.items()}

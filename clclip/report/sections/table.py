@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from clclip.core.artifacts import PARTS, PerPart
 from clclip.evaluation.continual import deviation
 from clclip.report.settings import Experiment, Setting, kept, retention
 
-PARTS = ("P", "C", "A")
 TEXT_WIDTH = 96
 
 
@@ -34,8 +34,8 @@ class Row:
 
     experiment: Experiment
     rank: int | None
-    final: dict[str, float | None]
-    std: dict[str, float | None]
+    final: PerPart
+    std: PerPart
     forgetting: float | None
     forgetting_std: float | None
     average: float | None
@@ -135,8 +135,8 @@ def text_table(settings: Sequence[Setting]) -> str:
 
 def unscored(setting: Setting) -> list[str]:
     """Return the classes without test instances, sorted."""
-    found = (experiment.summary.get("empty_classes", []) for experiment in setting.experiments)
-    return sorted(set().union(*found))
+    summaries = [experiment.summary for experiment in setting.experiments]
+    return sorted({name for each in summaries for name in each.get("empty_classes", [])})
 
 
 def headline(setting: Setting) -> str:

@@ -318,10 +318,16 @@ RESULTS = {
     "export to the folder itself": (
         lambda w: None,
         export_to("."),
-        ["no file name ('.')", "--out"],
+        ["no folder name ('.')", "--out"],
     ),
-    "export to the root": (lambda w: None, export_to("/"), ["no file name ('/')", "--out"]),
-    "export to the folder above": (lambda w: None, export_to(".."), ["no file name ('..')"]),
+    "export to the root": (lambda w: None, export_to("/"), ["no folder name ('/')", "--out"]),
+    "export to a weights file": (
+        lambda w: None,
+        export_to("model.safetensors"),
+        ["file name ('model.safetensors')", "--out model/"],
+    ),
+    "export over other things": (lambda w: None, export_to("cards"), ["other things", "cards"]),
+    "export to the folder above": (lambda w: None, export_to(".."), ["no folder name ('..')"]),
     "log on a full device": (
         lambda w: None,
         lambda w: [*stage("score")(w), "--log", "/dev/null/score.log"],

@@ -86,6 +86,11 @@ def aggregate(options):
     _write(options.out, json.dumps({"experiment": options.experiment}))
 
 
+def unseen(options):
+    weights = sorted(options.run.glob("task*/weights.safetensors"))
+    _write(options.out, json.dumps([_stamp(*weights)]))
+
+
 def report(options):
     _write(options.out, options.style)
     _write(options.out.parent / "summary.csv", "experiment\n")
@@ -101,6 +106,7 @@ STUBS = {
     "predict": predict,
     "score": score,
     "aggregate": aggregate,
+    "unseen": unseen,
     "report": report,
 }
 

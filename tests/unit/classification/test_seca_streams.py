@@ -16,11 +16,11 @@ from clclip.classification import train as learning
 from clclip.classification.classifier import load_classifier
 from clclip.classification.pixels import Pixels
 from clclip.classification.registry import METHODS, method_options
-from clclip.classification.tools.classify import classify
 from clclip.cli.main import main
 from clclip.core.errors import InputError
 from clclip.core.task import read_task
-from tests.helpers.seca import small_clip, tokenizer, write_stream
+from clclip.model.use.classify import classify
+from tests.helpers.seca import small_clip, tokenizer, write_clip_card, write_stream
 from tests.helpers.seca_streams import GROUPS, run
 
 pytestmark = pytest.mark.usefixtures("random_clip")
@@ -189,6 +189,7 @@ def test_classify_names_images(tmp_path):
     run(files)
     images = sorted((tmp_path / "resources/data/noise/images").glob("test_*.png"))[:3]
     run_folder, out = files[0].parents[1], tmp_path / "out" / "names.json"
+    write_clip_card(tmp_path / "resources")
     classify(run_folder, images, out, top=3)
     found = json.loads(out.read_text())
     assert [Path(entry["image"]).name for entry in found] == [p.name for p in images]
@@ -204,7 +205,7 @@ def test_classify_names_images(tmp_path):
     for bad, text in (({"task": 7}, "one of 1, 2"), ({"top": 0}, "from 1")):
         with pytest.raises(InputError, match=text):
             classify(run_folder, images, out, **bad)
-    with pytest.raises(InputError, match="no trained task"):
+    with pytest.raises(InputError, match="neither a model nor a run"):
         classify(tmp_path, images, out)
     with pytest.raises(InputError, match="no such image"):
         classify(run_folder, [tmp_path / "gone.png"], out)

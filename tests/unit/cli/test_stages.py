@@ -18,6 +18,7 @@ from clclip.core.files import check_writable
 from clclip.workflow import host
 
 P = Path
+IMAGES = {"task": None, "resources": None, "recursive": False, "on_bad_image": "fail"}
 CALLS = [
     (
         'prepare --spec {"id":"x"} --out d',
@@ -71,18 +72,39 @@ CALLS = [
     ),
     (
         "detect --run r a.png b --task 2 --classes ace,ten --classes x --threshold 0.5 --out o",
-        "clclip.detection.tools.detect:detect",
-        ((P("r"), [P("a.png"), P("b")], P("o"), 2, ["ace,ten", "x"], 0.5, None), {}),
+        "clclip.model.use.detect:detect",
+        (
+            (P("r"), [P("a.png"), P("b")], P("o")),
+            IMAGES | {"task": 2, "classes": ["ace,ten", "x"], "threshold": 0.5, "crops": False},
+        ),
+    ),
+    (
+        "detect --model m a --recursive --batch 4 --on-bad-image skip --crops --out o",
+        "clclip.model.use.detect:detect",
+        (
+            (P("m"), [P("a")], P("o")),
+            IMAGES
+            | {"classes": None, "threshold": None, "crops": True, "batch": 4}
+            | {"recursive": True, "on_bad_image": "skip"},
+        ),
     ),
     (
         "classify --run r a.png --top-k 3 --resources s --out o",
-        "clclip.classification.tools.classify:classify",
-        ((P("r"), [P("a.png")], P("o"), None, 3, P("s")), {}),
+        "clclip.model.use.classify:classify",
+        ((P("r"), [P("a.png")], P("o")), IMAGES | {"top": 3, "resources": P("s")}),
     ),
     (
-        "export --run r --out o",
-        "clclip.detection.tools.export:export",
-        ((P("r"), P("o"), None), {}),
+        "export --run r --out o --with-tower",
+        "clclip.model.export:export",
+        (
+            (P("r"), P("o"), None),
+            {"with_tower": True, "with_memory": False, "resources": None},
+        ),
+    ),
+    (
+        "take-over --model m --digest d --out o",
+        "clclip.model.change.start:take_over",
+        ((P("m"), P("o"), "d"), {}),
     ),
 ]
 
@@ -92,7 +114,8 @@ def test_options_reach_the_stage(line, target, expected, monkeypatch):
     module, name = target.split(":")
     calls = []
     stub = SimpleNamespace(aggregate_seed=None, aggregate_experiment=None)
-    setattr(stub, name, lambda *args, **named: calls.append((args, named)))
+    made = {"classes": [], "parts": []}  # what export returns
+    setattr(stub, name, lambda *args, **named: calls.append((args, named)) or made)
     monkeypatch.setitem(sys.modules, module, stub)
     assert main(line.split()) == 0
     assert calls == [expected]

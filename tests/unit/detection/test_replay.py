@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -33,8 +31,7 @@ from clclip.detection.methods.rehearsal.pasting import (
     resized,
     sized,
 )
-from clclip.detection.tools.export import export
-from clclip.detection.weights import load_chain, read_weights, save_weights
+from clclip.detection.weights import load_chain, save_weights
 from clclip.training.seeds import generator
 from tests.helpers.detection import (
     NAMES,
@@ -75,22 +72,6 @@ def test_memory_is_stored_and_read_and_no_network_loads_it(tmp_path):
             unpacked(tensors, broken, "x")
     assert unpacked({}, "[]", "x") == []
     assert unpacked(*packed([]), "x") == []
-
-
-def test_an_export_holds_no_remembered_picture(tmp_path):
-    tensors, told = packed([crop()])
-    folder = tmp_path / "run" / "task1"
-    model = make("fvit_replay", GROUPS[:1])
-    save_weights(
-        folder / "weights.safetensors", {**model.state_dict(), **tensors}, {"memory": told}
-    )
-    keys = "text data clip training switches evaluation".split()
-    task = {key: {"id": "x"} for key in keys}
-    task |= {"kind": "detection", "method": "fvit_replay", "seed": 0}
-    (folder / "task.json").write_text(json.dumps(task | {"task": 1, "groups": GROUPS[:1]}))
-    export(tmp_path / "run", tmp_path / "out.safetensors")
-    kept, _ = read_weights(tmp_path / "out.safetensors")
-    assert kept.keys() == model.state_dict().keys()
 
 
 # ---- pasting ------------------------------------------------------------------------------------

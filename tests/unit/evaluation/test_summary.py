@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -78,6 +79,27 @@ def test_summary_of_an_experiment(tmp_path):
     assert len(rows) == 1
     assert rows[0]["experiment"] == "zoo_clclip" and rows[0]["seeds"] == "0 4"
     assert float(rows[0]["A"]) == 68.75 and rows[0]["tasks"] == "3"
+
+
+def test_classes_not_yet_taught_are_carried_and_averaged(tmp_path):
+    paths = []
+    for seed, value in ((0, 10.0), (1, 20.0)):
+        root = tmp_path / f"seed{seed}"
+        root.mkdir()
+        told = [{"task": 1, "AP": value, "per_class": {"eel": value, "fox": None}}]
+        (root / "unseen.json").write_text(json.dumps(told))
+        paths.append(seed_summary(root, seed, FORGETS))
+        assert read(paths[-1])["unseen"] == told
+    aggregate_experiment(paths, tmp_path / "summary.json")
+    unseen = read(tmp_path / "summary.json")["unseen"]
+    assert unseen == [{"task": 1, "AP": 15.0, "per_class": {"eel": 15.0, "fox": None}}]
+    (tmp_path / "seed1/unseen.json").write_text("{}")
+    with pytest.raises(InputError, match="clclip unseen"):
+        seed_summary(tmp_path / "seed1", 1, FORGETS)
+    (tmp_path / "seed1/unseen.json").unlink()
+    paths[1] = seed_summary(tmp_path / "seed1", 1, FORGETS)
+    aggregate_experiment(paths, tmp_path / "summary.json")
+    assert "unseen" not in read(tmp_path / "summary.json")
 
 
 TASK_KEYS = {"task", "P", "C", "A", "per_class"}

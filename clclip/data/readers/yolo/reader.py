@@ -81,10 +81,7 @@ def _split(
 ) -> Annotated:
     """Put one split together."""
     declared, home = layout.declared, layout.home
-    if names and not any(name in layout.labels for name in names):
-        what = f"no label file for any of {len(names)} {split} images"
-        expected = "labels/x.txt for images/x.jpg, or x.txt beside it (empty: no objects)"
-        raise InputError(what, os.path.dirname(names[0]), expected)
+    _check_labelled(split, names, layout)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     places: list[str] = []
@@ -125,6 +122,14 @@ def _split(
         renamed=declared.renamed,
         notes=notes + (_layout_notes(layout, names) if split == "train" else []),
     )
+
+
+def _check_labelled(split: str, names: list[str], layout: Layout) -> None:
+    """Refuse a split none of whose images has a label file."""
+    if names and not any(name in layout.labels for name in names):
+        what = f"no label file for any of {len(names)} {split} images"
+        expected = "labels/x.txt for images/x.jpg, or x.txt beside it (empty: no objects)"
+        raise InputError(what, os.path.dirname(names[0]), expected)
 
 
 def _annotation(

@@ -1,0 +1,175 @@
+"""``start: MODEL`` in an experiment file: the stream goes on from a trained model; torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clclip.clip.own.settle import clip_id, settle_clip
+from clclip.config.clip import ClipConfig
+from clclip.config.yaml_files import merged
+from clclip.core.artifacts import Task
+from clclip.core.errors import InputError
+from clclip.core.task import read_task, seen_classes, trains_all
+from clclip.model.card import hidden_columns, read_card
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model that a stream goes on from.
+
+    Attributes:
+        place: its folder.
+        card: its card.json.
+        plan: the task file of its last part.
+    """
+
+    place: Path
+    card: dict[str, Any]
+    plan: dict[str, Any]
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The columns of its parts: their classes, dropped ones among them."""
+        return [list(group) for group in self.plan["groups"]]
+
+    @property
+    def count(self) -> int:
+        """How many tasks it has learned."""
+        return len(self.plan["groups"])
+
+    def mark(self, payload: Task) -> None:
+        """Add to task.json what it says of the model that its stream goes on from."""
+        payload["start"] = self.card["digest"]
+        if hidden := hidden_columns(self.card):
+            payload["hidden"] = hidden
+        if origins := self.plan.get("origins"):
+            payload["origins"] = [*origins, *[1] * (payload["task"] - len(origins))]
+
+    def tower(self) -> Path | None:
+        """Return the folder of the tower that lies in the model, None if it does not."""
+        folder = self.place / "clip" / str(self.card["clip"]["id"])
+        return folder if (folder / "clip.json").is_file() else None
+
+
+def read_start(place: str | Path, where: object) -> Start:
+    """Read what a plan needs of a model; its weights are not looked at.
+
+    Args:
+        place: the model folder.
+        where: the file that names it, for messages.
+
+    Raises:
+        InputError: if there is no such model, or none that a stream can go on from.
+    """
+    folder = Path(place)
+    if not (folder / "card.json").is_file():
+        expected = "a model folder: `clclip export --run results/EXPERIMENT/seedN --out model`"
+        raise InputError(f"no model in {folder}", f"{where}: start", expected)
+    card = read_card(folder, check_files=False)
+    plan = read_task(folder / card["parts"][-1]["folder"] / "task.json")
+    if trains_all(plan):
+        what = f"a model of {plan['method']}, which learned all classes at once"
+        raise InputError(what, f"{where}: start", "a model that learned task by task")
+    if card["memory"] == "left out":
+        what = f"a model without the memory that method {plan['method']} needs"
+        raise InputError(what, f"{where}: start", "one exported with --with-memory")
+    return Start(folder, card, plan)
+
+
+def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
+    """Return an experiment's keys with those that the model was trained with beneath them.
+
+    Args:
+        values: the keys, bases merged in, ``start`` an absolute path.
+        where: the file, for messages.
+
+    Raises:
+        InputError: as ``read_start``; another kind or method than the model's.
+    """
+    given = values.get("start")
+    if given is None:
+        return values
+    if not isinstance(given, str):
+        raise InputError(f"got {given!r:.60}", f"{where}: start", "the path of a model folder")
+    start = read_start(given, where)
+    plan = start.plan
+    for key in ("kind", "method"):
+        told = {"clclip_paper": "clclip"}.get(str(values.get(key)), values.get(key))
+        if told not in (None, plan[key]):
+            what = f"{key} {values[key]!r} for a model of {key} {plan[key]!r}"
+            raise InputError(what, f"{where}: {key}", f"{plan[key]}, or the key left out")
+    clip = {k: plan["clip"][k] for k in ("model", "tag") if plan["clip"].get(k)}
+    own = {"clip": clip} if start.tower() is not None or _listed(plan["clip"]) else {}
+    below = {
+        "kind": plan["kind"],
+        "method": plan["method"],
+        "seeds": [plan["seed"]],
+        "training": plan["training"],
+        "switches": plan["switches"],
+        **own,
+    }
+    return merged(below, {**values, "start": str(start.place)})
+
+
+def _listed(clip: Mapping[str, Any]) -> bool:
+    """Tell whether model and tag alone say which CLIP it is."""
+    try:
+        return clip_id({k: clip[k] for k in ("model", "tag") if clip.get(k)}) == clip["id"]
+    except InputError:
+        return False
+
+
+def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> None:
+    """Refuse a class that the model knows already, under whatever column.
+
+    Raises:
+        InputError: for the first such class.
+    """
+    known = set(seen_classes(start.plan))
+    for name in (name for group in groups for name in group):
+        if name in known:
+            what = f"class {name!r}, which the model knows already"
+            expected = "new classes only; `clclip drop` takes one out so that it can be taught anew"
+            raise InputError(what, f"{where}: tasks", expected)
+
+
+def check_same(start: Start, payload: Mapping[str, Any], where: object) -> None:
+    """Refuse a task that sees images otherwise than the model does.
+
+    Raises:
+        InputError: for another tower, canvas, or tokens.
+    """
+    wanted, found = start.plan["clip"]["id"], payload["clip"]["id"]
+    if found != wanted:
+        raise InputError(f"the CLIP {found}", f"{where}: clip", f"the model's, {wanted}")
+    theirs, ours = start.plan.get("features"), payload.get("features")
+    for key in ("size", "dense", "taps"):
+        if theirs and ours and theirs[key] != ours[key]:
+            name = {"size": "training.image_size", "dense": "switches.dense"}
+            place = f"{where}: {name.get(key, 'switches.scales')}"
+            raise InputError(f"{key} {ours[key]}", place, f"the model's, {theirs[key]}")
+
+
+def clip_of(
+    given: ClipConfig, start: Start | None, cache: Path | None, job: bool
+) -> dict[str, Any]:
+    """Return the CLIP: the one that lies in the model that it starts from, else as the file says.
+
+    ``folder`` then tells ``fetch-clip`` where to copy it from.
+
+    Args:
+        given: the file's section.
+        start: the model, if there is one.
+        cache: folder of what earlier plans found of CLIPs.
+        job: whether a job of a planned run asks.
+    """
+    told = given.given()
+    folder = start and start.tower()
+    if start is not None and folder is not None:
+        theirs = start.plan["clip"]
+        if all(told.get(key) == theirs.get(key) for key in ("model", "tag", "file", "config")):
+            return {**theirs, "folder": str(folder)}
+    return settle_clip(told, cache, job)

@@ -1,0 +1,153 @@
+"""Reading what Label Studio exports (JSON and JSON-MIN): the boxes of each image as a person left.
+
+Of several annotations of one task the one changed last counts, none that was skipped. Rectangles
+may be rotated, and polygons may be drawn: the upright box around them is taken.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from clclip.core.errors import InputError
+from clclip.data.readers.annotated import check_class_name
+from clclip.data.readers.fields import an_object, number_or_none, shown
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
+_BOX = "x, y, width and height in percent"
+
+
+@dataclass
+class Reviewed:
+    """One image of an export.
+
+    Attributes:
+        names: names the image may have in the data set, the surest first.
+        reviewed: whether a person has looked at it; else the boxes are a model's.
+        boxes: (class, left, top, width, height), in shares of the image.
+        where: its place in the file, for messages.
+    """
+
+    names: list[str]
+    reviewed: bool
+    where: str
+    boxes: list[tuple[str, float, float, float, float]] = field(default_factory=list)
+
+
+def read_tasks(tasks: Any, path: Path) -> list[Reviewed]:
+    """Read the tasks of an export.
+
+    Raises:
+        InputError: if it is none, or a box or class in it is wrong.
+    """
+    if not isinstance(tasks, list):
+        raise InputError("no list of tasks", path, "Label Studio's export as JSON or JSON-MIN")
+    return [
+        _read(an_object(task, f"{path}: [{n}]"), f"{path}: [{n}]") for n, task in enumerate(tasks)
+    ]
+
+
+def _read(task: Mapping[str, Any], where: str) -> Reviewed:
+    """Read one task."""
+    inner = task.get("data")
+    data: Mapping[str, Any] = inner if isinstance(inner, dict) else task
+    given = next((data[key] for key in ("image", "img", "url") if data.get(key)), None)
+    if given is None:
+        links = [v for v in data.values() if isinstance(v, str) and re.search(r"\.\w{3,4}$", v)]
+        given = next(iter(links), None)
+    if not isinstance(given, str):
+        raise InputError("a task without an image", where, 'data: {"image": ...}')
+    names = _names(given)
+    if isinstance(data.get("file_name"), str):
+        names.insert(0, data["file_name"])
+    if "annotations" not in task and "predictions" not in task:  # JSON-MIN
+        rows = [v for v in task.values() if isinstance(v, list) and v and _is_region(v[0])]
+        boxes = [
+            _box(row, row, f"{where}: label[{n}]") for part in rows for n, row in enumerate(part)
+        ]
+        return Reviewed(names, True, where, boxes)
+    done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+    latest = max(done, key=lambda a: str(a.get("updated_at", "")), default=None)
+    shown_rows: Mapping[str, Any] = latest or next(iter(task.get("predictions") or []), {})
+    found = Reviewed(names, latest is not None, where)
+    for n, row in enumerate(shown_rows.get("result") or []):
+        value = row.get("value") if isinstance(row, dict) else None
+        if isinstance(value, dict) and _is_region(value):
+            found.boxes.append(_box(value, row, f"{where}: result[{n}]"))
+    return found
+
+
+def _is_region(value: Any) -> bool:
+    """Tell whether a value is a labelled rectangle or polygon."""
+    return isinstance(value, dict) and bool(_labels(value))
+
+
+def _labels(value: Mapping[str, Any]) -> list[Any]:
+    """Return the labels of a region."""
+    for key in ("rectanglelabels", "polygonlabels", "labels"):
+        if isinstance(value.get(key), list) and value[key]:
+            return value[key]
+    return []
+
+
+def _box(
+    value: Mapping[str, Any], row: Mapping[str, Any], where: str
+) -> tuple[str, float, float, float, float]:
+    """Return the class and the upright box of a region, in shares of the image."""
+    name = check_class_name(_labels(value)[0], where)
+    if isinstance(value.get("points"), list):
+        corners = value["points"]
+    else:
+        given = [number_or_none(value.get(key)) for key in ("x", "y", "width", "height")]
+        sides = [number for number in given if number is not None]
+        if len(sides) < len(given):
+            raise InputError(f"box {shown(dict(value))}", where, _BOX)
+        wide = number_or_none(row.get("original_width")) or 1.0
+        high = number_or_none(row.get("original_height")) or 1.0
+        turn = number_or_none(value.get("rotation")) or 0.0
+        corners = _corners(sides, turn, wide, high)
+    try:
+        xs, ys = [float(x) / 100 for x, _ in corners], [float(y) / 100 for _, y in corners]
+    except (TypeError, ValueError):
+        raise InputError(f"points {shown(corners)}", where, "x and y in percent") from None
+    if not xs or not all(map(math.isfinite, xs + ys)):
+        raise InputError(f"box {shown(dict(value))}", where, _BOX)
+    return name, min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def _corners(
+    sides: list[float], degrees: float, wide: float, high: float
+) -> list[tuple[float, float]]:
+    """Return the corners in percent of a rectangle that is turned around its first corner."""
+    x, y, w, h = sides
+    if not degrees:
+        return [(x, y), (x + w, y + h)]
+    angle = math.radians(degrees)
+    found = []
+    for across, down in ((0, 0), (w, 0), (0, h), (w, h)):
+        dx, dy = across * wide, down * high
+        found.append(
+            (
+                x + (dx * math.cos(angle) - dy * math.sin(angle)) / wide,
+                y + (dx * math.sin(angle) + dy * math.cos(angle)) / high,
+            )
+        )
+    return found
+
+
+def _names(link: str) -> list[str]:
+    """Return the names of the file that a link may mean, the fullest first."""
+    parts = urlsplit(link)
+    path = unquote(parts.path) if parts.scheme or "?" in link else link
+    local = parse_qs(parts.query).get("d")
+    if local:
+        path = local[0]
+    names = [path, f"/{path.lstrip('/')}"]
+    names += [path.rpartition("/")[2]]
+    names += [_UPLOADED.sub("", names[-1])]
+    return list(dict.fromkeys(names))

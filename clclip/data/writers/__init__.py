@@ -1,0 +1,1 @@
+"""Detections in the files of other tools; COCO, which all of them read, is written besides."""

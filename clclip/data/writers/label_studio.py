@@ -1,0 +1,58 @@
+"""Label Studio: tasks with predictions, to be imported into a project and reviewed.
+
+Images are served from the machine's own disk: set LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true,
+LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/, and add the folder as local storage. The labelling
+interface is an ``Image`` called ``image`` with ``RectangleLabels`` called ``label``, as in its
+template "Object Detection with Bounding Boxes". Percentages are of the turned image.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from clclip.core.files import write_json
+from clclip.data.writers.found import Detections
+
+SERVED = "/data/local-files/?d="
+
+
+def write_label_studio(found: Detections, out: Path) -> None:
+    """Write ``label_studio.json``."""
+    tasks = []
+    for image, boxes in zip(found.images, found.boxes, strict=True):
+        results = [_result(box, image, found.names, n) for n, box in enumerate(boxes)]
+        scores = [box["score"] for box in boxes if "score" in box]
+        prediction: dict[str, Any] = {"model_version": found.maker, "result": results}
+        if scores:  # the least sure first, when a project is sorted by it
+            prediction["score"] = min(scores)
+        path = os.path.abspath(image["file_name"]).lstrip("/")
+        data = {"image": SERVED + quote(path), "file_name": image["file_name"]}
+        tasks.append({"id": image["id"], "data": data, "predictions": [prediction]})
+    write_json(out / "label_studio.json", tasks, indent=1)
+
+
+def _result(box: Any, image: Any, names: Any, number: int) -> dict[str, Any]:
+    """Return one rectangle in percent of the image."""
+    x, y, w, h = box["bbox"]
+    width, height = image["width"], image["height"]
+    told = {
+        "id": f"box{number}",
+        "type": "rectanglelabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": {
+            "x": 100 * x / width,
+            "y": 100 * y / height,
+            "width": 100 * w / width,
+            "height": 100 * h / height,
+            "rotation": 0,
+            "rectanglelabels": [names[box["category_id"]]],
+        },
+    }
+    return told | ({"score": box["score"]} if "score" in box else {})

@@ -1,0 +1,1 @@
+"""Changing a model: learning on from it, dropping classes, merging two."""

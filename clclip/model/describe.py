@@ -1,0 +1,131 @@
+"""The card of a trained run: what its task files, scores and CLIP say, gathered; torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clclip.classification.kind import CLASSIFICATION
+from clclip.clip.ids import text_file
+from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
+from clclip.core.artifacts import read_stage_file
+from clclip.core.files import read_json
+from clclip.core.kind import Kind
+from clclip.core.task import clip_dir, current_classes, previous_classes, seen_classes
+from clclip.detection.kind import DETECTION
+from clclip.evaluation.aggregate import versions
+from clclip.evaluation.predictions import class_ids
+from clclip.model.card import FORMAT
+
+CALIBRATION = "calibration.json"
+"""Beside a part's weights: ``thresholds`` {class: score} and what else was fitted afterwards."""
+
+GATE = "gate.safetensors"
+"""Beside the weights of a part that has a gate of its own though it is not the first: of a model
+that was merged from two."""
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (DETECTION, CLASSIFICATION)}
+
+
+def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> dict[str, Any]:
+    """Return the card of a trained run, without digests of files.
+
+    Args:
+        task_files: task.json of tasks 1..t.
+        resources: folder of the run's CLIP.
+        memory: "none", "left out" or "included".
+
+    Raises:
+        InputError: if a file of the run is missing or damaged.
+    """
+    plans = [read_json(path) for path in task_files]
+    last, folder = plans[-1], task_files[-1].parent
+    hidden = set(last.get("hidden", ()))
+    seen = seen_classes(last)
+    clip = read_stage_file(clip_dir(last, resources) / "clip.json", "clip")
+    scores = folder / "scores.json"
+    card = {
+        "format": FORMAT,
+        "kind": last["kind"],
+        "method": last["method"],
+        "seed": last["seed"],
+        "classes": [name for name in seen if name not in hidden],
+        "categories": categories(last, folder),
+        "parts": [
+            part(plan, path.parent, last) for plan, path in zip(plans, task_files, strict=True)
+        ],
+        "clip": {key: clip.get(key) for key in ("id", "model", "tag", "sha256", "embed_dim")},
+        "preprocessing": preprocessing(last, clip),
+        "scores": read_json(scores) if scores.is_file() else None,
+        "memory": memory,
+        "versions": versions(),
+    }
+    return card | ({"text": texts(last)} if KINDS[last["kind"]].dense else {})
+
+
+def categories(task: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Return the category ids of a detector's reported classes; none for a classifier."""
+    if task["kind"] != "detection":
+        return []
+    hidden, labels = set(task.get("hidden", ())), folder / "test.json"
+    names = [name for name in seen_classes(task) if name not in hidden]
+    if not labels.is_file():
+        return [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    ids = class_ids(read_stage_file(labels, "boxes"), names, labels)
+    return [{"id": key, "name": name} for name, key in ids.items()]
+
+
+def part(plan: Mapping[str, Any], folder: Path, last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the card says of one task."""
+    origins = last.get("origins") or [1] * len(last["groups"])
+    own, origin = current_classes(plan), origins[plan["task"] - 1]
+    start = sum(map(len, last["groups"][: origin - 1]))
+    hidden = [name for name in own if name in last.get("hidden", ())]
+    found = {
+        "task": plan["task"],
+        "folder": f"task{plan['task']}",
+        "classes": [name for name in own if name not in hidden],
+        "hidden": hidden,
+        "origin": origin,
+        "competitors": previous_classes(plan)[start:],
+        "data": {**plan["data"], "counts": _counts(folder / "train.json")},
+        "training": plan["training"],
+        "switches": plan["switches"],
+    }
+    found |= {key: plan[key] for key in ("start",) if key in plan}
+    kept = folder / CALIBRATION
+    return found | ({"thresholds": read_json(kept).get("thresholds", {})} if kept.is_file() else {})
+
+
+def _counts(labels: Path) -> dict[str, int] | None:
+    """Return how many objects or images each class was trained on, where the split is there."""
+    return read_json(labels).get("info", {}).get("counts") if labels.is_file() else None
+
+
+def preprocessing(task: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how an image becomes what the tower sees."""
+    pixels = {"mean": clip["mean"], "std": clip["std"], "range": "0..1, RGB, upright by EXIF"}
+    if task["kind"] == "detection":
+        features = task["features"]
+        layout = "longer side to the canvas, bilinear antialiased, top left, zeros beyond"
+        return {
+            "canvas": features["size"],
+            "layout": layout,
+            "patch": clip["patch"],
+            "dense": features["dense"],
+            "taps": features["taps"],
+            **pixels,
+        }
+    size = task["training"].get("image_size") or clip["image_size"]
+    return {"size": size, "layout": "as open_clip prepares images for the tower", **pixels}
+
+
+def texts(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the text vectors lie, and what they are of."""
+    return {
+        "file": text_file(task, Path()).as_posix(),
+        "names": {name: task["text"].get(name, name) for name in seen_classes(task)},
+        "templates": list(TEMPLATES),
+        "background": list(BACKGROUND_PROMPTS),
+    }

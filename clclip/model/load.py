@@ -1,0 +1,52 @@
+"""``clclip.load_model``: a trained model from its folder or from a run's."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clclip.core.errors import InputError
+from clclip.model.place import open_place
+
+if TYPE_CHECKING:  # torch is imported when a model is
+    import torch
+
+    from clclip.model.use.classification import ClassificationModel
+    from clclip.model.use.detection import DetectionModel
+
+
+def load_model(
+    place: str | PathLike[str],
+    *,
+    task: int | None = None,
+    resources: str | PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    kind: str | None = None,
+) -> DetectionModel | ClassificationModel:
+    """Return a trained model, ready for images.
+
+    Args:
+        place: a model folder (``clclip export``), or a run's ``results/EXPERIMENT/seedN``.
+        task: the model after this task (of a run); None: after the last trained one.
+        resources: folder that holds the frozen tower as ``clip/ID``; None: the model's own or the
+            run's, else ``resources`` of the working directory, else what ships with clclip or what
+            its tag downloads.
+        device: "cpu", "cuda", ...; None: an accelerator if there is one.
+        kind: "detection" or "classification", if it must be that.
+
+    Raises:
+        InputError: if there is no model, its files are damaged, or the tower is another one.
+    """
+    found = open_place(Path(place), task, None if resources is None else Path(resources))
+    if kind is not None and found.plan["kind"] != kind:
+        use = "classify" if kind == "detection" else "detect"
+        what = f"a {found.plan['kind']} model"
+        raise InputError(what, place, f"a {kind} model or run (use `clclip {use}`)")
+    if found.plan["kind"] == "detection":
+        from clclip.model.use.detection import DetectionModel
+
+        return DetectionModel(found, device)
+    from clclip.model.use.classification import ClassificationModel
+
+    return ClassificationModel(found, device)

@@ -1,0 +1,1 @@
+"""Using a trained model: images in, boxes or class probabilities out."""

@@ -1,0 +1,188 @@
+"""``clclip detect``: objects in images of one's own, by a trained model or run.
+
+``detections.json`` is a list of COCO results; ``dataset.json`` holds them as a COCO data set, which
+``pycocotools.coco.COCO(file)`` and annotation tools read: ``images`` numbered from 1 in the order
+given, ``categories`` with the ids of the model's own data, ``annotations`` the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+import clclip
+from clclip.core.errors import InputError
+from clclip.core.files import make_folder, write_json
+from clclip.data.own_images import find_images
+from clclip.model.card import is_model
+from clclip.model.load import load_model
+from clclip.model.use.answers import Detections
+from clclip.model.use.detection import BATCH, DetectionModel
+from clclip.model.use.drawing import cut_out, drawing_names, drawn, folder_name
+from clclip.model.use.pictures import Picture
+from clclip.model.use.progress import Skipped, progress
+from clclip.model.use.words import chosen_classes
+
+logger = logging.getLogger(__name__)
+
+WRITERS = 2  # threads that draw and compress
+WAITING = 64  # drawings that wait for one at most
+
+
+@dataclass
+class Results:
+    """What is known of the images so far."""
+
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def detect(
+    place: Path,
+    images: Sequence[Path],
+    out: Path,
+    *,
+    task: int | None = None,
+    classes: Sequence[str] | None = None,
+    threshold: float | None = None,
+    resources: Path | None = None,
+    batch: int = BATCH,
+    recursive: bool = False,
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    crops: bool = False,
+) -> list[dict[str, Any]]:
+    """Detect in images; write ``detections.json``, ``dataset.json`` and a drawn PNG per image.
+
+    Args:
+        place: a model folder, or ``results/EXPERIMENT/seedN``.
+        images: image files, folders of them, patterns, lists (see ``find_images``).
+        out: folder of the results; nothing is written there unless all went well.
+        task: use a run's detector after this task; None: after the last trained one.
+        classes: report only these, as ``chosen_classes`` reads them; None: all.
+        threshold: lowest score reported; None: each class's own.
+        resources: folder of the tower; None: see ``load_model``.
+        batch: images of a forward pass.
+        recursive: look into the folders of folders.
+        on_bad_image: what an image that cannot be read does: end all, or be left out and told.
+        crops: write each object as an image of its own to ``crops/CLASS/`` besides.
+
+    Returns:
+        what detections.json holds: {"image_id", "category_id", "bbox": [x, y, width, height],
+            "score", "image", "class", ...}.
+
+    Raises:
+        InputError: if the model, a class or an image is missing or wrong.
+    """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
+    if batch < 1:
+        raise InputError(f"batch {batch}", "--batch", "a number from 1")
+    files = find_images(images, recursive)
+    names = drawing_names(files, out)
+    model = load_model(place, task=task, resources=resources, kind="detection")
+    assert isinstance(model, DetectionModel)
+    chosen = None if classes is None else chosen_classes(classes, model.classes)
+    skipped, results = Skipped(files, on_bad_image), Results()
+    with _staged(out) as work, _Drawings(work) as drawings:
+        found = model.stream(files, batch=batch, on_bad=skipped.told)
+        for number, whole, picture in progress(found, len(files), "detect"):
+            own = model.reported(whole, threshold, chosen)
+            _note(results, files[number], own)
+            drawings.add(names[number], picture, own, crops)
+        skipped.check()
+        info = {
+            "description": f"detections of clclip {clclip.__version__}",
+            "model" if is_model(place) else "run": str(place),
+            "task": model.plan["task"],
+            "threshold": model.thresholds if threshold is None else threshold,
+            **skipped.as_info(),
+        }
+        dataset = {
+            "info": info,
+            "images": results.images,
+            "categories": model.card["categories"],
+            "annotations": results.annotations,
+        }
+        write_json(work / "dataset.json", dataset, indent=1)
+        write_json(work / "detections.json", results.annotations, indent=1)
+    logger.info("%d objects in %d images: %s", len(results.annotations), len(results.images), out)
+    return results.annotations
+
+
+def _note(results: Results, file: Path, found: Detections) -> None:
+    """Add one image's entry and its records, of COCO with "image" and "class" besides."""
+    entry: Mapping[str, Any] = {
+        "id": len(results.images) + 1,
+        "file_name": str(file),
+        "width": found.width,
+        "height": found.height,
+    }
+    results.images.append(dict(entry))
+    records = found.to_coco(entry["id"], len(results.annotations) + 1)
+    for record, name in zip(records, found.names, strict=True):
+        results.annotations.append({**record, "image": str(file), "class": name})
+
+
+@contextlib.contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """Yield a folder inside ``out`` whose files move into ``out`` once all are written."""
+    there = out.is_dir()
+    make_folder(out)
+    work = Path(tempfile.mkdtemp(dir=out, prefix=".tmp-"))
+    try:
+        yield work
+        for path in sorted(p for p in work.rglob("*") if p.is_file()):
+            target = out / path.relative_to(work)
+            make_folder(target.parent)
+            path.replace(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if not there and not any(out.iterdir()):
+            out.rmdir()
+
+
+class _Drawings:
+    """Draws and writes in threads, which do not wait for the detector."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._pool = folder, ThreadPoolExecutor(WRITERS)
+        self._waiting: list[Future[None]] = []
+
+    def __enter__(self) -> _Drawings:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if error[0] is None:
+                for future in self._waiting:
+                    future.result()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def add(self, name: str, picture: Picture, found: Detections, crops: bool) -> None:
+        """Write an image's drawing, and perhaps its objects."""
+        if len(self._waiting) >= WAITING:
+            self._waiting.pop(0).result()
+        self._waiting.append(
+            self._pool.submit(self._write, self.folder / name, picture.image, found, crops)
+        )
+
+    @staticmethod
+    def _write(path: Path, image: Image.Image, found: Detections, crops: bool) -> None:
+        drawn(image, found).save(path, format="PNG", compress_level=1)
+        if crops:
+            for number, (crop, name) in enumerate(
+                zip(cut_out(image, found), found.names, strict=True), 1
+            ):
+                folder = path.parent / "crops" / folder_name(name)
+                folder.mkdir(parents=True, exist_ok=True)
+                crop.save(folder / f"{path.stem}-{number}.png", format="PNG", compress_level=1)

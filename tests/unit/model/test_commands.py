@@ -1,0 +1,150 @@
+"""``clclip detect`` and ``classify`` with a model folder: folders, patterns, bad images, crops."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from clclip.cli.main import main
+from clclip.core.errors import InputError
+from clclip.data.own_images import find_images
+
+
+@pytest.fixture
+def photos(boxes_run, tmp_path):
+    """Two folders of images, one inside the other."""
+    home = boxes_run.parents[2] / "boxes/images"
+    inner = tmp_path / "photos/inner"
+    inner.mkdir(parents=True)
+    for name in ("1", "2", "3"):
+        shutil.copy(home / f"{name}.png", tmp_path / "photos")
+    shutil.copy(home / "4.png", inner)
+    shutil.copy(home / "1.png", inner)
+    return tmp_path / "photos"
+
+
+def detected(capsys, *words):
+    """Run `clclip detect`; return its status and what it says on stderr."""
+    status = main(["detect", *map(str, words)])
+    return status, capsys.readouterr().err
+
+
+def test_files_folders_patterns_and_lists(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+
+    def names(given, **keys):
+        return [str(path.relative_to(photos)) for path in find_images(given, **keys)]
+
+    one, inner = photos / "1.png", photos / "inner"
+    assert names([photos]) == ["1.png", "2.png", "3.png"]
+    deep = ["1.png", "2.png", "3.png", "inner/1.png", "inner/4.png"]
+    assert names([photos], recursive=True) == deep
+    assert names([photos / "**/*.png"]) == deep
+    assert names([photos / "[12].png"]) == ["1.png", "2.png"]
+    (photos / "list.txt").write_text("3.png\n\ninner/4.png\n")
+    assert names([photos / "list.txt", one]) == ["3.png", "inner/4.png", "1.png"]
+    assert names([one, inner, one]) == ["1.png", "inner/1.png", "inner/4.png", "1.png"]
+    (photos / "list.txt").write_text("gone.png\n")
+    for given, text in (
+        ([photos / "list.txt"], "gone.png.*line 1"),
+        ([photos / "*.bmp"], "no images"),
+        ([photos / "gone.png"], "no such image"),
+    ):
+        with pytest.raises(InputError, match=text):
+            find_images(given)
+
+
+def test_a_link_that_leads_back_ends(photos):
+    (photos / "inner/up").symlink_to(photos)
+    assert len(find_images([photos], recursive=True)) == 5
+
+
+def test_a_model_and_its_run_detect_the_same(boxes_run, cards_model, photos, tmp_path, capsys):
+    for option, place, out in (("--run", boxes_run, "a"), ("--model", cards_model, "b")):
+        words = [
+            option,
+            place,
+            photos,
+            "--recursive",
+            "--threshold",
+            "0.1",
+            "--out",
+            tmp_path / out,
+        ]
+        assert detected(capsys, *words)[0] == 0
+    one, other = ((tmp_path / out / "detections.json").read_text() for out in "ab")
+    assert one == other and len(json.loads(one)) > 3
+    drawn = sorted(path.name for path in (tmp_path / "b").glob("*.png"))
+    assert drawn == ["1-2.png", "1.png", "2.png", "3.png", "4.png"]
+    info = json.loads((tmp_path / "b/dataset.json").read_text())
+    assert len(info["images"]) == 5 and info["info"]["model"] == str(cards_model)
+    assert [c["id"] for c in info["categories"]] == [3, 4, 5, 6]
+
+
+def test_crops_are_the_boxes(cards_model, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--model", cards_model, photos / "1.png", "--threshold", "0.1", "--out", out]
+    assert detected(capsys, *words, "--crops")[0] == 0
+    rows = json.loads((out / "detections.json").read_text())
+    for number, row in enumerate(rows, 1):
+        crop = Image.open(out / "crops" / row["class"].replace(" ", "_") / f"1-{number}.png")
+        assert crop.size == pytest.approx(row["bbox"][2:], abs=1.6)
+    assert len(list(out.glob("crops/*/*.png"))) == len(rows) > 0
+
+
+def test_a_bad_image_ends_all_and_leaves_nothing(cards_model, photos, tmp_path, capsys):
+    (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:100])
+    out = tmp_path / "out"
+    status, told = detected(capsys, "--model", cards_model, photos, "--out", out)
+    assert status == 2 and "broken image" in told and "2.png" in told and told.count("error:") == 1
+    assert not out.exists()
+    words = ["--model", cards_model, photos, "--on-bad-image", "skip", "--out", out]
+    assert detected(capsys, *words)[0] == 0
+    info = json.loads((out / "dataset.json").read_text())
+    assert [entry["file_name"] for entry in info["images"]] == [
+        str(photos / "1.png"),
+        str(photos / "3.png"),
+    ]
+    assert [entry["id"] for entry in info["images"]] == [1, 2]
+    assert info["info"]["skipped"][0]["file_name"] == str(photos / "2.png")
+    for name in ("1", "3"):
+        (photos / f"{name}.png").write_bytes(b"")
+    status, told = detected(capsys, *words)
+    assert status == 2 and "none of 3 images" in told
+    assert len(json.loads((out / "dataset.json").read_text())["images"]) == 2, "as it was"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--batch", "0"], "batch 0"),
+        (["--threshold", "1.5"], "threshold 1.5"),
+        (["--classes", "red squid"], "red squid"),
+        (["--task", "1"], "task 1"),
+    ],
+)
+def test_a_wrong_option_is_one_line(cards_model, photos, tmp_path, capsys, words, text):
+    given = ["--model", cards_model, photos, "--out", tmp_path / "out", *words]
+    status, told = detected(capsys, *given)
+    assert status == 2 and text in told and not (tmp_path / "out").exists()
+
+
+def test_which_model_must_be_said(photos, tmp_path, capsys):
+    status, told = detected(capsys, photos, "--out", tmp_path / "out")
+    assert status == 2 and "--model DIR" in told
+
+
+def test_classify_by_a_model_folder(folders_run, tmp_path, capsys):
+    model, out = tmp_path / "model", tmp_path / "found.json"
+    assert main(["export", "--run", str(folders_run), "--out", str(model), "--with-tower"]) == 0
+    assert "4 classes in 2 parts" in capsys.readouterr().out
+    images = folders_run.parents[2] / "folders/test"
+    words = ["classify", "--model", str(model), str(images), "--recursive", "--out", str(out)]
+    assert main([*words, "--top-k", "2"]) == 0
+    found = json.loads(out.read_text())
+    assert len(found) == 20 and all(len(entry["classes"]) == 2 for entry in found)
+    assert main(["detect", *words[1:-1], str(tmp_path / "boxes")]) == 2
+    assert "clclip classify" in capsys.readouterr().err

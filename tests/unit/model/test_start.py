@@ -1,0 +1,152 @@
+"""``start: MODEL``: a stream goes on from a model, with equal bytes to one that had all tasks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+import clclip
+from clclip.cli.main import main
+from clclip.config.load import read_experiment
+from clclip.core.errors import InputError
+from clclip.evaluation.aggregate import aggregate_seed
+from clclip.model.card import read_card
+from clclip.model.change.start import check_taken_over, take_over
+from clclip.model.export import export
+from clclip.workflow.describe import describe, text
+from tests.helpers.model import NAMES, draw_boxes, plan_of, train
+from tests.helpers.model_runs import BOXES, GROUPS
+
+MADE = ("weights.safetensors", "predictions.json", "scores.json", "train.json", "test.json")
+
+
+def go_on(work, model, groups, name="go", **keys):
+    """Write the experiment file that goes on from a model in ``work``."""
+    shutil.copytree(model, work / "model", dirs_exist_ok=True)
+    path = work / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"start": "model", "tasks": groups, **keys}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(boxes_run, tmp_path_factory):
+    """The model after task 1 of ``boxes_run``."""
+    out = tmp_path_factory.mktemp("first") / "model"
+    export(boxes_run, out, task=1)
+    return out
+
+
+def test_equal_bytes_to_the_run_that_had_all_tasks(boxes_run, first, tmp_path):
+    shutil.copytree(boxes_run.parents[2] / "boxes", tmp_path / "boxes")
+    run = train(go_on(tmp_path, first, GROUPS[1:], data=BOXES))
+    for name in MADE:
+        one, other = (folder / "task2" / name for folder in (boxes_run, run))
+        assert one.read_bytes() == other.read_bytes(), name
+    task = json.loads((run / "task2/task.json").read_text())
+    assert task["start"] == read_card(first)["digest"] and task["task"] == 2
+    assert task["groups"] == GROUPS and "hidden" not in task
+    images = sorted((tmp_path / "boxes/images").glob("*.png"))[:4]
+    before, after = (clclip.load_model(p)(images, threshold=0) for p in (boxes_run, run))
+    assert all((a.scores == b.scores).all() for a, b in zip(before, after, strict=True))
+
+
+def test_a_classifier_goes_on_with_equal_bytes(folders_run, tmp_path):
+    export(folders_run, tmp_path / "first", task=1)
+    shutil.copytree(folders_run.parents[2] / "folders", tmp_path / "folders")
+    data = {"format": "folder", "root": "folders"}
+    run = train(go_on(tmp_path, tmp_path / "first", GROUPS[1:], data=data))
+    for name in MADE:
+        one, other = (folder / "task2" / name for folder in (folders_run, run))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_new_data_needs_no_old_class(cards_model, tmp_path):
+    draw_boxes(tmp_path / "boxes", NAMES[4:], count=4, first=50)
+    run = train(go_on(tmp_path, cards_model, [NAMES[4:]], data=BOXES))
+    assert (tmp_path / "resources/clip").is_dir(), "copied from the model"
+    scores = json.loads((run / "task3/scores.json").read_text())
+    assert scores["metrics"]["P"] is None and scores["metrics"]["C"] is not None
+    aggregate_seed([run / "task3"], run / "summary.json", "go")
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["forgetting"] is None and summary["final"]["P"] is None
+    assert summary["matrix"] == [[None, None, summary["final"]["C"]]]
+    assert summary["start"] == read_card(cards_model)["digest"]
+    card = export(run, tmp_path / "longer")
+    assert card["classes"] == NAMES and len(card["parts"]) == 3
+    assert card["categories"][4]["id"] == NAMES.index(NAMES[4]) + 3
+    assert len({entry["id"] for entry in card["categories"]}) == 5
+    for task in (1, 2):
+        path = f"task{task}/weights.safetensors"
+        assert card["files"][path] == read_card(cards_model)["files"][path]
+
+
+def test_settings_are_those_of_the_model_unless_the_file_says_so(first, tmp_path):
+    given = {"training": {"epochs": 3}, "data": BOXES}
+    experiment, _ = read_experiment(go_on(tmp_path, first, GROUPS[1:], **given))
+    assert experiment.kind == "detection" and experiment.method == "clclip"
+    assert experiment.training["epochs"] == 3 and experiment.training["batch_size"] == 4
+    assert experiment.switches["channels"] == 16 and experiment.seeds == [0]
+
+
+def test_describe_tells_what_is_taken_over(first, tmp_path):
+    draw_boxes(tmp_path / "boxes", NAMES)
+    found = describe(str(go_on(tmp_path, first, GROUPS[1:], data=BOXES)))
+    assert found["start"]["tasks"] == [GROUPS[0]] and found["tasks"][0]["task"] == 2
+    assert f"taken over are tasks 1 to 1, 2 classes: {', '.join(GROUPS[0])}" in text(found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"tasks": [[NAMES[0]]]}, f"class '{NAMES[0]}', which the model knows already"),
+        ({"method": "fvit"}, "method 'fvit' for a model of method 'clclip'"),
+        ({"kind": "classification"}, "kind 'classification' for a model"),
+        ({"start": "gone"}, "no model in .*gone"),
+        ({"start": 3}, "got 3.*start"),
+        ({"training": {"image_size": 128}}, "size 128.*image_size.*the model's, 64"),
+        ({"switches": {"scales": [1.0]}}, "taps .*scales"),
+        ({"clip": {"model": "embedded_cls"}}, "the CLIP embedded-cls.*the model's, embedded-"),
+        ({"per_task": {1: {"training": {"epochs": 2}}}}, "got task 1.*tasks 2..2"),
+        ({"tasks": [["cow"]]}, "class 'cow' is not in the data"),
+    ],
+)
+def test_what_does_not_go_on_is_one_line(first, tmp_path, keys, told):
+    draw_boxes(tmp_path / "boxes", NAMES)
+    given = {"data": BOXES, **keys}
+    path = go_on(tmp_path, first, given.pop("tasks", GROUPS[1:]), **given)
+    with pytest.raises(InputError, match=told):
+        plan_of(path)
+
+
+def test_a_model_without_its_memory_is_refused(first, tmp_path):
+    path = go_on(tmp_path, first, GROUPS[1:], data=BOXES)
+    from clclip.model.card import write_card
+
+    write_card(tmp_path / "model", read_card(tmp_path / "model") | {"memory": "left out"})
+    with pytest.raises(InputError, match="--with-memory"):
+        plan_of(path)
+
+
+def test_another_model_than_the_planned_one_is_refused(first, tmp_path, capsys):
+    out = tmp_path / "seed0/start.json"
+    with pytest.raises(InputError, match="another model"):
+        take_over(first, out, "0" * 64)
+    assert not out.parent.exists()
+    assert main(["take-over", "--model", str(first), "--out", str(out)]) == 0
+    assert (out.parent / "task1/weights.safetensors").is_file()
+    task = json.loads((out.parent / "task1/task.json").read_text())
+    file = out.parent / "task2/task.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(task | {"task": 2, "groups": GROUPS, "start": "0" * 64}))
+    with pytest.raises(InputError, match="the parts of another model"):
+        check_taken_over(file)
+
+
+def test_the_job_of_the_workflow_waits_for_the_model(first, tmp_path):
+    """Tasks are numbered on, and no job makes those of the model."""
+    draw_boxes(tmp_path / "boxes", NAMES)
+    _, experiment = plan_of(go_on(tmp_path, first, [[NAMES[2]], [NAMES[3]]], data=BOXES))
+    assert list(experiment.numbers) == [2, 3] and set(experiment.tasks) == {(0, 2), (0, 3)}
