@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.log is not None and getattr(options, "attempt", 1) > 1:
             refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
-        commands()[options.command].run(options)
+        status = commands()[options.command].run(options)
         if options.log is not None:
             _log_end(options.command, time.monotonic() - start)
-        return 0
+        return status or 0
     except InputError as error:
         return _fail(error, 2, options.debug)
     except BrokenPipeError:

@@ -183,3 +183,9 @@ def data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
         if path.is_dir():
             return path
     raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
+
+
+def fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
+    """Return the shares of images of the tasks so far, if the experiment gives any."""
+    given = experiment.data.fractions
+    return {} if given is None else {"fractions": list(given[:tasks])}

@@ -31,6 +31,7 @@ from clclip.workflow.data_spec import (
     data_root,
     data_spec,
     declared_classes,
+    fractions,
     shown_name,
     unfit_classes,
 )
@@ -254,7 +255,7 @@ def _payload(
             "id": spec["id"],
             "format": spec["format"],
             "image_rule": experiment.data.image_rule,
-            **_fractions(experiment, len(groups)),
+            **fractions(experiment, len(groups)),
         },
         # content and not places: a moved file changes no task
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
@@ -271,12 +272,6 @@ def _evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return how the predictions are scored; without what is left open."""
     settings = experiment.evaluation.model_dump(mode="json")
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
-    """Return the shares of images of the tasks so far, if the experiment gives any."""
-    given = experiment.data.fractions
-    return {} if given is None else {"fractions": list(given[:tasks])}
 
 
 def _with_stores(
