@@ -105,26 +105,14 @@ def detect(
     model.look_for(also)
     skipped, results = Skipped(files, on_bad_image), Results()
     with _staged(out) as work, _Drawings(work, len(model.classes)) as drawings:
-        if videos:
-            found = frame_stream(model, videos, every or 1, batch)
-        else:
-            stream = model.stream(files, batch=batch, on_bad=skipped.told)
-            shown = progress(stream, len(files), "detect")
-            found = ((_entry(files[n]), names[n], whole, seen) for n, whole, seen in shown)
+        found = _stream(model, videos, every or 1, skipped, names, batch)
         for entry, name, whole, picture in found:
             own = model.reported(whole, threshold, chosen)
             _note(results, entry, own, len(model.classes))
             drawings.add(name, picture, own, crops)
         skipped.check()
-        info = {
-            "description": f"detections of clclip {clclip.__version__}",
-            "model" if is_model(place) else "run": str(place),
-            "task": model.plan["task"],
-            "threshold": model.thresholds if threshold is None else threshold,
-            **skipped.as_info(),
-        }
         dataset = {
-            "info": info,
+            "info": _info(model, place, threshold) | skipped.as_info(),
             "images": results.images,
             "categories": model.card["categories"] + model.asked,
             "annotations": results.annotations,
@@ -136,9 +124,37 @@ def detect(
     return results.annotations
 
 
-def _entry(file: Path) -> dict[str, Any]:
-    """Return what is known of an image before it is read."""
-    return {"file_name": str(file)}
+def _stream(
+    model: DetectionModel,
+    videos: Sequence[Path],
+    every: int,
+    skipped: Skipped,
+    names: Sequence[str],
+    batch: int,
+) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
+    """Yield what is found in the frames of videos, or in images."""
+    if videos:
+        return frame_stream(model, videos, every, batch)
+    return _image_stream(model, skipped, names, batch)
+
+
+def _image_stream(
+    model: DetectionModel, skipped: Skipped, names: Sequence[str], batch: int
+) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
+    """Yield for each image its entry, what its drawing is called, what is found, and itself."""
+    stream = model.stream(skipped.files, batch=batch, on_bad=skipped.told)
+    for n, whole, picture in progress(stream, len(skipped.files), "detect"):
+        yield {"file_name": str(skipped.files[n])}, names[n], whole, picture
+
+
+def _info(model: DetectionModel, place: Path, threshold: float | None) -> dict[str, Any]:
+    """Return what dataset.json says of how it was made."""
+    return {
+        "description": f"detections of clclip {clclip.__version__}",
+        "model" if is_model(place) else "run": str(place),
+        "task": model.plan["task"],
+        "threshold": model.thresholds if threshold is None else threshold,
+    }
 
 
 def _note(results: Results, given: Mapping[str, Any], found: Detections, taught: int) -> None:
