@@ -30,6 +30,7 @@ def export(
     *,
     with_tower: bool = False,
     with_memory: bool = False,
+    onnx: bool = False,
     resources: Path | None = None,
 ) -> dict[str, Any]:
     """Write a model folder: card.json, README.md, the parts, the text vectors.
@@ -41,6 +42,7 @@ def export(
         with_tower: add the frozen tower with its text tower, so that nothing else is needed.
         with_memory: keep what the method remembers of old data; later tasks of such a method need
             it, ``detect`` and ``classify`` do not.
+        onnx: add model.onnx, of a classifier with its tower.
         resources: folder of the run's CLIP and texts; None: beside its ``results``.
 
     Returns:
@@ -57,7 +59,23 @@ def export(
             _copy(text_file(model.plan, model.texts), text_file(model.plan, folder))
         if with_tower:
             copy_tower(model, folder)
+        if onnx:
+            _add_onnx(model, folder)
         return finish(folder, model.card | {"memory": memory}, out.name)
+
+
+def _add_onnx(model: ModelPlace, folder: Path) -> None:
+    """Write model.onnx into a folder.
+
+    Raises:
+        InputError: if the model is a detector, or cannot be exported.
+    """
+    if model.plan["kind"] != "classification":
+        raise InputError("a detector", "--onnx", "a classifier")
+    from clclip.model.onnx import FILE, export_onnx
+    from clclip.model.use.classification import ClassificationModel
+
+    export_onnx(ClassificationModel(model, "cpu"), folder / FILE)
 
 
 def finish(folder: Path, card: dict[str, Any], name: str) -> dict[str, Any]:

@@ -31,6 +31,12 @@ from clclip.cli.command import argument, command
         help="keep what the method remembers of old data, which learning on needs",
     ),
     argument(
+        "--onnx",
+        action="store_true",
+        help="of a classifier: add model.onnx, from pixels to probabilities, its tower inside "
+        "(extra onnx)",
+    ),
+    argument(
         "--resources",
         type=Path,
         default=None,
@@ -43,6 +49,10 @@ def run(options: argparse.Namespace) -> None:
     from clclip.model.folder import check_free
 
     check_free(options.out)
+    if options.onnx:
+        from clclip.model.onnx import check_onnx
+
+        check_onnx()
     from clclip.model.export import export
 
     card = export(
@@ -51,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
         options.task,
         with_tower=options.with_tower,
         with_memory=options.with_memory,
+        onnx=options.onnx,
         resources=options.resources,
     )
     print(f"{options.out}: {len(card['classes'])} classes in {len(card['parts'])} parts")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clclip.classification.classifier import EVAL_BATCH, load_classifier
+from clclip.classification.classifier import EVAL_BATCH, Classifier, load_classifier
 from clclip.classification.kind import CLASSIFICATION
 from clclip.classification.pixels import preparation
 from clclip.classification.registry import METHODS
@@ -30,6 +30,7 @@ class ClassificationModel:
         classes: the names of the classes that it reports; labels are their places.
         card: what card.json says.
         device: where it runs.
+        judge: what turns normalised pixels into probabilities.
     """
 
     kind = "classification"
@@ -40,11 +41,11 @@ class ClassificationModel:
         with tower_home(place) as home:
             if METHODS[place.plan["method"]].closed_form:
                 clip = load_clip(clip_dir(place.plan, home))
-                self._predict, size = _from_features(place, clip, device)
+                self.judge: Classifier | FeatureClassifier = FeatureClassifier(place, clip, device)
+                size = self.judge.tower.image_size
             else:
-                classifier = load_classifier(place.task_file, home)
-                clip, size = classifier.clip, classifier.learner.tower.image_size
-                self._predict = classifier.predict_probabilities
+                self.judge = load_classifier(place.task_file, home)
+                clip, size = self.judge.clip, self.judge.learner.tower.image_size
         self.device = next(clip.model.parameters()).device
         self._prepare = preparation(clip.model, size)
         self._mean, self._std = (
@@ -92,7 +93,9 @@ class ClassificationModel:
                 continue
             pixels = torch.stack([own[0] for _, own in ready]).to(self.device)
             with torch.no_grad():
-                table = self._predict((pixels.float() / 255 - self._mean) / self._std).cpu()
+                table = self.judge.predict_probabilities(
+                    (pixels.float() / 255 - self._mean) / self._std
+                ).cpu()
             for (number, (_, path)), row in zip(ready, table[:, self._columns], strict=True):
                 yield number, self._answer(row.float().numpy(), path)
 
@@ -104,30 +107,36 @@ class ClassificationModel:
         return Classification(row, order, row[order], [self.classes[k] for k in order], path)
 
 
-def _from_features(
-    place: ModelPlace, clip: LoadedClip, device: str | torch.device | None
-) -> tuple[Any, int]:
-    """Return what predicts normalised images (B, 3, S, S) by frozen features, and S."""
-    features, usual = place.plan["features"], "cuda" if torch.cuda.is_available() else "cpu"
-    chosen, taps = torch.device(device or usual), features["taps"]
-    tower = VisualTower(clip.model.to(chosen), features["size"] or None)
+class FeatureClassifier:
+    """A classifier solved over frozen features, with its tower.
 
-    def views(images: Tensor) -> np.ndarray:
-        """Return the features (V, B, d) of what images show as."""
-        if taps:
-            rows = tower.pooled_after(tower.stem(images), taps)
-        else:
-            shown = [images, images.flip(-1)] if features["flip"] else [images]
-            rows = [tower.feature(tower.stem(one), None) for one in shown]
-        return np.stack([row.float().cpu().numpy() for row in rows])
+    Attributes:
+        clip: the CLIP.
+        tower: its frozen image tower.
+        solved: has ``log_probabilities`` (N, K) of features (V, N, d).
+    """
 
-    side = tower.image_size
-    with torch.no_grad():
-        width = views(torch.zeros(1, 3, side, side, device=chosen)).shape[-1]
-    stages = import_module(CLASSIFICATION.module("predict", place.plan["method"]))
-    solved = stages.load_solved(place.task_file, width)
+    def __init__(
+        self, place: ModelPlace, clip: LoadedClip, device: str | torch.device | None
+    ) -> None:
+        usual = "cuda" if torch.cuda.is_available() else "cpu"
+        self.features, self.clip = place.plan["features"], clip
+        chosen = torch.device(device or usual)
+        self.tower = VisualTower(clip.model.to(chosen), self.features["size"] or None)
+        side = self.tower.image_size
+        with torch.no_grad():
+            width = self.views(torch.zeros(1, 3, side, side, device=chosen)).shape[-1]
+        stages = import_module(CLASSIFICATION.module("predict", place.plan["method"]))
+        self.solved = stages.load_solved(place.task_file, width)
 
-    def predict(images: Tensor) -> Tensor:
-        return torch.from_numpy(np.exp(solved.log_probabilities(views(images))))
+    def views(self, images: Tensor) -> Tensor:
+        """Return the features (V, B, d) of what normalised images (B, 3, S, S) show as."""
+        if taps := self.features["taps"]:
+            return torch.stack(list(self.tower.pooled_after(self.tower.stem(images), taps)))
+        shown = [images, images.flip(-1)] if self.features["flip"] else [images]
+        return torch.stack([self.tower.feature(self.tower.stem(one), None) for one in shown])
 
-    return predict, side
+    def predict_probabilities(self, images: Tensor) -> Tensor:
+        """Return probabilities (B, K) of normalised images (B, 3, S, S)."""
+        rows = self.views(images).float().cpu().numpy()
+        return torch.from_numpy(np.exp(self.solved.log_probabilities(rows)))
