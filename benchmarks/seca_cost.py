@@ -72,7 +72,7 @@ def judge_of(learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the answers of a classifier of 20 prompts x 200 classes with the learner's tower."""
     text = F.normalize(torch.randn(PROMPTS, CLASSES, learner.tower.embed_dim), dim=-1)
     names = [str(k) for k in range(CLASSES)]
-    return Classifier(learner, None, names, text, text[0]).judge
+    return Classifier(learner, None, names, text, text[0]).predict_probabilities
 
 
 def main() -> None:

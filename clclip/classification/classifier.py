@@ -29,7 +29,7 @@ EVAL_BATCH = 64
 
 @dataclass
 class Classifier:
-    """A trained task, ready to judge images; all texts are computed beforehand."""
+    """A trained task, ready to predict; all texts are computed beforehand."""
 
     learner: Learner
     clip: Any
@@ -50,7 +50,9 @@ class Classifier:
         """Return class probabilities (N, K)."""
         if not len(pixels):
             return torch.zeros(0, len(self.classes))
-        return over_batches(len(pixels), batch, lambda rows: self.judge(pixels[rows]).cpu())
+        return over_batches(
+            len(pixels), batch, lambda rows: self.predict_probabilities(pixels[rows]).cpu()
+        )
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ class Classifier:
         return F.normalize(tower.feature(tower.stem(images), self.learner.adapters), dim=-1)
 
     @torch.no_grad()
-    def judge(self, images: Tensor) -> Tensor:
+    def predict_probabilities(self, images: Tensor) -> Tensor:
         """Return probabilities (B, K) of normalised images (B, 3, side, side)."""
         if self.solved is not None:
             rows = self.features(images).cpu().double().numpy()

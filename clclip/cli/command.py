@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-Run = Callable[[argparse.Namespace], None]
+Run = Callable[[argparse.Namespace], int | None]  # the exit status; None: 0
 
 # Folders beside this file -> their headings in the help.
 GROUPS = {
@@ -51,7 +51,7 @@ class Command:
         help: what it does, in a few words that begin with a small letter.
         example: what to type after ``clclip NAME``.
         arguments: its options, in the order of its help.
-        run: does it, given the parsed options.
+        run: does it, given the parsed options; returns the exit status where it is not 0.
         passes_on: whether words after ``--`` are another program's: ``options.passed_on``.
     """
 

@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.log is not None and getattr(options, "attempt", 1) > 1:
             refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
-        commands()[options.command].run(options)
+        status = commands()[options.command].run(options)
         if options.log is not None:
             _log_end(options.command, time.monotonic() - start)
-        return 0
+        return status or 0
     except InputError as error:
         return _fail(error, 2, options.debug)
     except BrokenPipeError:
@@ -50,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(RuntimeError("interrupted"), 130, False)
     except Exception as error:  # a fault of the program: one line, the traceback with --debug
-        from clclip.core.files import refusal
+        from clclip.core.files import as_input_error
 
-        told = refusal(error)  # ... unless the disk or a path refused
-        return _fail(told or error, 2 if told else 1, options.debug)
+        mistake = as_input_error(error)
+        return _fail(mistake or error, 2 if mistake else 1, options.debug)
 
 
 def _start_logging(log: Path | None, debug: bool) -> None:

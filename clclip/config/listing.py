@@ -76,7 +76,7 @@ def stream_text(name: str, stream: Stream, stem: str) -> str:
         return f"the same as {stream.name}"
     file = stream_file(stem)
     data = file.data.get("world") or file.data.get("root")
-    rule = RULES.get(file.data.get("image_rule"), "")
+    rule = RULES.get(str(file.data.get("image_rule")), "")
     return f"{file.kind}, {sizes_text(stream.sizes)} classes of {data}{rule}"
 
 

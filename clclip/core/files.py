@@ -14,9 +14,9 @@ from typing import Any
 
 from clclip.core.errors import InputError
 
-# What a disk or a path of the user's refuses with, as opposed to a fault of the program.
+# Errors of the disk or of a path that the user can fix, as opposed to a fault of the program.
 _NAMES = "ENOSPC EDQUOT EFBIG EROFS EIO EACCES EPERM EISDIR ENOTDIR EEXIST ENAMETOOLONG ELOOP"
-REFUSALS = frozenset(getattr(errno, name) for name in _NAMES.split())
+USER_FIXABLE = frozenset(getattr(errno, name) for name in _NAMES.split())
 
 
 @contextlib.contextmanager
@@ -37,8 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if told := refusal(error, path):
-            raise told from None
+        if mistake := as_input_error(error, path):
+            raise mistake from None
         raise
 
 
@@ -90,8 +90,10 @@ def check_writable(path: Path, folder: bool = False) -> None:
         Path(name).unlink()
 
 
-def refusal(error: BaseException, path: Path | None = None) -> InputError | None:
-    """Return what to say if ``error`` is a disk that refuses (full, read-only, a folder), or None.
+def as_input_error(error: BaseException, path: Path | None = None) -> InputError | None:
+    """Return an InputError for an error that the user can fix, else None.
+
+    That is a full or read-only disk, a missing permission, a folder in place of a file.
 
     Args:
         error: any error; safetensors tells of a full disk in the text of an error of its own.
@@ -100,9 +102,9 @@ def refusal(error: BaseException, path: Path | None = None) -> InputError | None
     if isinstance(error, InputError):
         return None
     number = error.errno if isinstance(error, OSError) else None
-    if told := re.search(r"\(os error (\d+)\)", str(error)):
-        number = int(told[1])
-    if number is None or number not in REFUSALS:
+    if match := re.search(r"\(os error (\d+)\)", str(error)):
+        number = int(match[1])
+    if number is None or number not in USER_FIXABLE:
         return None
     where = path or getattr(error, "filename", None) or Path.cwd()
     return _unwritable(os.strerror(number), where)

@@ -97,7 +97,7 @@ def check_class(name: str) -> str:
 
 
 def check_text(words: str, what: str) -> None:
-    """Raise WrongValue, which calls it ``what``, unless ``words`` can stand in a sentence."""
+    """Raise WrongValue unless ``words`` is 1 to 200 printable characters without outer spaces."""
     if not words.strip() or words != words.strip() or len(words) > 200:
         expected = "1 to 200 characters, no space before or after"
         raise WrongValue(f"{what} is blank, padded or too long", expected)

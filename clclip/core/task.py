@@ -20,7 +20,7 @@ KEYS = (
 
 
 BESIDE_TASK = ("cache_features", "devices", "nodes")
-"""Keys of ``training`` that decide no result and are told to jobs beside task.json."""
+"""Training keys that do not affect results: jobs get them as options, task.json never."""
 
 
 def read_task(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Reading once what one command needs several times: annotations of gigabytes, asked for anew.
+"""A memo for one command: annotations of gigabytes that it needs several times are read once.
 
-A plan asks for the facts of a data set wherever it needs them. Outside ``remembered`` each call
+A plan asks for the facts of a data set wherever it needs them. Outside ``memo_scope`` each call
 reads: a planner must not hold the annotations of every data set for as long as a workflow runs.
 """
 
@@ -17,8 +17,8 @@ _known: ContextVar[dict[str, Any] | None] = ContextVar("known", default=None)
 
 
 @contextmanager
-def remembered() -> Iterator[None]:
-    """Within it, ``once`` calls each function once per key; what they returned is then let go."""
+def memo_scope() -> Iterator[None]:
+    """Within it, ``memoised`` calls each function once per key; then all values are dropped."""
     token = _known.set({})
     try:
         yield
@@ -26,8 +26,8 @@ def remembered() -> Iterator[None]:
         _known.reset(token)
 
 
-def once(key: str, read: Callable[[], Value]) -> Value:
-    """Return ``read()``, or within ``remembered`` what it returned before for the same key."""
+def memoised(key: str, read: Callable[[], Value]) -> Value:
+    """Return ``read()``, or within ``memo_scope`` what it returned before for the same key."""
     known = _known.get()
     if known is None:
         return read()

@@ -22,7 +22,7 @@ from clclip.core.names import told_apart
 from clclip.data.checks.boxes import refuse_bad_boxes
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.scale import check_scale
-from clclip.data.memo import once
+from clclip.data.memo import memoised
 from clclip.data.readers import cifar, coco, folder, voc
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import image_home
@@ -72,7 +72,7 @@ def plan_facts(spec: dict[str, Any], cache: Path | None = None) -> dict[str, Any
     """
     check_root(spec)
     name = _name(spec)
-    return once(f"facts {name}", lambda: _plan_facts(spec, name, cache))
+    return memoised(f"facts {name}", lambda: _plan_facts(spec, name, cache))
 
 
 def _plan_facts(spec: dict[str, Any], name: str, cache: Path | None) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
         InputError: if the annotations are missing or malformed, a box is none and not to be left
             out, or all boxes of a split are fractions.
     """
-    return once(f"annotated {_name(spec)}", lambda: _read_annotated(spec))
+    return memoised(f"annotated {_name(spec)}", lambda: _read_annotated(spec))
 
 
 def _read_annotated(spec: dict[str, Any]) -> dict[str, Annotated]:
@@ -121,7 +121,7 @@ def read_labelled(spec: dict[str, Any]) -> folder.Labelled:
     Raises:
         InputError: as ``folder.read_splits``.
     """
-    return once(f"labelled {_name(spec)}", lambda: folder.read_splits(spec))
+    return memoised(f"labelled {_name(spec)}", lambda: folder.read_splits(spec))
 
 
 def is_downloaded(spec: dict[str, Any]) -> bool:

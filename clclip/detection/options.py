@@ -94,8 +94,8 @@ class DetectorOptions(Options):
     # What the previous model says about a new task's images
     relegation_guard: Literal["off", "ignore", "pseudo"] = Field(
         "off",
-        description="Objects that the previous model claims on a new task's images: background, "
-        "left out of the losses of proposals and regions, or taught there as objects.",
+        description="Confident detections of the previous model on a new task's images: "
+        "background, left out of the losses of proposals and regions, or labelled as objects.",
     )
     guard_threshold: float = Field(0.5, ge=0, le=1, description="Smallest score of such a claim.")
     guard_overlap: float = Field(
@@ -262,7 +262,7 @@ class ClClipOptions(DetectorOptions):
     expert_depth: int = Field(2, ge=1, le=32, description="3x3 convolutions of an expert.")
     expert_box: bool = Field(False, description="Experts refine the box per class.")
     negatives: int = Field(
-        1, ge=1, description="Classes per region taught as negatives: those of the highest prior."
+        1, ge=1, description="Classes per region used as negatives: those of the highest prior."
     )
     text_score: bool = Field(
         True,

@@ -55,10 +55,9 @@ def aggregate_seed(
     tasks = [read_object(folder / "task.json", TASK_KEYS, "resolve") for folder in task_dirs]
     scores = [read_scores(folder / "scores.json") for folder in task_dirs]
     _check_chain(tasks, task_dirs)
+    _check_classes(tasks, scores, task_dirs)
     last = tasks[-1]
     groups = last["groups"]
-    for folder, task, score in zip(task_dirs, tasks, scores, strict=True):
-        _check_classes(folder / "scores.json", task, score)
     after = [
         {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
     ]
@@ -66,12 +65,10 @@ def aggregate_seed(
     counts = {name: entry["objects"] for name, entry in scores[-1]["per_class"].items()}
     before = tasks[0]["task"] - 1  # tasks of the model that the stream started from
     matrix = continual.score_matrix(after, groups, counts if classification else None, before)
-    if len(tasks) == 1:
-        forgetting = None
-    elif classification:
-        forgetting = continual.task_forgetting(matrix)
-    else:
-        forgetting = continual.detection_forgetting(after, groups)
+    forgetting = None
+    if len(tasks) > 1:
+        by_class = continual.detection_forgetting(after, groups)
+        forgetting = continual.task_forgetting(matrix) if classification else by_class
     summary = {
         "experiment": experiment,
         "kind": last["kind"],
@@ -144,11 +141,15 @@ def _three(values: PerPart) -> PerPart:
     return {"P": values["P"], "C": values["C"], "A": values["A"]}
 
 
-def _check_classes(where: Path, task: Mapping[str, Any], scores: Scores) -> None:
-    """Check that every class of the task has a score."""
-    for name in (name for group in task["groups"] for name in group):
-        if name not in scores["per_class"]:
-            raise InputError(f"no score of {name!r}", where, "the scores of this very task")
+def _check_classes(
+    tasks: Sequence[Mapping[str, Any]], scores: Sequence[Scores], folders: Sequence[Path]
+) -> None:
+    """Check that every class of every task has a score."""
+    for folder, task, score in zip(folders, tasks, scores, strict=True):
+        for name in (name for group in task["groups"] for name in group):
+            if name not in score["per_class"]:
+                where = folder / "scores.json"
+                raise InputError(f"no score of {name!r}", where, "the scores of this very task")
 
 
 def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> None:

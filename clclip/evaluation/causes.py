@@ -51,7 +51,7 @@ class Run:
     """One task's predictions, matched and indexed by image.
 
     Attributes:
-        pairs: who found whom.
+        pairs: matches of detections and objects.
         by_image: image id -> ranks of its detections.
         boxes: (N, 4) of the detections [x, y, w, h].
         finder: identity of an annotation -> rank of the detection that found it. Runs that are
@@ -172,7 +172,7 @@ def _why_missed(
 
 
 def _unproposed(item: Mapping[str, Any], proposals: Mapping[str, float] | None) -> bool:
-    """Whether it is known that no proposal overlaps an object: its boxes are then a makeshift."""
+    """True if proposals were recorded and none overlaps the object: boxes near it are others'."""
     return proposals is not None and proposals.get(str(item.get("id")), 0.0) < MATCH
 
 

@@ -1,4 +1,4 @@
-"""faster-coco-eval behind the two questions asked of it: who found whom, and the AP of each class.
+"""faster-coco-eval behind two functions: matches of detections and objects, and AP by class.
 
 An overlap is computed once, however many thresholds and image sets are asked about: it is most of
 what an evaluation costs.

@@ -1,11 +1,11 @@
-"""What two results must share before their numbers may stand side by side, and how it is told."""
+"""Which settings must match before two results may be compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-LIKE = ("kind", "groups", "metric", "images", "image_rule", "fractions")
+COMPARED = ("kind", "groups", "metric", "images", "image_rule", "fractions")
 """Keys of a summary that must agree."""
 
 
@@ -19,12 +19,12 @@ def training_images(data: Mapping[str, Any]) -> dict[str, Any]:
     return rule | ({"fractions": data["fractions"]} if data.get("fractions") else {})
 
 
-def like(summary: Mapping[str, Any]) -> list[Any]:
-    """Return the values of ``LIKE``; summaries of older versions lack some."""
-    return [summary.get(key) for key in LIKE]
+def comparison_key(summary: Mapping[str, Any]) -> list[Any]:
+    """Return the values of ``COMPARED``; summaries of older versions lack some."""
+    return [summary.get(key) for key in COMPARED]
 
 
-def unusual(summary: Mapping[str, Any]) -> str:
+def title_suffix(summary: Mapping[str, Any]) -> str:
     """Return what a title must say beside data and protocol, e.g. ", group images"; "" if nothing.
 
     Args:

@@ -21,7 +21,7 @@ from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision_on
-from clclip.evaluation.comparable import LIKE
+from clclip.evaluation.comparable import COMPARED
 from clclip.evaluation.continual import deviation
 from clclip.evaluation.interval import LEVEL, NOTHING, Difference, halves, of_halves, of_images
 from clclip.evaluation.matching import ClassMatches, Matching
@@ -100,7 +100,7 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
         read_stage_file(folder / "summary.json", "summary", ("metric",))
         for folder in (first, second)
     ]
-    for key in LIKE:
+    for key in COMPARED:
         here, there = (side.get(key) for side in sides)
         if here != there:
             shown = "" if key == "groups" else f", {here!r}"

@@ -52,7 +52,7 @@ class ClassMatches:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Detections and objects of all classes, and who found whom.
+    """Detections and objects of all classes, and their matches.
 
     Attributes:
         objects: annotations of the classes asked for.
@@ -108,7 +108,7 @@ class Matching:
             self._evaluation = CocoEvaluation(objects, found, place, column, max_detections)
 
     def pair(self, iou: float = 0.5) -> Pairing:
-        """Return who found whom; ``iou`` is the least intersection over union of a match."""
+        """Return the matches; ``iou`` is the least intersection over union of a match."""
         order, partner = self._ranked(iou)
         found = [self._found[k] for k in order]
         return Pairing(self._objects, self._ignored, found, partner)

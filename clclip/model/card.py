@@ -34,7 +34,7 @@ class _Open(TypedDict):
 
 class _Part(_Open):
     folder: str
-    classes: Annotated[list[str], Field(min_length=1)]
+    classes: list[str]
     hidden: list[str]
     origin: Annotated[int, Field(ge=1)]
 

@@ -93,7 +93,7 @@ def render(
         "signed": lambda value: table.number(value, sign=True),
         "mark": lambda experiment, setting: charts.legend_mark(setting, experiment),
         "duration": timing.duration,
-        "spoken": spoken,
+        "alt_text": alt_text,
         "cosine": lambda value: f"{round(value, 2) + 0.0:.2f}".replace("-", "−"),
         "trust_key": trust_key,
         "tone": tone,
@@ -242,8 +242,8 @@ def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any)
     return {"name": name, "value": table.number(value), "unit": unit, "than": than}
 
 
-def spoken(panel: gallery.Panel) -> str:
-    """Return a panel in words, for those who hear the page."""
+def alt_text(panel: gallery.Panel) -> str:
+    """Return the text alternative of a panel, for screen readers."""
     found = [(box, (box.score or 0.0) >= gallery.SHOWN_SCORE) for box in panel.boxes]
     right = [box.name for box, shown in found if shown and box.state == "right"]
     wrong = [box.name for box, shown in found if shown and box.state == "wrong"]

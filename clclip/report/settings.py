@@ -11,7 +11,7 @@ from clclip.config.kinds import KINDS
 from clclip.core.artifacts import Part, Summary, read_summary
 from clclip.core.errors import InputError
 from clclip.core.kind import Method
-from clclip.evaluation.comparable import like, unusual
+from clclip.evaluation.comparable import comparison_key, title_suffix
 from clclip.report.plotting import load_matplotlib
 
 # Okabe and Ito's palette (colour-blind safe), without its yellow: too pale on white.
@@ -90,7 +90,7 @@ class Setting:
     def title(self) -> str:
         """Data and protocol in words, with the image rule and the flavour that are not usual."""
         dataset = self.first.get("dataset") or "data"
-        return f"{dataset}, {self.sizes} classes{unusual(self.first)}"
+        return f"{dataset}, {self.sizes} classes{title_suffix(self.first)}"
 
     @property
     def sizes(self) -> str:
@@ -124,7 +124,7 @@ class Setting:
 
 
 def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
-    """Read summaries and gather those that share data, protocol and what ``LIKE`` lists.
+    """Read summaries and gather those that share data, protocol and what ``COMPARED`` lists.
 
     Args:
         paths: results/EXPERIMENT/summary.json files.
@@ -138,7 +138,7 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
     found: dict[str, list[Experiment]] = {}
     for path in paths:
         summary = read_summary(path, ("std",))
-        same = [summary.get("dataset"), summary.get("protocol"), *like(summary)]
+        same = [summary.get("dataset"), summary.get("protocol"), *comparison_key(summary)]
         found.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
     colours = palette_colours(palette)
     settings = [_setting(experiments, colours) for experiments in found.values()]

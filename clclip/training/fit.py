@@ -108,7 +108,7 @@ def fit(
         micro_batches: shares of a batch that this process works on one after another.
         lr_scale: factor on the learning rate by parameter-name prefix.
         listener: receives each history row.
-        after_step: brings parameters that have no gradient to one value in all processes.
+        after_step: synchronises parameters without gradients across processes.
 
     Returns:
         the history. The resume state stays until the caller has written its outputs

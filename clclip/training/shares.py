@@ -24,7 +24,7 @@ Member = TypeVar("Member")
 
 
 class Losses(dict[str, Tensor]):
-    """Named, already weighted losses of a batch; each is a mean over ``count(name)`` things.
+    """Named, already weighted losses of a batch; each is a mean over ``count(name)`` elements.
 
     Args:
         images: number of images, the count of every loss that gives none.
@@ -40,7 +40,7 @@ class Losses(dict[str, Tensor]):
         self[name], self.counts[name] = value, count
 
     def count(self, name: str) -> float:
-        """Return over how many things a loss is a mean; 0 has the normaliser 1."""
+        """Return the number of elements that a loss is averaged over (divisor at least 1)."""
         return float(self.counts.get(name, self.images))
 
 

@@ -1,19 +1,20 @@
-"""An experiment's data at plan time: canonical description, id, declared classes."""
+"""An experiment's data at plan time: canonical description, id, declared classes, groups."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
-from clclip.core.errors import InputError
+from clclip.config.streams import stream
+from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
-
-Value = TypeVar("Value")
+from clclip.core.models import check_groups
 
 VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
 LOCATION_KEYS = (
@@ -47,7 +48,8 @@ def data_spec(
         world = data.world or KINDS[experiment.kind].world
         knobs = data.difficulty and data.difficulty.model_dump(mode="json", exclude_unset=True)
         changed = changes({"draw": data.draw, "difficulty": knobs})
-        known = _told_of(where, lambda: world_spec(world, **changed))
+        with _errors_located_in(where):
+            known = world_spec(world, **changed)
         if known["kind"] != experiment.kind:
             what = f"world {world!r} is for {known['kind']}"
             raise InputError(what, f"{where}: data.world", f"a world for {experiment.kind}")
@@ -73,7 +75,8 @@ def data_spec(
         return {"id": f"{stem}-missing", **spec}
     from clclip.data.version import data_version
 
-    version = _told_of(where, lambda: data_version(spec, cache))
+    with _errors_located_in(where):
+        version = data_version(spec, cache)
     return {"id": f"{stem}-{version}", **spec}
 
 
@@ -103,7 +106,8 @@ def declared_classes(
     """
     from clclip.data.version import declared_classes as declared
 
-    return _told_of(where, lambda: declared(dict(spec), cache))
+    with _errors_located_in(where):
+        return declared(dict(spec), cache)
 
 
 def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[str, list[str]]:
@@ -117,10 +121,53 @@ def unfit_classes(spec: Mapping[str, Any], cache: Path | None = None) -> dict[st
     return unfit(dict(spec), cache)
 
 
-def _told_of(where: object, work: Callable[[], Value]) -> Value:
-    """Run ``work``; an error that names a key of ``data`` then names the experiment's file too."""
+def shown_name(spec: Mapping[str, Any]) -> str:
+    """Return the name that results show for the data: a shipped world's own, else the id."""
+    changed = spec.get("draw") or spec.get("difficulty")
+    return spec["id"] if changed else spec.get("world") or spec["id"]
+
+
+def class_groups(
+    experiment: Experiment,
+    seed: int,
+    declared: Sequence[str] | None,
+    unfit: Mapping[str, Sequence[str]],
+    where: object,
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Return the class groups and the text names, checked against the classes that the data has."""
+    if (name := experiment.stream_name) is not None:
+        key = "stream" if experiment.stream else "protocol"
+        shipped = stream(name, f"{where}: {key}", experiment.kind)
+        # without the data (``describe``) classes that only it knows are numbered
+        stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
+        groups = shipped.groups(seed, stand_in if declared is None else declared)
+        text = {**shipped.text, **experiment.text}
+    else:
+        groups, text = [list(group) for group in experiment.tasks or []], dict(experiment.text)
     try:
-        return work()
+        check_groups(groups)
+    except WrongValue as error:
+        raise InputError(error.what, f"{where}: tasks", error.expected) from None
+    classes = [name for group in groups for name in group]
+    for name in classes:
+        if name in unfit:
+            raise InputError(*unfit[name])
+        if declared is not None and name not in declared:
+            some = ", ".join(declared[:5]) + (", ..." if len(declared) > 5 else "")
+            what = f"class {name!r} is not in the data{nearest(name, declared)}"
+            raise InputError(what, where, f"classes that the data declares: {some}")
+    for name in experiment.text:
+        if name not in classes:
+            what = f"text for {name!r}{nearest(name, classes)}"
+            raise InputError(what, f"{where}: text", "a class of the tasks")
+    return groups, text
+
+
+@contextlib.contextmanager
+def _errors_located_in(where: object) -> Iterator[None]:
+    """Put the experiment's file before the place of errors about keys of ``data``."""
+    try:
+        yield
     except InputError as error:
         if not error.where.startswith("data"):
             raise
@@ -136,3 +183,9 @@ def data_root(given: str | None, folders: Sequence[Path]) -> Path | None:
         if path.is_dir():
             return path
     raise InputError("no such folder", f"data_root: {tried[0]}", "the folder that holds the data")
+
+
+def fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
+    """Return the shares of images of the tasks so far, if the experiment gives any."""
+    given = experiment.data.fractions
+    return {} if given is None else {"fractions": list(given[:tasks])}

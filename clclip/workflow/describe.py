@@ -19,7 +19,7 @@ from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
 from clclip.data.holdout import divided, share_held_out
 from clclip.data.index import instances
-from clclip.data.memo import remembered
+from clclip.data.memo import memo_scope
 from clclip.data.prepare import check_data
 from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
@@ -65,7 +65,7 @@ def describe(
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
-    with remembered():
+    with memo_scope():
         planned = add_experiment(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()

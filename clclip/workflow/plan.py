@@ -22,14 +22,17 @@ from clclip.config.start import Start, check_new, check_same, clip_of, read_star
 from clclip.config.streams import stream
 from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
-from clclip.core.errors import InputError, WrongValue, nearest
-from clclip.core.models import check_groups, parse
+from clclip.core.errors import InputError
+from clclip.core.models import parse
 from clclip.core.task import BESIDE_TASK, text_names
 from clclip.workflow.data_spec import (
     check_places,
+    class_groups,
     data_root,
     data_spec,
     declared_classes,
+    fractions,
+    shown_name,
     unfit_classes,
 )
 from clclip.workflow.image_size import check_size
@@ -182,22 +185,14 @@ def add_experiment(
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
-        groups, text = _groups(experiment, seed, declared, unfit, where)
+        groups, text = class_groups(experiment, seed, declared, unfit, where)
         count = 1 if at_once else len(groups)
         before = 0
         if start is not None:
             check_new(start, groups, where)
             groups, before = start.groups + groups, start.count
             text = start.plan["text"] | text
-        for number in sorted(experiment.per_task):
-            if not before < number <= before + count:
-                told = f"tasks {before + 1}..{before + count} of this stream"
-                raise InputError(f"got task {number}", f"{where}: per_task", told)
-        shares = experiment.data.fractions
-        if shares is not None and len(shares) != len(groups):
-            raise InputError(
-                f"{len(shares)} fractions", f"{where}: data.fractions", f"{len(groups)}, one a task"
-            )
+        _check_numbers(experiment, before, count, len(groups), where)
         if experiment.data.image_rule == "place":
             check_places(spec, count, where)
         for number in range(before + 1, before + count + 1):
@@ -209,52 +204,24 @@ def add_experiment(
             if start is not None:
                 check_same(start, payload, where)
     planned = ExperimentPlan(
-        str(experiment.name), experiment, _dataset(spec), tuple(seeds), tasks, start
+        str(experiment.name), experiment, shown_name(spec), tuple(seeds), tasks, start
     )
     plan.experiments[planned.name] = planned
     return planned
 
 
-def _dataset(spec: Mapping[str, Any]) -> str:
-    """Return the name that results show for the data: a shipped world's own, else the id."""
-    changed = spec.get("draw") or spec.get("difficulty")
-    return spec["id"] if changed else spec.get("world") or spec["id"]
-
-
-def _groups(
-    experiment: Experiment,
-    seed: int,
-    declared: Sequence[str] | None,
-    unfit: Mapping[str, Sequence[str]],
-    where: object,
-) -> tuple[list[list[str]], dict[str, str]]:
-    """Return the class groups and the text names, checked against the classes that the data has."""
-    if (name := experiment.stream_name) is not None:
-        key = "stream" if experiment.stream else "protocol"
-        shipped = stream(name, f"{where}: {key}", experiment.kind)
-        # without the data (``describe``) classes that only it knows are numbered
-        stand_in = [f"class {k}" for k in range(1, sum(shipped.sizes) + 1)]
-        groups = shipped.groups(seed, stand_in if declared is None else declared)
-        text = {**shipped.text, **experiment.text}
-    else:
-        groups, text = [list(group) for group in experiment.tasks or []], dict(experiment.text)
-    try:
-        check_groups(groups)
-    except WrongValue as error:
-        raise InputError(error.what, f"{where}: tasks", error.expected) from None
-    classes = [name for group in groups for name in group]
-    for name in classes:
-        if name in unfit:
-            raise InputError(*unfit[name])
-        if declared is not None and name not in declared:
-            some = ", ".join(declared[:5]) + (", ..." if len(declared) > 5 else "")
-            what = f"class {name!r} is not in the data{nearest(name, declared)}"
-            raise InputError(what, where, f"classes that the data declares: {some}")
-    for name in experiment.text:
-        if name not in classes:
-            what = f"text for {name!r}{nearest(name, classes)}"
-            raise InputError(what, f"{where}: text", "a class of the tasks")
-    return groups, text
+def _check_numbers(
+    experiment: Experiment, before: int, count: int, groups: int, where: object
+) -> None:
+    """Check what an experiment says by task number, of tasks ``before`` + 1 to + ``count``."""
+    for number in sorted(experiment.per_task):
+        if not before < number <= before + count:
+            known = f"tasks {before + 1}..{before + count} of this stream"
+            raise InputError(f"got task {number}", f"{where}: per_task", known)
+    shares = experiment.data.fractions
+    if shares is not None and len(shares) != groups:
+        place = f"{where}: data.fractions"
+        raise InputError(f"{len(shares)} fractions", place, f"{groups}, one a task")
 
 
 def _payload(
@@ -288,7 +255,7 @@ def _payload(
             "id": spec["id"],
             "format": spec["format"],
             "image_rule": experiment.data.image_rule,
-            **_fractions(experiment, len(groups)),
+            **fractions(experiment, len(groups)),
         },
         # content and not places: a moved file changes no task
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
@@ -307,12 +274,6 @@ def _evaluation(experiment: Experiment) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value is not None}
 
 
-def _fractions(experiment: Experiment, tasks: int) -> dict[str, Any]:
-    """Return the shares of images of the tasks so far, if the experiment gives any."""
-    given = experiment.data.fractions
-    return {} if given is None else {"fractions": list(given[:tasks])}
-
-
 def _with_stores(
     plan: RunPlan, experiment: Experiment, payload: Task, clip: dict[str, Any]
 ) -> TaskPlan:
@@ -323,9 +284,9 @@ def _with_stores(
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)
         plan.features[store] = described
-        text, spoken = own_texts(payload)
+        text, sentences = own_texts(payload)
         if text is not None:
-            plan.texts[text] = spoken
+            plan.texts[text] = sentences
         return TaskPlan(name, seed, number, payload, text, store)
     if not kind.dense:
         return TaskPlan(name, seed, number, payload, devices=devices, nodes=nodes)

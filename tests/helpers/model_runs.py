@@ -7,6 +7,8 @@ import pytest
 from tests.helpers.model import NAMES, draw_boxes, draw_folders, train, write_experiment
 
 GROUPS = [NAMES[:2], NAMES[2:4]]
+BOXES = {"format": "coco", "root": "boxes", "images": "images"}
+BOXES |= {"train": "train.json", "test": "test.json"}
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
-"""The relegation guard: what the previous model still claims is not taught as background.
+"""The relegation guard: confident detections of the previous model are not trained as background.
 
 Labels of a task name its own classes only, so old objects on new images count as background, and
-class-agnostic parts that all classes share - proposals, regions - unlearn them ("background
-relegation"). The guard (ours, beyond the published methods) leaves such places out of the loss, or
-teaches them as objects.
+class-agnostic parts that all classes share - proposals, regions - unlearn them: the background
+shift (Cermelli et al., 2020). The guard (ours, beyond the published methods) leaves such places out
+of the loss, or adds them to the labels.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torchvision.ops import box_iou, nms
 def claims(
     found: dict[str, Tensor], target: dict[str, Tensor], threshold: float, overlap: float
 ) -> tuple[Tensor, Tensor]:
-    """Return what a model claims with confidence and the labels do not explain.
+    """Return a model's confident detections that no label explains.
 
     Args:
         found: "boxes" (N, 4), "scores" (N,), "labels" (N,) of one image.
         target: "boxes" (G, 4) labelled objects, "ignore" (I, 4).
         threshold: smallest score.
-        overlap: a claim with more IoU with a labelled object is that object; of two claims with
-            more, whatever their classes, the better one stands.
+        overlap: a detection with more IoU with a labelled object is that object; of two detections
+            with more, whatever their classes, the one of higher score is kept.
 
     Returns:
         boxes (M, 4) and labels (M,), by falling score.
@@ -63,15 +63,15 @@ def guarded(
     overlap: float,
     label: int | None = None,
 ) -> list[dict[str, Tensor]]:
-    """Return targets that know what the previous model claims.
+    """Return targets with the previous model's unexplained detections ignored or added.
 
     Args:
         targets: per image "boxes", "labels", "ignore".
         found: the previous model's detections per image.
-        kind: "ignore" or "pseudo" (claims are taught as objects).
-        threshold: smallest score of a claim.
+        kind: "ignore" or "pseudo" (the detections become labels).
+        threshold: smallest score of a detection.
         overlap: see ``claims``.
-        label: label of the taught objects; None: the class that was claimed.
+        label: label of the added objects; None: the detected class.
     """
     result = []
     for target, detections in zip(targets, found, strict=True):

@@ -15,8 +15,8 @@ from torchvision.ops import nms as suppressed
 from clclip.detection.layers.proposals import SeededSampler
 
 BACKGROUND = -1
-APART = 2.0**14  # pixels between the classes' planes in suppression: more than any canvas
-AT_ONCE = 1000  # boxes: above, a CPU is faster class by class
+APART = 2.0**14  # coordinate offset between classes for class-wise NMS; more than any canvas
+AT_ONCE = 1000  # batched NMS up to so many boxes; above, a CPU is faster class by class
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 MATCHER = Matcher(0.5, 0.5, allow_low_quality_matches=False)
 
@@ -100,7 +100,7 @@ def _match(boxes: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def without_classes_from(sampled: SampledRegions, count: int) -> SampledRegions:
-    """Return the regions with labels of ``count`` and above (taught claims) as background."""
+    """Return the regions with labels of ``count`` and above (added by the guard) as background."""
     labels = torch.where(sampled.labels < count, sampled.labels, BACKGROUND)
     return replace(sampled, labels=labels)
 

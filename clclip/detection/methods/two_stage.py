@@ -99,7 +99,7 @@ class TwoStageDetector(Detector):
         return losses
 
     def seen_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return the labelled targets, aware of what the previous model claims if asked."""
+        """Return the targets, with the previous model's detections if the guard is on."""
         targets = self.labelled(batch)
         s = self.options
         if self.teacher is None or s.relegation_guard == "off":

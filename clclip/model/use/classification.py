@@ -40,11 +40,11 @@ class ClassificationModel:
         with tower_home(place) as home:
             if METHODS[place.plan["method"]].closed_form:
                 clip = load_clip(clip_dir(place.plan, home))
-                self._judge, size = _from_features(place, clip, device)
+                self._predict, size = _from_features(place, clip, device)
             else:
                 classifier = load_classifier(place.task_file, home)
                 clip, size = classifier.clip, classifier.learner.tower.image_size
-                self._judge = classifier.judge
+                self._predict = classifier.predict_probabilities
         self.device = next(clip.model.parameters()).device
         self._prepare = preparation(clip.model, size)
         self._mean, self._std = (
@@ -92,7 +92,7 @@ class ClassificationModel:
                 continue
             pixels = torch.stack([own[0] for _, own in ready]).to(self.device)
             with torch.no_grad():
-                table = self._judge((pixels.float() / 255 - self._mean) / self._std).cpu()
+                table = self._predict((pixels.float() / 255 - self._mean) / self._std).cpu()
             for (number, (_, path)), row in zip(ready, table[:, self._columns], strict=True):
                 yield number, self._answer(row.float().numpy(), path)
 
@@ -107,7 +107,7 @@ class ClassificationModel:
 def _from_features(
     place: ModelPlace, clip: LoadedClip, device: str | torch.device | None
 ) -> tuple[Any, int]:
-    """Return what judges normalised images (B, 3, S, S) by frozen features, and S."""
+    """Return what predicts normalised images (B, 3, S, S) by frozen features, and S."""
     features, usual = place.plan["features"], "cuda" if torch.cuda.is_available() else "cpu"
     chosen, taps = torch.device(device or usual), features["taps"]
     tower = VisualTower(clip.model.to(chosen), features["size"] or None)
@@ -127,7 +127,7 @@ def _from_features(
     stages = import_module(CLASSIFICATION.module("predict", place.plan["method"]))
     solved = stages.load_solved(place.task_file, width)
 
-    def judge(images: Tensor) -> Tensor:
+    def predict(images: Tensor) -> Tensor:
         return torch.from_numpy(np.exp(solved.log_probabilities(views(images))))
 
-    return judge, side
+    return predict, side

@@ -20,9 +20,8 @@ from typing import Any, Literal
 from PIL import Image
 
 import clclip
-from clclip.core.errors import InputError, nearest
+from clclip.core.errors import InputError
 from clclip.core.files import make_folder, write_json
-from clclip.core.names import canonical_name
 from clclip.data.own_images import find_images
 from clclip.model.card import is_model
 from clclip.model.load import load_model
@@ -31,6 +30,7 @@ from clclip.model.use.detection import BATCH, DetectionModel
 from clclip.model.use.drawing import cut_out, drawing_names, drawn, folder_name
 from clclip.model.use.pictures import Picture
 from clclip.model.use.progress import Skipped, progress
+from clclip.model.use.words import chosen_classes
 
 logger = logging.getLogger(__name__)
 
@@ -116,32 +116,6 @@ def detect(
         write_json(work / "detections.json", results.annotations, indent=1)
     logger.info("%d objects in %d images: %s", len(results.annotations), len(results.images), out)
     return results.annotations
-
-
-def chosen_classes(given: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the classes meant by texts that are each a name, or names separated by commas.
-
-    A text that is a name as a whole is that class, so that a name may hold a comma. Names are
-    compared in their canonical spelling.
-
-    Args:
-        given: the texts.
-        names: the classes of the model.
-
-    Raises:
-        InputError: if a name is empty or no class of the model, or there is none.
-    """
-    chosen: list[str] = []
-    for text in given:
-        parts = [text] if canonical_name(text) in names else text.split(",")
-        chosen += [canonical_name(part) for part in parts]
-    expected = f"classes of the model: {', '.join(names)}"
-    for name in chosen or [""]:
-        if not name:
-            raise InputError("an empty class name", "--classes", expected)
-        if name not in names:
-            raise InputError(f"class {name!r}{nearest(name, names)}", "--classes", expected)
-    return chosen
 
 
 def _note(results: Results, file: Path, found: Detections) -> None:

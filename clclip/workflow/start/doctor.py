@@ -89,7 +89,7 @@ def _system() -> Finding:
 
 def _python() -> Finding:
     found = f"{platform.python_version()} at {sys.executable}"
-    wanted = metadata.metadata("clclip").get("Requires-Python", "") if _installed() else ""
+    wanted = metadata.metadata("clclip")["Requires-Python"] if _installed() else ""
     if not wanted or _within(platform.python_version(), wanted):
         return Finding("Python", "ok", found)
     return Finding("Python", "bad", found, f"a Python {wanted}")

@@ -14,7 +14,7 @@ from typing import Any
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
 from clclip.data.index import instances
-from clclip.data.memo import remembered
+from clclip.data.memo import memo_scope
 from clclip.data.preview import preview
 from clclip.workflow.start.recognise import recognise
 
@@ -84,7 +84,7 @@ def _read(folder: Path, keys: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     for forgiven in ((), ("on_bad_box",), tuple(FORGIVEN)):
         own = keys | {key: FORGIVEN[key][0] for key in forgiven}
         try:
-            with remembered():
+            with memo_scope():
                 spec = {**own, "id": "init", "root": str(folder.absolute())}
                 splits = preview(spec, folder)
         except InputError as error:

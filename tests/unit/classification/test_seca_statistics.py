@@ -86,7 +86,9 @@ def test_the_stream_is_a_discriminant_of_adapted_features(tmp_path):
     features = classifier.features(pixels[range(len(paths))]).double().numpy()
     expected = torch.softmax(torch.from_numpy(fitted.logits(features)), dim=1).numpy()
     assert np.allclose(probabilities(files), expected, atol=1e-5)
-    alone = np.concatenate([classifier.judge(pixels[[k]]).numpy() for k in range(len(paths))])
+    alone = np.concatenate(
+        [classifier.predict_probabilities(pixels[[k]]).numpy() for k in range(len(paths))]
+    )
     assert np.allclose(alone, expected, atol=1e-5)  # whatever the batch
 
 

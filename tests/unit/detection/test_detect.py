@@ -3,7 +3,7 @@
 import pytest
 
 from clclip.core.errors import InputError
-from clclip.model.use.detect import chosen_classes
+from clclip.model.use.words import chosen_classes
 
 NAMES = ["red circle", "ten", "knife, fork", "fork"]
 

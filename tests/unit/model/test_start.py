@@ -18,10 +18,8 @@ from clclip.model.change.start import check_taken_over, take_over
 from clclip.model.export import export
 from clclip.workflow.describe import describe, text
 from tests.helpers.model import NAMES, draw_boxes, plan_of, train
-from tests.helpers.model_runs import GROUPS
+from tests.helpers.model_runs import BOXES, GROUPS
 
-BOXES = {"format": "coco", "root": "boxes", "images": "images"}
-BOXES |= {"train": "train.json", "test": "test.json"}
 MADE = ("weights.safetensors", "predictions.json", "scores.json", "train.json", "test.json")
 
 

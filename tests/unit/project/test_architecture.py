@@ -156,7 +156,14 @@ def test_exceptions_from_the_type_check_are_few_and_say_why():
         assert re.search(r"# type: ignore\[[a-z, -]+\]  # \w", line), line
 
 
-def test_files_are_short():
+def test_files_and_functions_are_short():
+    """At most 350 lines a file and 50 a function, its docstring not counted."""
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 350, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                docstring = node.body[0] if ast.get_docstring(node) is not None else None
+                said = docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+                length = node.end_lineno - node.lineno + 1 - said
+                assert length <= 50, f"{path}: {node.name} has {length} lines"

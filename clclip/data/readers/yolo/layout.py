@@ -19,7 +19,7 @@ from typing import Any
 
 from clclip.core.errors import InputError, nearest
 from clclip.data.checks.findings import Findings
-from clclip.data.memo import once
+from clclip.data.memo import memoised
 from clclip.data.readers.class_folders import images_below
 from clclip.data.readers.voc_xml import read_text
 from clclip.data.readers.yolo.declared import SPLITS, Declared, read_declared
@@ -53,7 +53,7 @@ def read_layout(spec: Mapping[str, Any]) -> Layout:
         InputError: if its declaration is wrong, a split is missing, or two images share a label.
     """
     keys = ("root", "train", "test", "class_names", "test_fraction", "split_seed")
-    return once(f"yolo {[spec.get(key) for key in keys]}", lambda: _read_layout(spec))
+    return memoised(f"yolo {[spec.get(key) for key in keys]}", lambda: _read_layout(spec))
 
 
 def _read_layout(spec: Mapping[str, Any]) -> Layout:

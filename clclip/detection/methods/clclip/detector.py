@@ -175,9 +175,9 @@ class ClClip(Pathways):
         return losses
 
     def _guarded(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return the targets, aware of what the previous model claims if the guard is on.
+        """Return the targets with the previous model's unexplained detections if the guard is on.
 
-        Taught claims get the label behind the last current class: objects, but of no expert here.
+        Added detections are labelled behind the last current class: objects, but of no expert here.
         """
         if self.teacher is None:
             return batch.targets

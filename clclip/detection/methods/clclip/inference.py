@@ -69,7 +69,8 @@ def path_candidates(
     routed = [route(model, batch, task, proposals) for task in tasks]
     counts = [len(own) for own in proposals]
     boxes, place = proposals, None
-    # where tasks share the path, a later one must not change the batch, nor that of the first task
+    # one shared path runs all proposals: a batch that depended on later tasks' routing would change
+    # earlier scores by rounding; so would the batch of the first task
     if model.options.shared == "adapters":
         used = torch.zeros(sum(counts), dtype=torch.bool, device=batch.dense.device)
         used[routed[0].region] = True

@@ -1,0 +1,58 @@
+"""Text vectors of a model that was changed: rows of the old files, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clclip.clip.ids import text_file
+from clclip.clip.text import read_background, read_text
+from clclip.core.errors import InputError
+from clclip.core.files import write_bytes
+from clclip.core.task import text_names
+from clclip.model.describe import KINDS
+from clclip.model.place import ModelPlace
+
+
+def write_texts(
+    models: ModelPlace | Sequence[ModelPlace], plan: Mapping[str, Any], folder: Path
+) -> None:
+    """Write the text vectors of ``plan``'s columns into a model folder.
+
+    Args:
+        models: whose vectors they are; together they hold all columns, in order.
+        plan: the last task file of the changed model.
+        folder: the model folder.
+
+    Raises:
+        InputError: if the models' background vectors differ: other templates.
+    """
+    if not KINDS[plan["kind"]].dense:
+        return
+    sources = [models] if isinstance(models, ModelPlace) else list(models)
+    files = [text_file(model.plan, model.texts) for model in sources]
+    backgrounds = [read_background(path) for path in files]
+    for path, background in zip(files[1:], backgrounds[1:], strict=True):
+        if not torch.equal(background, backgrounds[0]):
+            raise InputError("other background vectors", path, f"those of {files[0]}: one template")
+    rows = torch.cat([read_text(path)[1] for path in files])
+    write_rows(plan, rows, backgrounds[0], folder)
+
+
+def write_rows(
+    plan: Mapping[str, Any], rows: torch.Tensor, background: torch.Tensor, folder: Path
+) -> None:
+    """Write (K, d) text vectors of a task's columns, as ``clclip embed-text`` does."""
+    import json
+
+    from safetensors.torch import save
+
+    names = text_names(plan)
+    if len(names) != len(rows):
+        raise ValueError(f"got {len(rows)} rows for {len(names)} columns; expected one each")
+    metadata = {"names": json.dumps(names), "clip": plan["clip"]["id"]}
+    tensors = {"text": rows.contiguous(), "background": background.contiguous()}
+    write_bytes(text_file(plan, folder), save(tensors, metadata))
