@@ -126,8 +126,8 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
             parallel.sum_changes(utility.data, *before.values())
 
     size_of = sum(p.numel() for p in trained.values() if p.requires_grad)
-    told = (task["task"], count, settings.steps, size_of)
-    logger.info("task %d: %d images, %d steps, %d trained parameters", *told)
+    facts = (task["task"], count, settings.steps, size_of)
+    logger.info("task %d: %d images, %d steps, %d trained parameters", *facts)
     tracked = tracker(folder, task) if parallel.rank() == 0 else None
     history = fit(
         trained,

@@ -30,11 +30,13 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
         with devices(getattr(options, "devices", 1)):
             stages = import_module(kind.module(stage, task["method"]))
             if "start" in given:
-                from clclip.model.change.start import check_taken_over, settle, silence
+                from clclip.model.change import start
 
-                check_taken_over(options.task)
+                start.check_taken_over(options.task)
             alone = kind.methods[task["method"]].closed_form
-            if stage == "predict":
+            if stage == "predict" and "origins" in given:
+                start.predict_merged(options.task, options.resources)
+            elif stage == "predict":
                 stages.predict(options.task, options.resources)
             elif options.devices * options.nodes == 1 or alone:
                 stages.train(options.task, options.resources, attempt=options.attempt)
@@ -44,7 +46,7 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
                 spread = (options.attempt, options.devices, options.nodes, options.log)
                 launch(stages.__name__, options.task, options.resources, *spread)
             if "start" in given:
-                finish = silence if stage == "predict" else settle
+                finish = start.silence if stage == "predict" else start.settle
                 finish(options.task)
 
     stored(options.task, options.resources, stage, code, names, work)

@@ -94,8 +94,8 @@ def _timm_number(name: str, key: str) -> int | None:
         for path in sorted((Path(folder) / "models").glob("*.py")):
             _, found, rest = path.read_text(encoding="utf-8").partition(f"\ndef {_stem(name)}(")
             if found:
-                told = re.search(rf"\b{key}=(\d+)\b", re.split(r"\n(?=@|def )", rest)[0])
-                return int(told[1]) if told else None
+                match = re.search(rf"\b{key}=(\d+)\b", re.split(r"\n(?=@|def )", rest)[0])
+                return int(match[1]) if match else None
     return None
 
 

@@ -100,8 +100,8 @@ def method_rows() -> list[Row]:
     for kind in KINDS.values():
         for name, method in kind.methods.items():
             alias = f": {method.alias} with {flow(method.defining)}" if method.alias else ""
-            told = f"{method.label} ({kind.name}){alias}"
-            found[name] = f"{found[name]}; {told}" if name in found else told
+            text = f"{method.label} ({kind.name}){alias}"
+            found[name] = f"{found[name]}; {text}" if name in found else text
     return list(found.items())
 
 

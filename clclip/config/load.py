@@ -74,15 +74,15 @@ def find_experiment(
     if isinstance(entry, Mapping):
         return _listed(dict(entry), folders, where)
     if entry.startswith(LISTED):
-        told = yaml.safe_load(urllib.parse.unquote(entry.removeprefix(LISTED)))
-        return _listed(told["values"], tuple(map(Path, told["folders"])), where)
+        listed = yaml.safe_load(urllib.parse.unquote(entry.removeprefix(LISTED)))
+        return _listed(listed["values"], tuple(map(Path, listed["folders"])), where)
     if entry.endswith((".yaml", ".yml")) or os.sep in entry:
         tried = [folder / entry for folder in folders]
         for path in tried:
             if path.exists():
                 return file_source(path)
-        told = " or ".join(dict.fromkeys(str(path) for path in tried))
-        raise InputError("no such experiment file", told, "a YAML file, or a shipped name")
+        places = " or ".join(dict.fromkeys(str(path) for path in tried))
+        raise InputError("no such experiment file", places, "a YAML file, or a shipped name")
     name = read_name(entry, where)
     file = shipped_folder() / "streams" / f"{name.stream.file}.yaml"
     return Source(entry, values_of(name), entry, (), file)
@@ -112,8 +112,8 @@ def listed_for_jobs(values: Mapping[str, Any], folders: Iterable[Path]) -> str:
     Snakemake hands the config on to jobs as text, of which it reads what lies inside a list as
     words: numbers and null would be none any more.
     """
-    told = {"values": _plain(values), "folders": [os.path.abspath(folder) for folder in folders]}
-    return LISTED + urllib.parse.quote(yaml.safe_dump(told, default_flow_style=True), safe="")
+    listed = {"values": _plain(values), "folders": [os.path.abspath(folder) for folder in folders]}
+    return LISTED + urllib.parse.quote(yaml.safe_dump(listed, default_flow_style=True), safe="")
 
 
 def _plain(value: Any) -> Any:

@@ -97,8 +97,8 @@ def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
     start = read_start(given, where)
     plan = start.plan
     for key in ("kind", "method"):
-        told = {"clclip_paper": "clclip"}.get(str(values.get(key)), values.get(key))
-        if told not in (None, plan[key]):
+        wanted = {"clclip_paper": "clclip"}.get(str(values.get(key)), values.get(key))
+        if wanted not in (None, plan[key]):
             what = f"{key} {values[key]!r} for a model of {key} {plan[key]!r}"
             raise InputError(what, f"{where}: {key}", f"{plan[key]}, or the key left out")
     clip = {k: plan["clip"][k] for k in ("model", "tag") if plan["clip"].get(k)}
@@ -166,10 +166,10 @@ def clip_of(
         cache: folder of what earlier plans found of CLIPs.
         job: whether a job of a planned run asks.
     """
-    told = given.given()
+    keys = given.given()
     folder = start and start.tower()
     if start is not None and folder is not None:
         theirs = start.plan["clip"]
-        if all(told.get(key) == theirs.get(key) for key in ("model", "tag", "file", "config")):
+        if all(keys.get(key) == theirs.get(key) for key in ("model", "tag", "file", "config")):
             return {**theirs, "folder": str(folder)}
-    return settle_clip(told, cache, job)
+    return settle_clip(keys, cache, job)

@@ -20,8 +20,8 @@ STARTED = ("clclip", "snakemake", "__main__.py", "main.py", "cli.py")
 def refuse_windows() -> None:
     """End the program with one line on Windows: locks, signals and links are those of POSIX."""
     if sys.platform == "win32":
-        told = "error: got Windows, in the platform, expected Linux or macOS (WSL 2 is a Linux)"
-        print(told, file=sys.stderr, flush=True)
+        message = "error: got Windows, in the platform, expected Linux or macOS (WSL 2 is a Linux)"
+        print(message, file=sys.stderr, flush=True)
         os._exit(2)
 
 

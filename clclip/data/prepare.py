@@ -108,15 +108,15 @@ def check_data(spec: dict[str, Any]) -> list[str]:
     Raises:
         InputError: where ``prepare`` would raise it.
     """
-    told = logging.getLogger("clclip.data")
-    before = told.level
-    told.setLevel(logging.ERROR)  # the caller says it
+    data_logger = logging.getLogger("clclip.data")
+    before = data_logger.level
+    data_logger.setLevel(logging.ERROR)  # the caller says it
     try:
         with tempfile.TemporaryDirectory(prefix="clclip-") as made:
             prepare(spec, Path(made))
             return list(read_json(Path(made) / "index.json").get("warnings", []))
     finally:
-        told.setLevel(before)
+        data_logger.setLevel(before)
 
 
 def _prepare_detection(spec: dict[str, Any], out: Path) -> None:

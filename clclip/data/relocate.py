@@ -59,8 +59,8 @@ def _relocate(path: Path, spec: Mapping[str, Any], cache: Path | None) -> None:
     if spec.get("download") and not voc.is_whole(dict(spec)):
         return  # nor is a part of a download a place to read from
     if index.get("folders", folders) != folders:
-        before = _told(index["folders"])
-        what = f"image folders {_told(folders)} of a data set indexed with {before}"
+        before = _places(index["folders"])
+        what = f"image folders {_places(folders)} of a data set indexed with {before}"
         expected = f"the folders as they were, or {path.parent} removed to index it again"
         raise InputError(what, root, expected)
     stat = path.stat()
@@ -82,6 +82,6 @@ def _homes(spec: Mapping[str, Any], cache: Path | None) -> dict[str, Path]:
     return {split: image_home(spec, split, names.get(split, [])) for split in ("train", "test")}
 
 
-def _told(folders: Mapping[str, str]) -> str:
+def _places(folders: Mapping[str, str]) -> str:
     """Return the folders of both splits for a message."""
     return " and ".join(repr(folders[split] or "./") for split in sorted(folders, reverse=True))

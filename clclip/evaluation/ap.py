@@ -19,7 +19,7 @@ COCO_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
 def average_precision(
-    true_positive: np.ndarray, objects: int, flavour: str = "voc_area"
+    true_positive: np.ndarray, objects: int, metric: str = "voc_area"
 ) -> float | None:
     """Return the average precision in [0, 1], or None for a class without objects.
 
@@ -27,13 +27,13 @@ def average_precision(
         true_positive: (N,) bool, detections by falling score; ignored detections are left out
             beforehand.
         objects: number of ground-truth objects that count (neither crowd nor difficult).
-        flavour: ``voc_area``, the area under the monotone envelope of the curve (VOC 2010 and
+        metric: ``voc_area``, the area under the monotone envelope of the curve (VOC 2010 and
             later, the default of this package); ``voc07``, the mean of the envelope at recall 0,
             0.1, ... 1; ``coco101``, the same at 101 recalls, equal to pycocotools on the same
             matches.
 
     Raises:
-        ValueError: for an unknown flavour, or more true positives than objects.
+        ValueError: for an unknown metric, or more true positives than objects.
     """
     hits = np.cumsum(np.asarray(true_positive, dtype=np.int64))
     if objects == 0:
@@ -42,17 +42,17 @@ def average_precision(
         raise ValueError(f"{hits[-1]} true positives for {objects} objects")
     precision = hits / np.arange(1, hits.size + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    if flavour == "voc_area":
+    if metric == "voc_area":
         gained = np.diff(hits, prepend=0) / objects
         return float(np.sum(gained * envelope))
-    if flavour == "voc07":
+    if metric == "voc07":
         # Whole numbers on both sides: 0.3 from a float grid is 0.30000000000000004 and misses a
         # recall of 3/10.
         first = np.searchsorted(10 * hits, np.arange(11) * objects, side="left")
-    elif flavour == "coco101":
+    elif metric == "coco101":
         first = np.searchsorted(hits / objects, np.linspace(0.0, 1.0, 101), side="left")
     else:
-        raise ValueError(f"unknown AP flavour {flavour!r}; expected one of {sorted(METRIC_NAMES)}")
+        raise ValueError(f"unknown AP metric {metric!r}; expected one of {sorted(METRIC_NAMES)}")
     return float(np.append(envelope, 0.0)[first].mean())
 
 
@@ -61,7 +61,7 @@ def average_precision_on(
     images: np.ndarray,
     object_images: np.ndarray,
     sets: np.ndarray,
-    flavour: str = "voc_area",
+    metric: str = "voc_area",
 ) -> np.ndarray:
     """Return the average precision on each of several sets of images, at once.
 
@@ -73,7 +73,7 @@ def average_precision_on(
         images: (N,) the image of each detection.
         object_images: (M,) the image of each object that counts.
         sets: (S, images) bool, the images of each set.
-        flavour: as in ``average_precision``.
+        metric: as in ``average_precision``.
 
     Returns:
         (S,) in [0, 1]; NaN for a set without an object.
@@ -83,7 +83,7 @@ def average_precision_on(
         parts = [sets[k : k + rows] for k in range(0, len(sets), rows)]
         return np.concatenate(
             [
-                average_precision_on(true_positive, images, object_images, part, flavour)
+                average_precision_on(true_positive, images, object_images, part, metric)
                 for part in parts
             ]
         )
@@ -97,20 +97,20 @@ def average_precision_on(
     gained = np.zeros_like(precision)
     for count in np.unique(objects[objects > 0]):
         own = objects == count
-        gained[own] = _gained(int(count), flavour)[np.maximum(hits[own], 1) - 1]
+        gained[own] = _gained(int(count), metric)[np.maximum(hits[own], 1) - 1]
     values = (hit * envelope * gained).sum(axis=1)
     return np.where(objects > 0, values, np.nan)
 
 
-def _gained(objects: int, flavour: str) -> np.ndarray:
+def _gained(objects: int, metric: str) -> np.ndarray:
     """Return the share of AP (objects,) that the k-th of so many hits counts for."""
-    if flavour == "voc_area":
+    if metric == "voc_area":
         return np.full(objects, 1 / objects)
     hits = np.arange(1, objects + 1)
-    if flavour == "voc07":
+    if metric == "voc07":
         first = np.searchsorted(10 * hits, np.arange(11) * objects, side="left")
-    elif flavour == "coco101":
+    elif metric == "coco101":
         first = np.searchsorted(hits / objects, np.linspace(0.0, 1.0, 101), side="left")
     else:
-        raise ValueError(f"unknown AP flavour {flavour!r}; expected one of {sorted(METRIC_NAMES)}")
+        raise ValueError(f"unknown AP metric {metric!r}; expected one of {sorted(METRIC_NAMES)}")
     return np.bincount(first, minlength=objects) / first.size

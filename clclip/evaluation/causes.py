@@ -47,7 +47,7 @@ Element = tuple[str, Version, Version]
 
 
 @dataclass
-class Run:
+class Matched:
     """One task's predictions, matched and indexed by image.
 
     Attributes:
@@ -66,12 +66,14 @@ class Run:
     objects: dict[Any, list[Mapping[str, Any]]] = field(default_factory=dict)
 
 
-def open_run(
+def matched(
     truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], ids: Mapping[str, int]
-) -> Run:
+) -> Matched:
     """Match one task's predictions."""
     pairs = Matching(truth, detections, ids).pair(MATCH)
-    run = Run(pairs, boxes=np.array([d["bbox"] for d in pairs.found], dtype=float).reshape(-1, 4))
+    run = Matched(
+        pairs, boxes=np.array([d["bbox"] for d in pairs.found], dtype=float).reshape(-1, 4)
+    )
     for index, detection in enumerate(pairs.found):
         run.by_image.setdefault(detection["image_id"], []).append(index)
         if pairs.partner[index] >= 0:
@@ -82,8 +84,8 @@ def open_run(
 
 
 def object_changes(
-    before: Run,
-    after: Run,
+    before: Matched,
+    after: Matched,
     category: int,
     later: set[int],
     proposals: Mapping[str, float] | None,
@@ -108,7 +110,7 @@ def object_changes(
 
 
 def _why_ranked(
-    before: Run, after: Run, item: Mapping[str, Any], category: int, later: set[int]
+    before: Matched, after: Matched, item: Mapping[str, Any], category: int, later: set[int]
 ) -> str:
     """Return why an object that both runs find has another score.
 
@@ -122,13 +124,15 @@ def _why_ranked(
     return has[1] if has[0] > new[0] and not had[0] > old[0] else "score"
 
 
-def _found(run: Run, item: Mapping[str, Any]) -> Version:
+def _found(run: Matched, item: Mapping[str, Any]) -> Version:
     """Return the detection that found an object."""
     rank = run.finder.get(id(item))
     return None if rank is None else (run.pairs.found[rank]["score"], rank, True)
 
 
-def _rival(run: Run, item: Mapping[str, Any], category: int, later: set[int]) -> tuple[float, str]:
+def _rival(
+    run: Matched, item: Mapping[str, Any], category: int, later: set[int]
+) -> tuple[float, str]:
     """Return (score, cause) of the best box of another class on an object; (0, "") for none."""
     best = 0.0, ""
     for index in run.by_image.get(item["image_id"], []):
@@ -142,7 +146,7 @@ def _rival(run: Run, item: Mapping[str, Any], category: int, later: set[int]) ->
     return best
 
 
-def _drifted(run: Run, item: Mapping[str, Any], category: int) -> float:
+def _drifted(run: Matched, item: Mapping[str, Any], category: int) -> float:
     """Return the best score of a box of an object's class that lies near and finds nothing."""
     best = 0.0
     for index in run.by_image.get(item["image_id"], []):
@@ -154,7 +158,7 @@ def _drifted(run: Run, item: Mapping[str, Any], category: int) -> float:
 
 
 def _why_missed(
-    after: Run,
+    after: Matched,
     item: Mapping[str, Any],
     category: int,
     later: set[int],
@@ -177,8 +181,8 @@ def _unproposed(item: Mapping[str, Any], proposals: Mapping[str, float] | None) 
 
 
 def wrong_changes(
-    before: Run,
-    after: Run,
+    before: Matched,
+    after: Matched,
     category: int,
     later: set[int],
     proposals: Mapping[str, float] | None = None,
@@ -210,7 +214,7 @@ def wrong_changes(
     return elements
 
 
-def _wrong_of(run: Run, image: Any, category: int) -> list[int]:
+def _wrong_of(run: Matched, image: Any, category: int) -> list[int]:
     """Return the ranks of a class's wrong detections on one image."""
     return [
         index
@@ -220,7 +224,7 @@ def _wrong_of(run: Run, image: Any, category: int) -> list[int]:
 
 
 def why_wrong(
-    run: Run,
+    run: Matched,
     index: int,
     category: int,
     later: set[int],

@@ -28,9 +28,9 @@ from clclip.evaluation.causes import (
     CAUSES,
     MATCH,
     Element,
-    Run,
+    Matched,
+    matched,
     object_changes,
-    open_run,
     wrong_changes,
 )
 from clclip.evaluation.predictions import class_ids, read_detections
@@ -54,14 +54,14 @@ def diagnose(task_file: Path) -> dict[str, Any]:
         return result
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")
-    after = open_run(truth, read_detections(folder / "predictions.json", truth, ids), ids)
+    after = matched(truth, read_detections(folder / "predictions.json", truth, ids), ids)
     proposals = _read_proposals(folder / "proposals.json")
     result["proposals"] = proposals is not None
     befores = []
     for past in earlier:
         known = {name: ids[name] for name in seen_classes(read_task(past / "task.json"))}
         rows = read_detections(past / "predictions.json", truth, known)
-        befores.append(open_run(truth, rows, known))
+        befores.append(matched(truth, rows, known))
     for number, group in enumerate(task["groups"][:-1]):
         later = {ids[name] for group in task["groups"][number + 1 :] for name in group}
         for name in group:
@@ -101,8 +101,8 @@ def _read_proposals(path: Path) -> dict[str, float] | None:
 
 
 def split_loss(
-    before: Run,
-    after: Run,
+    before: Matched,
+    after: Matched,
     category: int,
     later: set[int],
     proposals: Mapping[str, float] | None = None,
@@ -154,18 +154,18 @@ def _mixture(elements: Sequence[Element], given: set[str]) -> np.ndarray:
     return np.array([right for *_, right in ranked], dtype=bool)
 
 
-def _count(run: Run, category: int) -> int:
+def _count(run: Matched, category: int) -> int:
     """Return the number of objects of a class that count."""
     objects = zip(run.pairs.objects, run.pairs.ignored, strict=True)
     return sum(item["category_id"] == category and not ignored for item, ignored in objects)
 
 
-def _versions(run: Run, category: int) -> np.ndarray:
+def _versions(run: Matched, category: int) -> np.ndarray:
     """Return right or wrong along a class's ranked list."""
     own = [i for i, d in enumerate(run.pairs.found) if d["category_id"] == category]
     return run.pairs.partner[own] >= 0 if own else np.zeros(0, dtype=bool)
 
 
-def _ap(ranked: np.ndarray, run: Run, category: int) -> float | None:
+def _ap(ranked: np.ndarray, run: Matched, category: int) -> float | None:
     """Return a class's AP (area) in a run."""
     return average_precision(ranked, _count(run, category))

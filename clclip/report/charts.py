@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from clclip.core.artifacts import PARTS, Part
 from clclip.evaluation.continual import deviation
+from clclip.report.benchmark import Benchmark, Experiment, curve
 from clclip.report.sections.table import number
-from clclip.report.settings import Experiment, Setting, curve
 from clclip.report.svg import marker, nice_bounds, path, tag
 
 WIDTH, HEIGHT = 330, 250
@@ -17,14 +17,14 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 16, 12, 42
 DASHES = (None, "7 4", "2 4", "9 3 2 3", "12 4")
 
 
-def shape_of(setting: Setting, experiment: Experiment) -> int:
+def shape_of(benchmark: Benchmark, experiment: Experiment) -> int:
     """Return the experiment's place among the contestants, which fixes marker and dash."""
-    return setting.experiments.index(experiment) % 5
+    return benchmark.experiments.index(experiment) % 5
 
 
-def legend_mark(setting: Setting, experiment: Experiment) -> Markup:
+def legend_mark(benchmark: Benchmark, experiment: Experiment) -> Markup:
     """Return the line and marker of an experiment, to stand before its name."""
-    shape = shape_of(setting, experiment)
+    shape = shape_of(benchmark, experiment)
     line = tag(
         "path", d="M1 8H29", stroke=experiment.css, stroke_width=2.2,
         stroke_dasharray="1 4" if experiment.joint else DASHES[shape], fill="none",
@@ -36,18 +36,18 @@ def legend_mark(setting: Setting, experiment: Experiment) -> Markup:
     )  # fmt: skip
 
 
-def curves(setting: Setting, part: Part) -> Markup:
+def curves(benchmark: Benchmark, part: Part) -> Markup:
     """Return the chart of one of P, C, A after each task, one line per experiment.
 
     A band shows one standard deviation where there are seeds (A only: the others are not kept per
     seed). The upper bound has one task and stands as a dotted level.
     """
-    series = {id(e): curve(setting, e, part) for e in setting.experiments}
-    ends = [t[p] for e in setting.experiments for t in e.summary["tasks"] for p in PARTS]
-    ends += [v for e in setting.contestants for row in _spread(e) for v in row[1:]]
+    series = {id(e): curve(benchmark, e, part) for e in benchmark.experiments}
+    ends = [t[p] for e in benchmark.experiments for t in e.summary["tasks"] for p in PARTS]
+    ends += [v for e in benchmark.contestants for row in _spread(e) for v in row[1:]]
     # One scale for P, C and A: they are read against each other.
     low, high, step = nice_bounds([value for value in ends if value is not None])
-    last = max(len(setting.groups), 1)
+    last = max(len(benchmark.groups), 1)
     first = 2 if part == "P" and last > 2 else 1
 
     def x(task: float) -> float:
@@ -58,12 +58,12 @@ def curves(setting: Setting, part: Part) -> Markup:
     def y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
-    drawn = [_axes(part, setting, (low, high, step), (first, last), x, y)]
+    drawn = [_axes(part, benchmark, (low, high, step), (first, last), x, y)]
     lines, points = [], []
-    for experiment in reversed(setting.experiments):
+    for experiment in reversed(benchmark.experiments):
         name, colour = experiment.label, experiment.css
         known = series[id(experiment)]
-        shape = shape_of(setting, experiment)
+        shape = shape_of(benchmark, experiment)
         if experiment.joint:
             for _, value in known[-1:]:
                 text = f"{name}: {number(value)} (all classes at once)"
@@ -89,13 +89,13 @@ def curves(setting: Setting, part: Part) -> Markup:
             )  # fmt: skip
     return tag(
         "svg", *drawn, *lines, *points, class_="chart", viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="group", aria_label=f"{setting.part_name(part)} after each task",
+        role="group", aria_label=f"{benchmark.part_name(part)} after each task",
     )  # fmt: skip
 
 
 def _axes(
     part: str,
-    setting: Setting,
+    benchmark: Benchmark,
     levels: tuple[float, float, float],
     tasks: tuple[int, int],
     x: Callable[[float], float],

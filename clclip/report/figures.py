@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from clclip.core.artifacts import PARTS
 from clclip.core.files import replacing
+from clclip.report.benchmark import Benchmark, curve
 from clclip.report.plotting import drawing
 from clclip.report.sections.heatmap import heatmap
-from clclip.report.settings import Setting, curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 MARKERS, DASHES = "os^Dv", ("-", "--", ":", "-.", (0, (6, 2)))
 
 
-def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int) -> list[Path]:
-    """Write curves and heat map of every setting.
+def write_figures(benchmarks: Sequence[Benchmark], folder: Path, kind: str, dpi: int) -> list[Path]:
+    """Write curves and heat map of every benchmark.
 
     Args:
-        settings: what to draw.
+        benchmarks: what to draw.
         folder: where; made if missing.
         kind: ``svg`` or ``png``.
         dpi: resolution of PNG files.
@@ -41,8 +41,8 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
     }
     written = []
     with drawing(look):
-        for setting, stem in zip(settings, stems(settings), strict=True):
-            for name, figure in (("curves", _curves(setting)), ("classes", _classes(setting))):
+        for benchmark, stem in zip(benchmarks, stems(benchmarks), strict=True):
+            for name, figure in (("curves", _curves(benchmark)), ("classes", _classes(benchmark))):
                 path = folder / f"{stem}_{name}.{kind}"
                 extra: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
                 with replacing(path) as temporary:
@@ -51,30 +51,31 @@ def write_figures(settings: Sequence[Setting], folder: Path, kind: str, dpi: int
     return written
 
 
-def stems(settings: Sequence[Setting]) -> list[str]:
-    """Return one file name stem per setting, all different."""
+def stems(benchmarks: Sequence[Benchmark]) -> list[str]:
+    """Return one file name stem per benchmark, all different."""
     found: list[str] = []
-    for setting in settings:
-        words = f"{setting.first['kind']}_{setting.first.get('dataset') or 'data'}_{setting.sizes}"
+    for benchmark in benchmarks:
+        first = benchmark.first
+        words = f"{first['kind']}_{first.get('dataset') or 'data'}_{benchmark.sizes}"
         stem = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()[:80]
         number = 1 + sum(other.startswith(stem) for other in found)
         found.append(stem if number == 1 else f"{stem}_setting{number}")
     return found
 
 
-def _curves(setting: Setting) -> Figure:
+def _curves(benchmark: Benchmark) -> Figure:
     """Return P, C, A after each task."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.9), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     for axis, part in zip(axes, PARTS, strict=True):
-        axis.set(title=setting.part_name(part), xlabel="after task")
-        ticks = range(1, len(setting.groups) + 1)
+        axis.set(title=benchmark.part_name(part), xlabel="after task")
+        ticks = range(1, len(benchmark.groups) + 1)
         axis.set_xticks(ticks if len(ticks) <= 10 else ticks[:: -(-len(ticks) // 10)])
-        axis.set_xlim(0.7, len(setting.groups) + 0.3)
-        for place, experiment in enumerate(setting.experiments):
-            points = curve(setting, experiment, part)
+        axis.set_xlim(0.7, len(benchmark.groups) + 0.3)
+        for place, experiment in enumerate(benchmark.experiments):
+            points = curve(benchmark, experiment, part)
             if experiment.joint:
                 for _, value in points:
                     axis.axhline(value, color=experiment.colour, linestyle=":",
@@ -87,20 +88,20 @@ def _curves(setting: Setting) -> Figure:
                 color=experiment.colour, marker=MARKERS[place % 5], linestyle=DASHES[place % 5],
                 label=experiment.label,
             )  # fmt: skip
-    axes[0].set_ylabel(f"{setting.first.get('metric') or 'score'} (%)")
+    axes[0].set_ylabel(f"{benchmark.first.get('metric') or 'score'} (%)")
     handles, labels = axes[-1].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _classes(setting: Setting) -> Figure:
+def _classes(benchmark: Benchmark) -> Figure:
     """Return class x task scores, one panel per experiment."""
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
     from matplotlib.figure import Figure
 
-    heat = heatmap(setting)
+    heat = heatmap(benchmark)
     norm = TwoSlopeNorm(heat.scale.middle, heat.scale.low, heat.scale.high)
     count = len(heat.lines)
     widths = [len(tasks) for _, tasks in heat.columns]
@@ -121,5 +122,5 @@ def _classes(setting: Setting) -> Figure:
         axis.set_xlabel("after task")
         axis.grid(False)
     axes[0].set_yticks(range(count), [line.name for line in heat.lines], fontsize=7)
-    figure.colorbar(image, ax=axes, label=f"{setting.first.get('metric') or 'score'} (%)")
+    figure.colorbar(image, ax=axes, label=f"{benchmark.first.get('metric') or 'score'} (%)")
     return figure

@@ -16,6 +16,7 @@ from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_text
 from clclip.evaluation.aggregate import write_summary_csv
 from clclip.report import charts
+from clclip.report.benchmark import Benchmark, Experiment, load, palette_colours, retention
 from clclip.report.figures import write_figures
 from clclip.report.sections import conditions, gallery, table, timing
 from clclip.report.sections.about_data import about_data, as_text
@@ -28,7 +29,6 @@ from clclip.report.sections.drift import drift
 from clclip.report.sections.heatmap import heatmap, tone
 from clclip.report.sections.semantics import semantics
 from clclip.report.sections.unseen import unseen
-from clclip.report.settings import Experiment, Setting, load, palette_colours, retention
 
 logger = logging.getLogger(__name__)
 
@@ -60,28 +60,28 @@ def report(summaries: Sequence[Path], out: Path, style: Mapping[str, Any]) -> st
         InputError: if a summary is missing or broken.
     """
     looks = STYLE | {key: value for key, value in style.items() if value is not None}
-    settings = load(summaries, looks["palette"])
+    benchmarks = load(summaries, looks["palette"])
     resources = summaries[0].parent.parent.parent / "resources"
-    every = [experiment for setting in settings for experiment in setting.experiments]
-    text = table.text_table(settings) + as_text(about_data(every, resources))
+    every = [experiment for benchmark in benchmarks for experiment in benchmark.experiments]
+    text = table.text_table(benchmarks) + as_text(about_data(every, resources))
     write_text(out.parent / "table.txt", text)
     write_summary_csv(summaries, out.parent / "summary.csv")
-    write_figures(settings, out.parent / "figures", looks["format"], looks["dpi"])
+    write_figures(benchmarks, out.parent / "figures", looks["format"], looks["dpi"])
     count = looks["examples"]
-    page = render(settings, resources, looks, count)
+    page = render(benchmarks, resources, looks, count)
     while len(page.encode()) > MOST_BYTES and count > 0:
         count //= 2
-        logger.warning("the page is too large: only %d images per setting are shown", count)
-        page = render(settings, resources, looks, count)
+        logger.warning("the page is too large: only %d images per benchmark are shown", count)
+        page = render(benchmarks, resources, looks, count)
     write_text(out, page)
     logger.info("report written to %s", out)
     return text
 
 
 def render(
-    settings: Sequence[Setting], resources: Path, style: Mapping[str, Any], count: int
+    benchmarks: Sequence[Benchmark], resources: Path, style: Mapping[str, Any], count: int
 ) -> str:
-    """Return the page; ``count`` images per setting."""
+    """Return the page; ``count`` images per benchmark."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -92,14 +92,14 @@ def render(
     environment.filters |= {
         "points": table.number,
         "signed": lambda value: table.number(value, sign=True),
-        "mark": lambda experiment, setting: charts.legend_mark(setting, experiment),
+        "mark": lambda experiment, benchmark: charts.legend_mark(benchmark, experiment),
         "duration": timing.duration,
         "alt_text": alt_text,
         "cosine": lambda value: f"{round(value, 2) + 0.0:.2f}".replace("-", "−"),
         "trust_key": trust_key,
         "tone": tone,
     }
-    experiments = [e for setting in settings for e in setting.experiments]
+    experiments = [e for benchmark in benchmarks for e in benchmark.experiments]
     results = experiments[0].folder.parent
     names = [experiment.folder.name for experiment in experiments]
     stages, reruns = timing.stages(results, resources, names), timing.reruns(results, names)
@@ -107,8 +107,8 @@ def render(
         title=style["title"],
         css=Markup(colours(style["palette"]) + (HERE / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup((HERE / name).read_text(encoding="utf-8")) for name in SCRIPTS],
-        comparisons=[(c, conditions.drawn(c)) for c in conditions.side_by_side(settings)],
-        sections=[section(setting, resources, count) for setting in settings],
+        comparisons=[(c, conditions.drawn(c)) for c in conditions.side_by_side(benchmarks)],
+        sections=[section(benchmark, resources, count) for benchmark in benchmarks],
         stages=stages,
         total=sum(stage.seconds for stage in stages),
         reruns=reruns,
@@ -120,33 +120,33 @@ def render(
     )
 
 
-def section(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
-    """Return what the template shows of one setting."""
-    lines = table.rows(setting)
-    several = len(setting.groups) > 1 and any(
-        len(e.summary["tasks"]) > 1 for e in setting.experiments
+def section(benchmark: Benchmark, resources: Path, count: int) -> dict[str, Any]:
+    """Return what the template shows of one benchmark."""
+    lines = table.rows(benchmark)
+    several = len(benchmark.groups) > 1 and any(
+        len(e.summary["tasks"]) > 1 for e in benchmark.experiments
     )
     return {
-        "setting": setting,
-        "headline": table.headline(setting),
-        "caveat": table.caveat(setting),
-        "cards": cards(setting),
+        "setting": benchmark,
+        "headline": table.headline(benchmark),
+        "caveat": table.caveat(benchmark),
+        "cards": cards(benchmark),
         "rows": lines,
         "best": _best(lines),
-        "empty": table.unscored(setting),
-        "charts": [(p, text, charts.curves(setting, p)) for p, text in ASPECTS.items()]
+        "empty": table.unscored(benchmark),
+        "charts": [(p, text, charts.curves(benchmark, p)) for p, text in ASPECTS.items()]
         if several
         else [],
-        "band": any(len(e.summary["seeds"]) > 1 for e in setting.contestants),
-        "heat": heatmap(setting),
-        "semantics": semantics(setting),
-        "why": why(setting),
-        "drift": drift(setting),
-        "trust": trust(setting),
-        "thresholds": thresholds(setting),
-        "unseen": unseen(setting),
-        "seeds": setting.shown_seeds,
-        **_images(setting, resources, count),
+        "band": any(len(e.summary["seeds"]) > 1 for e in benchmark.contestants),
+        "heat": heatmap(benchmark),
+        "semantics": semantics(benchmark),
+        "why": why(benchmark),
+        "drift": drift(benchmark),
+        "trust": trust(benchmark),
+        "thresholds": thresholds(benchmark),
+        "unseen": unseen(benchmark),
+        "seeds": benchmark.shown_seeds,
+        **_images(benchmark, resources, count),
     }
 
 
@@ -163,28 +163,28 @@ def _best(lines: Sequence[table.Row]) -> dict[str, float | None]:
     return best
 
 
-def _images(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
+def _images(benchmark: Benchmark, resources: Path, count: int) -> dict[str, Any]:
     """Return what shows test images, each with the reason where it cannot be shown."""
     pictures, no_pictures = [], "No test image is shown: the option `examples` is 0."
     answers = []
     maps, no_maps = [], "There is no feature store to read the maps from."
-    if setting.detection:
+    if benchmark.detection:
         try:
-            pictures = gallery.pictures(setting, resources, count)
+            pictures = gallery.pictures(benchmark, resources, count)
         except (InputError, KeyError) as error:
             no_pictures = f"The test images are not shown: {error}."
-            logger.warning("no gallery for %s: %s", setting.title, error)
+            logger.warning("no gallery for %s: %s", benchmark.title, error)
         try:
-            maps = cost_maps(setting, resources) if count else []
+            maps = cost_maps(benchmark, resources) if count else []
         except (InputError, KeyError, ValueError, OSError) as error:
             no_maps = f"The maps are not shown: {error}."
-            logger.warning("no cost volume for %s: %s", setting.title, error)
+            logger.warning("no cost volume for %s: %s", benchmark.title, error)
     else:
         try:
-            answers = show_answers(setting, resources, 2 * count)
+            answers = show_answers(benchmark, resources, 2 * count)
         except (InputError, KeyError) as error:
             no_pictures = f"The test images are not shown: {error}."
-            logger.warning("no answers for %s: %s", setting.title, error)
+            logger.warning("no answers for %s: %s", benchmark.title, error)
     return {
         "pictures": pictures,
         "picture_classes": gallery.all_classes(pictures),
@@ -196,18 +196,18 @@ def _images(setting: Setting, resources: Path, count: int) -> dict[str, Any]:
     }
 
 
-def cards(setting: Setting) -> list[dict[str, str]]:
+def cards(benchmark: Benchmark) -> list[dict[str, str]]:
     """Return the few numbers to remember: best method, baseline, upper bound."""
-    if not setting.contestants:
+    if not benchmark.contestants:
         return []
-    best = setting.contestants[0]
+    best = benchmark.contestants[0]
     final = _final_a(best)
     if final is None:
         return []
-    others = setting.contestants[1:]
-    rival = setting.baseline if setting.baseline in others else next(iter(others), None)
-    unit = setting.part_name("A")
-    over = table.scored_classes(best, setting.groups)
+    others = benchmark.contestants[1:]
+    rival = benchmark.baseline if benchmark.baseline in others else next(iter(others), None)
+    unit = benchmark.part_name("A")
+    over = table.scored_classes(best, benchmark.groups)
     over = "all classes" if over.startswith("all") else over
     shown = [_card(f"{best.label}, {over}", final, unit, rival, _final_a)]
     kept = retention(best)
@@ -216,13 +216,13 @@ def cards(setting: Setting) -> list[dict[str, str]]:
     forgetting = best.summary["forgetting"]
     if forgetting is not None:
         shown.append(_card("Forgetting", forgetting, "points", rival, _forgetting))
-    upper = _final_a(setting.upper) if setting.upper else None
-    if setting.upper and upper is not None:
+    upper = _final_a(benchmark.upper) if benchmark.upper else None
+    if benchmark.upper and upper is not None:
         gap = upper - final
         name = "Below joint training" if gap >= 0 else "Above joint training"
         shown.append(_card(name, abs(gap), "points", None, _final_a))
         part = f", {100 * (1 - gap / upper):.0f} % of it" if upper > 0 else ""
-        shown[-1]["than"] = f"{setting.upper.label}: {upper:.1f}{part}"
+        shown[-1]["than"] = f"{benchmark.upper.label}: {upper:.1f}{part}"
     return shown
 
 

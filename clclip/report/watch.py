@@ -246,11 +246,11 @@ def as_text(
         name = task.experiment if owner != before else ""
         seed = f"seed {task.seed}" if owner != before else ""
         before = owner
-        lines.append(f"{name:<{names}}  {seed:<7}  task {task.number:<2}  {_told(task)}")
+        lines.append(f"{name:<{names}}  {seed:<7}  task {task.number:<2}  {_progress_text(task)}")
     return "\n".join(line[: max(width, 20)].rstrip() for line in lines)
 
 
-def _told(task: Task) -> str:
+def _progress_text(task: Task) -> str:
     """Return a task's state in words."""
     if task.finished:
         score = "" if task.score is None else f"  {task.metric} {task.score:.1f}"

@@ -118,8 +118,8 @@ def run_launcher(
         answers = elastic_launch(config, worker)(stages, task_file, resources, attempt, log)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        told = failure.message
-        text = str(told.get("message", told) if isinstance(told, dict) else told)
+        reported = failure.message
+        text = str(reported.get("message", reported) if isinstance(reported, dict) else reported)
         last = (text.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"process {rank} of {devices * nodes} failed: {last}") from None
     for answer in answers.values():

@@ -184,11 +184,11 @@ def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[An
 
     try:
         truth, root = read_json(folder / "test.json"), image_root(task, resources)
-        told: dict[Any, list[dict[str, Any]]] = {}
+        by_image: dict[Any, list[dict[str, Any]]] = {}
         for row in open_task(folder).predictions():
-            told.setdefault(row["image"], []).append(row)
-        chosen = _spread([image for image in truth["images"] if image["id"] in told])
-        return [_picture(task, truth, image, told[image["id"]], root) for image in chosen]
+            by_image.setdefault(row["image"], []).append(row)
+        chosen = _spread([image for image in truth["images"] if image["id"] in by_image])
+        return [_picture(task, truth, image, by_image[image["id"]], root) for image in chosen]
     except (OSError, ValueError, KeyError) as error:  # InputError is a ValueError
         logger.warning("wandb: no test images (%s)", error)
         return []
@@ -204,7 +204,7 @@ def _picture(
     task: Mapping[str, Any],
     truth: Mapping[str, Any],
     image: Mapping[str, Any],
-    told: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     root: Path,
 ) -> Any:
     """Return one image for wandb, with boxes or with the class given."""
@@ -214,14 +214,14 @@ def _picture(
 
     pixels = load_rgb(root / image["file_name"], image.get("exif", True))
     if task["kind"] == "classification":
-        caption = f"{image['label']}: {told[0]['predicted']} {told[0]['score']:.2f}"
+        caption = f"{image['label']}: {rows[0]['predicted']} {rows[0]['score']:.2f}"
         return wandb.Image(pixels, caption=caption)
     names = {category["id"]: category["name"] for category in truth["categories"]}
     index = {name: k for k, name in enumerate(names.values())}
     labels = {k: name for name, k in index.items()}
     found = [
         _box(row["box"], index[row["class"]], f"{row['class']} {row['score']:.2f}", row["score"])
-        for row in told
+        for row in rows
         if row["score"] >= LEAST_SCORE
     ]
     objects = [

@@ -180,10 +180,10 @@ def _start(planned: ExperimentPlan) -> dict[str, Any] | None:
 
 def _evaluation(experiment: Experiment) -> dict[str, str]:
     """Return how the predictions are scored, the metric in words."""
-    told = experiment.evaluation.model_dump(mode="json", exclude_none=True)
+    settings = experiment.evaluation.model_dump(mode="json", exclude_none=True)
     if not KINDS[experiment.kind].boxes:
         return {"images": "full", "metric": "accuracy"}
-    return told | {"metric": METRIC_NAMES[told["ap"]]}
+    return settings | {"metric": METRIC_NAMES[settings["ap"]]}
 
 
 def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]:

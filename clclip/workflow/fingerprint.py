@@ -36,8 +36,8 @@ def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAG
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):
         return found
-    told = f"{found};{own.code};{fingerprint(own.module, package)}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = f"{found};{own.code};{fingerprint(own.module, package)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache

@@ -88,7 +88,7 @@ def devices(count: int = 1, folder: Path | None = None) -> Iterator[list[str]]:
 
 def _take(slots: list[str], count: int, folder: Path, held: contextlib.ExitStack) -> list[str]:
     """Lock ``count`` slots of different devices; all of them or, for now, none."""
-    told = False
+    logged = False
     while True:
         taken: dict[str, FileLock] = {}
         for number, name in enumerate(slots):
@@ -104,7 +104,7 @@ def _take(slots: list[str], count: int, folder: Path, held: contextlib.ExitStack
             return list(taken)
         for lock in taken.values():
             lock.release()
-        if not told:
-            told = True
+        if not logged:
+            logged = True
             logger.info("waiting: all %d device slots of this host are taken", len(slots))
         time.sleep(POLL_SECONDS)

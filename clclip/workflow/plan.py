@@ -270,8 +270,8 @@ def _payload(
 
 def _evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return how the predictions are scored; without what is left open."""
-    told = experiment.evaluation.model_dump(mode="json")
-    return {key: value for key, value in told.items() if value is not None}
+    settings = experiment.evaluation.model_dump(mode="json")
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _with_stores(

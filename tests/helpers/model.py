@@ -19,12 +19,14 @@ from clclip.config.kinds import KINDS
 from clclip.core.files import write_text
 from clclip.data.prepare import prepare
 from clclip.data.split import split_task
-from clclip.model.change.start import settle, silence, take_over
+from clclip.model.change.start import predict_merged, settle, silence, take_over
 from clclip.training.seeds import generator
 from clclip.workflow.plan import plan_run
 
 COLOURS = {"red": "#d22", "green": "#2b2", "blue": "#22d", "gold": "#db2", "pink": "#e7b"}
 NAMES = [f"{colour} square" for colour in COLOURS]
+COLOURS["cyan"] = "#2cc"
+IDS = {f"{colour} square": number for number, colour in enumerate(COLOURS, 3)}
 SIDE = 64
 FAST = {"epochs": 1, "batch_size": 4, "image_size": SIDE, "augment": "none", "warmup_steps": 0}
 SMALL = {"channels": 16, "fc_width": 32, "proposals_test": 20, "roi_batch": 16}
@@ -43,12 +45,12 @@ def draw_boxes(home: Path, names: Sequence[str], count: int = 12, first: int = 1
                 side = 18 + int(torch.randint(12, (), generator=g))
                 x, y = 48 * k + int(torch.randint(16, (), generator=g)), 8 + 3 * (n % 9)
                 pen.rectangle((x, y, x + side, y + side), fill=COLOURS[name.split()[0]])
-                label = {"image_id": n, "category_id": NAMES.index(name) + 3, "iscrowd": 0}
+                label = {"image_id": n, "category_id": IDS[name], "iscrowd": 0}
                 box = {"id": 10 * n + k, "bbox": [x, y, side, side], "area": side * side}
                 boxes.append(label | box)
             picture.save(home / "images" / f"{n}.png")
             entries.append({"id": n, "file_name": f"{n}.png", "width": 96, "height": 72})
-        categories = [{"id": NAMES.index(name) + 3, "name": name} for name in names]
+        categories = [{"id": IDS[name], "name": name} for name in names]
         found = {"images": entries, "annotations": boxes, "categories": categories}
         (home / f"{split}.json").write_text(json.dumps(found))
     return home
@@ -137,6 +139,8 @@ def _task(work: Path, task, resources: Path) -> None:
     for stage in ("train", "predict", "score"):
         module = import_module(kind.module(stage, task.payload["method"]))
         run = getattr(module, stage)
+        if stage == "predict" and "origins" in task.payload:
+            run = predict_merged
         run(file) if stage == "score" else run(file, resources)
         if "start" in task.payload and stage == "train":
             settle(file)

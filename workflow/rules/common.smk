@@ -1,5 +1,4 @@
 # The plan of the run, and functions giving inputs and parameters. Read once for every job: no torch here.
-import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,9 +181,9 @@ def features_of(wildcards):
 
 
 def sentence_of(wildcards):
-    """Return the option that names the one sentence of texts; without it the ensemble is taken."""
+    """Return the words that name the one sentence of texts; without them the ensemble is taken."""
     template = PLAN.texts[wildcards.text].get("template")
-    return "" if template is None else f"--template {shlex.quote(template)}"
+    return [] if template is None else ["--template", template]
 
 
 def names_of_methods():

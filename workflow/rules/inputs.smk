@@ -99,7 +99,7 @@ rule embed_text:
         clip=subpath(input[0], parent=True),
     shell:
         "clclip embed-text --clip {params.clip:q} --names {params.names:q}"
-        " {params.template} --out {output:q} --log {log:q}"
+        " {params.template:q} --out {output:q} --log {log:q}"
 
 
 rule extract_features:

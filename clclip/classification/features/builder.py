@@ -113,7 +113,7 @@ def image_features(
     pixels = Pixels(paths, clip, tower.image_size, device)
     pixels.keep = False  # each is used once
     found: dict[str, list[Array]] = {name: [] for name in views_of(mirror, taps)}
-    start, told = time.monotonic(), 0.0
+    start, logged_at = time.monotonic(), 0.0
     with torch.no_grad():
         for rows in chunks(len(pixels), BATCH):
             batch = pixels[rows]
@@ -125,8 +125,8 @@ def image_features(
             for name, value in views.items():
                 found[name].append(value.float().cpu().numpy())
             seconds = time.monotonic() - start
-            if seconds - told > _LOG_SECONDS or rows.stop == len(pixels):
-                told = seconds
+            if seconds - logged_at > _LOG_SECONDS or rows.stop == len(pixels):
+                logged_at = seconds
                 logger.info("features of %d/%d images, %.0f s", rows.stop, len(pixels), seconds)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 

@@ -232,15 +232,15 @@ def sentences(found: Advice) -> str:
         if name != best:
             gain, half = _gain(found.correct[best], found.correct[name])
             close += [f"{name} ({found.accuracy(name):.1f})"] if gain <= half else []
-    told = f"Run `method: {best}`: {found.accuracy(best):.1f} % of held-out images"
-    told += f"; within noise of it: {', '.join(close)}. " if close else ", beyond noise. "
+    advice = f"Run `method: {best}`: {found.accuracy(best):.1f} % of held-out images"
+    advice += f"; within noise of it: {', '.join(close)}. " if close else ", beyond noise. "
     gain, half = found.text_gain
     zero_shot = found.accuracy("zeroshot")
     if gain > half:
-        told += f"The names help: with the text, gda gains {gain:.1f} ± {half:.1f} points"
+        advice += f"The names help: with the text, gda gains {gain:.1f} ± {half:.1f} points"
     else:
-        told += f"The names do not help: with the text, gda gains {gain:+.1f} ± {half:.1f} points"
-    return f"{told} (by the names alone {zero_shot:.1f} %, chance {chance:.1f})."
+        advice += f"The names do not help: with the text, gda gains {gain:+.1f} ± {half:.1f} points"
+    return f"{advice} (by the names alone {zero_shot:.1f} %, chance {chance:.1f})."
 
 
 def as_text(found: Advice) -> str:

@@ -97,9 +97,9 @@ def measure(run: Path, resources: Path, out: Path | None = None) -> str:
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}"
 
-    told = [f"{run}: 100 x (1 - cosine) of test features since their own task, mean over images"]
-    told.append(f"{'after task':>10}  {'mean':>6}  by task of origin")
+    lines = [f"{run}: 100 x (1 - cosine) of test features since their own task, mean over images"]
+    lines.append(f"{'after task':>10}  {'mean':>6}  by task of origin")
     for row in rows:
         own = "  ".join(f"{shown(value):>5}" for value in row["per_task"])
-        told.append(f"{row['task']:>10}  {shown(row['drift']):>6}  {own}")
-    return "\n".join(told)
+        lines.append(f"{row['task']:>10}  {shown(row['drift']):>6}  {own}")
+    return "\n".join(lines)

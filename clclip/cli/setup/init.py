@@ -23,6 +23,6 @@ from clclip.cli.command import argument, command
 )
 def run(options: argparse.Namespace) -> None:
     """Write the file and tell what it holds and what to type next."""
-    from clclip.workflow.start.experiment_file import init, told
+    from clclip.workflow.start.experiment_file import init, summary_text
 
-    print(told(init(options.data, options.out, options.format, options.tasks)))
+    print(summary_text(init(options.data, options.out, options.format, options.tasks)))

@@ -91,7 +91,7 @@ def clean_boxes(
         if number not in sizes:
             continue
         if error := annotated.bad_boxes.get(n):
-            findings.skip("box", split, names[number], annotation["id"], _told(error))
+            findings.skip("box", split, names[number], annotation["id"], _in_words(error))
             continue
         box, size = annotation["bbox"], sizes[number]
         reason = _reason(box, size, (turned or {}).get(number))
@@ -124,7 +124,7 @@ def _reason(box: list[float], size: tuple[int, int], turned: tuple[int, int] | N
     return f"box {box} {wrong}" if wrong else ""
 
 
-def _told(error: InputError) -> str:
+def _in_words(error: InputError) -> str:
     """Return a box that is no four numbers, for the list of skipped ones."""
     return f"{error.what}, not {error.expected}"
 

@@ -98,16 +98,16 @@ def choose_views(
     still = [photo for photo, view in pairs if view is None]
     settled = [photo for photo, view in pairs if view is True and photo.facts.orientation != 1]
     view, why = _by_boxes(still, settled) if still else (None, "")
-    told: Counter[tuple[bool, str]] = Counter()
+    counts: Counter[tuple[bool, str]] = Counter()
     views: list[bool | InputError] = []
     for photo, chosen in pairs:
         reason = f"data.exif: {choice}" if choice else "their recorded size is that view's"
         if chosen is None:
             chosen, reason = (view, why) if view is not None else _alone(photo, bool(settled))
         if photo.facts.orientation != 1 and not isinstance(chosen, InputError):
-            told[chosen, reason] += 1
+            counts[chosen, reason] += 1
         views.append(chosen)
-    for (chosen, reason), count in told.items():
+    for (chosen, reason), count in counts.items():
         verb = "applied" if chosen else "not applied"
         images = "one image" if count == 1 else f"{count} images"
         findings.tell(f"EXIF orientation {verb} to {images}: {reason}")

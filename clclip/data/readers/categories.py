@@ -46,7 +46,7 @@ def read_categories(
             except InputError as error:
                 if strict:
                     raise
-                notes.append((LEFT_OUT, _told(entry, error)))
+                notes.append((LEFT_OUT, _reason(entry, error)))
     if not kept:
         raise InputError("no category", f"{path}: categories", "at least one class")
     return [kept[n] for n in sorted(kept)], notes
@@ -80,7 +80,7 @@ def _category(
     return {"id": number, "name": name}
 
 
-def _told(entry: dict[str, Any], error: InputError) -> str:
+def _reason(entry: dict[str, Any], error: InputError) -> str:
     """Return a category that is left out, for its note."""
     return f"id {shown(entry.get('id'))}, name {shown(entry.get('name'))} ({error.what})"
 

@@ -89,11 +89,11 @@ def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | No
     if out is not None:
         write_json(out, rows, indent=1)
     title = f"{run}: AP in percent of classes not yet taught, by the cost volume alone"
-    told = [title, f"{'after task':>10}  {'classes':>7}  {'AP':>5}"]
+    lines = [title, f"{'after task':>10}  {'classes':>7}  {'AP':>5}"]
     for row in rows:
         value = "-" if row["AP"] is None else f"{row['AP']:.1f}"
-        told.append(f"{row['task']:>10}  {len(row['per_class']):>7}  {value:>5}")
-    return "\n".join(told)
+        lines.append(f"{row['task']:>10}  {len(row['per_class']):>7}  {value:>5}")
+    return "\n".join(lines)
 
 
 def future_average_precision(

@@ -92,6 +92,22 @@ def _inputs_digest(plain: Mapping[str, Any], task_file: Path) -> str:
         return files_sha256(told, task_file.parent / "train.json", *earlier)
 
 
+def predict_merged(task_file: Path, resources: Path) -> None:
+    """Run the stage ``predict`` of a task whose model was merged, on the network of all lines.
+
+    The stage is the one of every detector; only what it loads is another network.
+    """
+    from clclip.detection.stages import train as stage
+    from clclip.model.use.merged import load_merged
+
+    usual = stage.load_detector
+    stage.load_detector = load_merged
+    try:
+        stage.predict(task_file, resources)
+    finally:
+        stage.load_detector = usual
+
+
 def silence(task_file: Path) -> None:
     """Take dropped classes out of a task's predictions: they are never reported."""
     task, folder = read_task(task_file), task_file.parent

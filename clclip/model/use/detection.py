@@ -16,10 +16,12 @@ from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.inputs.views import View, image_boxes, letterboxed, render
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
+from clclip.detection.methods.detector import Detector
 from clclip.detection.stages.build import load_detector
 from clclip.model.card import thresholds
 from clclip.model.place import ModelPlace, tower_home
 from clclip.model.use.answers import Detections
+from clclip.model.use.merged import is_merged, load_merged
 from clclip.model.use.pictures import Picture, listed, prepared
 from clclip.training.device import placed, precision, training_device
 
@@ -70,9 +72,10 @@ class DetectionModel:
         ids = {entry["name"]: entry["id"] for entry in place.card["categories"]}
         self._category = np.array([ids[name] for name in self.classes], dtype=np.int64)
 
-    def _load(self, place: ModelPlace) -> Any:
+    def _load(self, place: ModelPlace) -> Detector:
         width, stride = self.features.width, self.features.stride
-        return load_detector(place.task_file, place.texts, width, stride)
+        load = load_merged if is_merged(place.plan) else load_detector
+        return load(place.task_file, place.texts, width, stride)
 
     @property
     def device(self) -> torch.device:

@@ -9,7 +9,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
-from clclip.report.settings import Experiment
+from clclip.report.benchmark import Experiment
 
 LISTED = 200  # lines per data set; the whole list stays in its index.json
 

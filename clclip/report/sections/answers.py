@@ -11,8 +11,8 @@ from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes
 from clclip.data.index import image_root
 from clclip.evaluation.predictions import read_probabilities
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.sections.gallery import embed, steps
-from clclip.report.settings import Experiment, Setting
 
 KINDS = ("same task", "earlier task", "later task")
 
@@ -52,7 +52,7 @@ Given = dict[Any, tuple[str, float]]
 """Image id -> (class given, percent)."""
 
 
-def answers(setting: Setting, resources: Path, count: int) -> list[Shown]:
+def answers(benchmark: Benchmark, resources: Path, count: int) -> list[Shown]:
     """Return ``count`` test images with every method's answers; nothing for detection.
 
     Half are those on which the methods' last answers differ most in being right, half are taken at
@@ -61,23 +61,23 @@ def answers(setting: Setting, resources: Path, count: int) -> list[Shown]:
     Raises:
         InputError: if predictions, the test list or an image cannot be read.
     """
-    if setting.detection or count < 1:
+    if benchmark.detection or count < 1:
         return []
-    first = setting.experiments[0]
+    first = benchmark.experiments[0]
     folder = first.task_dir(first.last_task)
     images = read_json(folder / "test.json")["images"]
     root = image_root(read_task(folder / "task.json"), resources)
     given = {
         (e.name, task, seed): _given(e.task_dir(task, seed))
-        for e in setting.experiments
+        for e in benchmark.experiments
         for task in steps(e)
-        for seed in setting.shown_seeds
+        for seed in benchmark.shown_seeds
     }
-    task_of = {name: k for k, group in enumerate(setting.groups, start=1) for name in group}
+    task_of = {name: k for k, group in enumerate(benchmark.groups, start=1) for name in group}
     found = []
-    for image in _choose(setting, images, given, count):
+    for image in _choose(benchmark, images, given, count):
         uri, _, _ = embed(root / image["file_name"], image.get("exif", True))
-        own = [(e, _of(setting, e, image, given, task_of)) for e in setting.experiments]
+        own = [(e, _of(benchmark, e, image, given, task_of)) for e in benchmark.experiments]
         label = image["label"]
         found.append(Shown(str(image["file_name"]), uri, label, task_of[label], own))
     return found
@@ -94,7 +94,7 @@ def _given(folder: Path) -> Given:
 
 
 def _of(
-    setting: Setting,
+    benchmark: Benchmark,
     experiment: Experiment,
     image: Mapping[str, Any],
     given: Mapping[tuple[str, int, int | None], Given],
@@ -103,10 +103,11 @@ def _of(
     """Return one method's answers from the task on that brought the image's class."""
     found = []
     for task in steps(experiment):
-        for seed in setting.shown_seeds:
-            told = given[experiment.name, task, seed].get(image["id"])
-            if told is not None:
-                found.append(Answer(task, seed, *told, _kind(told[0], image["label"], task_of)))
+        for seed in benchmark.shown_seeds:
+            prediction = given[experiment.name, task, seed].get(image["id"])
+            if prediction is not None:
+                mistake = _kind(prediction[0], image["label"], task_of)
+                found.append(Answer(task, seed, *prediction, mistake))
     return found
 
 
@@ -119,14 +120,14 @@ def _kind(name: str, label: str, task_of: Mapping[str, int]) -> str:
 
 
 def _choose(
-    setting: Setting,
+    benchmark: Benchmark,
     images: Sequence[Mapping[str, Any]],
     given: Mapping[tuple[str, int, int | None], Given],
     count: int,
 ) -> list[Mapping[str, Any]]:
     """Return the images to show: half by how the last answers differ, half evenly."""
-    seed = setting.shown_seeds[0]
-    last = [given[e.name, steps(e)[-1], seed] for e in setting.contestants]
+    seed = benchmark.shown_seeds[0]
+    last = [given[e.name, steps(e)[-1], seed] for e in benchmark.contestants]
 
     def gap(image: Mapping[str, Any]) -> int:
         right = sum(own[image["id"]][0] == image["label"] for own in last if image["id"] in own)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from clclip.core.errors import InputError
 from clclip.evaluation.calibrated.part import FILE, read_part
 from clclip.evaluation.calibration import Reliability, calibration
-from clclip.report.settings import Experiment, Setting
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.svg import marker, path, tag
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class Threshold:
     own: bool
 
 
-def thresholds(setting: Setting) -> list[Threshold]:
+def thresholds(benchmark: Benchmark) -> list[Threshold]:
     """Return the thresholds of every class that was calibrated, of the first seed."""
     found = []
-    for experiment in setting.experiments:
+    for experiment in benchmark.experiments:
         seed = experiment.summary["seeds"][0]
         for task in experiment.summary["tasks"]:
             try:
@@ -55,18 +55,18 @@ def thresholds(setting: Setting) -> list[Threshold]:
                 logger.warning("no thresholds of %s: %s", experiment.name, error)
                 continue
             for name, entry in (part["classes"] if part else {}).items():
-                told = (entry["threshold"], entry.get("objects", 0), bool(entry.get("own", True)))
-                found.append(Threshold(experiment, name, *told))
+                values = (entry["threshold"], entry.get("objects", 0), bool(entry.get("own", True)))
+                found.append(Threshold(experiment, name, *values))
     return found
 
 
-def trust(setting: Setting) -> list[Trust]:
+def trust(benchmark: Benchmark) -> list[Trust]:
     """Return the calibration after the last task of every contestant, its seeds pooled.
 
     A contestant whose tasks are calibrated stands there twice, as it was and as mapped.
     """
     found = []
-    for experiment in setting.contestants if len(setting.groups) > 1 else []:
+    for experiment in benchmark.contestants if len(benchmark.groups) > 1 else []:
         last = experiment.last_task
         folders = [experiment.task_dir(last, seed) for seed in experiment.summary["seeds"]]
         held = all((folder / FILE).is_file() for folder in folders)

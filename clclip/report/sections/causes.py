@@ -12,8 +12,8 @@ from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.evaluation.causes import CAUSES
 from clclip.evaluation.diagnosis import diagnose
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.charts import bars
-from clclip.report.settings import Experiment, Setting
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +53,12 @@ class Why:
     steps: list[Step]
 
 
-def why(setting: Setting) -> Why | None:
+def why(benchmark: Benchmark) -> Why | None:
     """Return the diagnosis of every task from the second on; None if there is nothing to show."""
-    if not setting.detection:
+    if not benchmark.detection:
         return None
     found: dict[int, list[tuple[Experiment, dict[str, Row]]]] = {}
-    for experiment in setting.contestants:
+    for experiment in benchmark.contestants:
         for row in experiment.summary["tasks"][1:]:
             classes = over_seeds(experiment, row["task"])
             if classes:

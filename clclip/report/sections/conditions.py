@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from clclip.evaluation.continual import mean
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.sections.table import number
-from clclip.report.settings import Experiment, Setting
 from clclip.report.svg import tag
 
 NAMES, AXIS, FIGURE, LINE = 176, 84, 46, 27  # widths of a row's parts and its height, in px
@@ -70,20 +70,20 @@ class Comparison:
         )
 
 
-def side_by_side(settings: Sequence[Setting]) -> list[Comparison]:
-    """Return a comparison per kind of which several settings share a method."""
+def side_by_side(benchmarks: Sequence[Benchmark]) -> list[Comparison]:
+    """Return a comparison per kind of which several benchmarks share a method."""
     found = []
     for detection in (True, False):
-        own = [setting for setting in settings if setting.detection is detection]
-        names = [{e.label for e in setting.experiments} for setting in own]
+        own = [benchmark for benchmark in benchmarks if benchmark.detection is detection]
+        names = [{e.label for e in benchmark.experiments} for benchmark in own]
         if any(a & b for k, a in enumerate(names) for b in names[:k]):
             found.append(_compared(own))
     return found
 
 
-def _compared(settings: Sequence[Setting]) -> Comparison:
-    """Gather the final scores of settings of one kind."""
-    by_name = [{e.label: e for e in setting.experiments} for setting in settings]
+def _compared(benchmarks: Sequence[Benchmark]) -> Comparison:
+    """Gather the final scores of benchmarks of one kind."""
+    by_name = [{e.label: e for e in benchmark.experiments} for benchmark in benchmarks]
     joint = {e.label: e.joint for own in by_name for e in own.values()}
 
     def order(name: str) -> tuple[bool, float]:
@@ -93,7 +93,7 @@ def _compared(settings: Sequence[Setting]) -> Comparison:
 
     methods = sorted(joint, key=order)
     cells = [[_outcome(own.get(name)) for own in by_name] for name in methods]
-    titles = [tuple(setting.title.split(", ", 1)) for setting in settings]
+    titles = [tuple(benchmark.title.split(", ", 1)) for benchmark in benchmarks]
     return Comparison(titles, [(name, joint[name]) for name in methods], cells)
 
 
@@ -175,9 +175,9 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
     cell = found.cells[row][column]
     if cell is None:
         return _text("·", left + AXIS + 8, y + 4, colour="var(--faint, #666c76)")
-    told = f"{name}, {', '.join(found.conditions[column])}: "
-    told += f"earlier {number(cell.kept)}, last {number(cell.learned)}, all {number(cell.all)}"
-    parts = [tag("title", told)]
+    text = f"{name}, {', '.join(found.conditions[column])}: "
+    text += f"earlier {number(cell.kept)}, last {number(cell.learned)}, all {number(cell.all)}"
+    parts = [tag("title", text)]
     marks = [
         (v, mark) for v, mark in ((cell.kept, _kept), (cell.learned, _learned)) if v is not None
     ]
@@ -192,7 +192,7 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
     if cell.all is not None:
         bold = "700" if best else "normal"
         parts.append(_text(number(cell.all), left + AXIS + 10, y + 4, weight=bold))
-    return tag("g", *parts, tabindex=0, role="img", aria_label=told)
+    return tag("g", *parts, tabindex=0, role="img", aria_label=text)
 
 
 def _kept(x: float, y: float) -> Markup:

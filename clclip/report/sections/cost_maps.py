@@ -18,9 +18,9 @@ from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.task import features_dir, read_task, seen_classes
 from clclip.data.index import image_root
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.plotting import load_matplotlib
 from clclip.report.sections.gallery import SHOWN_SCORE, Box, View, boxes_of, embed, view
-from clclip.report.settings import Experiment, Setting
 
 IMAGES, CLASSES = 3, 40
 
@@ -59,7 +59,7 @@ class Maps:
         return any(one.gate for one in self.classes)
 
 
-def cost_maps(setting: Setting, resources: Path) -> list[Maps]:
+def cost_maps(benchmark: Benchmark, resources: Path) -> list[Maps]:
     """Return the maps of a few test images; empty where the features were not stored.
 
     The gate and the detections of a method that has one are shown, else those of the best method.
@@ -68,7 +68,7 @@ def cost_maps(setting: Setting, resources: Path) -> list[Maps]:
         InputError: if the store, the text embeddings or an image are broken.
     """
     found = []
-    for experiment in setting.experiments:
+    for experiment in benchmark.experiments:
         folder = experiment.task_dir(experiment.summary["tasks"][-1]["task"])
         found.append((experiment, folder, read_task(folder / "task.json")))
     for experiment, folder, task in sorted(found, key=lambda one: "gate" not in one[2]["switches"]):

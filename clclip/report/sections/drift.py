@@ -16,7 +16,7 @@ import numpy as np
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.evaluation.continual import mean
-from clclip.report.settings import Experiment, Setting
+from clclip.report.benchmark import Benchmark, Experiment
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ class Drift:
     overlap: list[tuple[str, list[float | None]]]
 
 
-def drift(setting: Setting) -> list[Drift]:
+def drift(benchmark: Benchmark) -> list[Drift]:
     """Return the drift of every contestant whose tasks left probes, a mean over its seeds."""
     found = []
-    for experiment in setting.contestants if setting.detection else []:
+    for experiment in benchmark.contestants if benchmark.detection else []:
         numbers = [task["task"] for task in experiment.summary["tasks"]]
         if len(numbers) < 2:
             continue

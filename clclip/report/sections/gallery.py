@@ -14,11 +14,11 @@ from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes
 from clclip.data.images import load_rgb
 from clclip.data.index import image_root
-from clclip.evaluation.causes import Run, open_run, why_wrong
+from clclip.evaluation.causes import Matched, matched, why_wrong
 from clclip.evaluation.matching import Pairing
 from clclip.evaluation.predictions import class_ids, read_detections
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.sections.labels import Label, placed
-from clclip.report.settings import Experiment, Setting
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class View:
     """One task's predictions, matched."""
 
     seen: list[str]
-    run: Run
+    run: Matched
 
     @property
     def pairs(self) -> Pairing:
@@ -104,7 +104,7 @@ class View:
         return self.run.pairs
 
 
-def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
+def pictures(benchmark: Benchmark, resources: Path, count: int) -> list[Picture]:
     """Return ``count`` test images with their panels; nothing for classification.
 
     Half of the images are those on which the methods' final detections differ most, half are taken
@@ -113,14 +113,14 @@ def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
     Raises:
         InputError: if the predictions or the images of an experiment cannot be read.
     """
-    if not setting.detection or count < 1:
+    if not benchmark.detection or count < 1:
         return []
-    shown = setting.experiments
+    shown = benchmark.experiments
     last = shown[0].task_dir(shown[0].summary["tasks"][-1]["task"])
     task = read_task(last / "task.json")
     truth = read_json(last / "test.json")
     root = image_root(task, resources)
-    seeds = setting.shown_seeds
+    seeds = benchmark.shown_seeds
     views = {
         (e.name, number, seed): view(e.task_dir(number, seed), truth)
         for e in shown
@@ -128,20 +128,20 @@ def pictures(setting: Setting, resources: Path, count: int) -> list[Picture]:
         for seed in seeds
     }
     names = {c["id"]: c["name"] for c in truth["categories"]}
-    chosen = choose(setting, truth, views, names, count)
+    chosen = choose(benchmark, truth, views, names, count)
     result = []
     for place, image in enumerate(chosen):
         uri, width, height = embed(root / image["file_name"], image.get("exif", True))
         own = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         result.append(
             Picture(
-                f"{setting.first['experiment']}-{place}",
+                f"{benchmark.first['experiment']}-{place}",
                 str(image["file_name"]),
                 uri,
                 width,
                 height,
                 sorted({names[a["category_id"]] for a in own}),
-                _panels(setting, views, image["id"], names, (width, height), own),
+                _panels(benchmark, views, image["id"], names, (width, height), own),
             )
         )
     return result
@@ -151,7 +151,7 @@ Views = Mapping[tuple[str, int, int | None], View]
 
 
 def _panels(
-    setting: Setting,
+    benchmark: Benchmark,
     views: Views,
     image: Any,
     names: Mapping[Any, str],
@@ -160,15 +160,15 @@ def _panels(
 ) -> list[list[list[Panel]]]:
     """Return an image's panels; the upper bound's only task stands beside the others' last."""
     truth = [_box(a["bbox"], names[a["category_id"]], None, "truth") for a in annotations]
-    most = max(len(steps(experiment)) for experiment in setting.experiments)
+    most = max(len(steps(experiment)) for experiment in benchmark.experiments)
     columns: list[list[list[Panel]]] = []
-    for e in setting.experiments:
+    for e in benchmark.experiments:
         own = [
             [
                 Panel(
                     e, t, s, labelled([*boxes_of(views[e.name, t, s], image, names), *truth], size)
                 )
-                for s in setting.shown_seeds
+                for s in benchmark.shown_seeds
             ]
             for t in steps(e)
         ]
@@ -189,9 +189,7 @@ def view(folder: Path, truth: Mapping[str, Any]) -> View:
     """Read and match one task's predictions; truth is that of the whole stream."""
     seen = seen_classes(read_task(folder / "task.json"))
     ids = class_ids(truth, seen, folder / "task.json")
-    return View(
-        seen, open_run(truth, read_detections(folder / "predictions.json", truth, ids), ids)
-    )
+    return View(seen, matched(truth, read_detections(folder / "predictions.json", truth, ids), ids))
 
 
 def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
@@ -250,15 +248,15 @@ def labelled(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
 
 
 def choose(
-    setting: Setting,
+    benchmark: Benchmark,
     truth: Mapping[str, Any],
     views: Views,
     names: Mapping[Any, str],
     count: int,
 ) -> list[Mapping[str, Any]]:
     """Return the images to show: half by how much the final detections differ, half evenly."""
-    seed = setting.shown_seeds[0]
-    last = [views[e.name, steps(e)[-1], seed] for e in setting.contestants]
+    seed = benchmark.shown_seeds[0]
+    last = [views[e.name, steps(e)[-1], seed] for e in benchmark.contestants]
     found = [
         {int(v.pairs.partner[i]) for i, d in enumerate(v.pairs.found) if d["score"] >= SHOWN_SCORE}
         for v in last

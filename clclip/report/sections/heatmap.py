@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from clclip.report.settings import Experiment, Setting
+from clclip.report.benchmark import Benchmark, Experiment
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def tone(shade: float, side: str) -> str:
     return "deep" if shade > DEEP[side] else "half"
 
 
-def heatmap(setting: Setting) -> Heatmap:
-    """Return the scores of every class after every task, for every experiment of a setting."""
-    columns = [(e, [task["task"] for task in e.summary["tasks"]]) for e in setting.experiments]
-    scores = [t["per_class"].values() for e in setting.experiments for t in e.summary["tasks"]]
+def heatmap(benchmark: Benchmark) -> Heatmap:
+    """Return the scores of every class after every task, for every experiment of a benchmark."""
+    columns = [(e, [task["task"] for task in e.summary["tasks"]]) for e in benchmark.experiments]
+    scores = [t["per_class"].values() for e in benchmark.experiments for t in e.summary["tasks"]]
     scale = scale_of(score for row in scores for score in row if score is not None)
     lines = []
-    for number, group in enumerate(setting.groups, start=1):
+    for number, group in enumerate(benchmark.groups, start=1):
         for name in group:
             cells = [_cells(experiment, name, number, scale) for experiment, _ in columns]
             lines.append(Line(name, number, cells))

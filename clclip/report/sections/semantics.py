@@ -16,9 +16,9 @@ import numpy as np
 from markupsafe import Markup
 
 from clclip.core.errors import InputError
+from clclip.report.benchmark import Benchmark, Experiment
 from clclip.report.plotting import load_matplotlib
 from clclip.report.sections.cost_maps import picture
-from clclip.report.settings import Experiment, Setting
 from clclip.report.svg import tag
 
 logger = logging.getLogger(__name__)
@@ -58,12 +58,12 @@ class Semantics:
     prototypes: Prototypes | None = None
 
 
-def semantics(setting: Setting) -> list[Semantics]:
+def semantics(benchmark: Benchmark) -> list[Semantics]:
     """Return what the contestants' weights tell; methods without any of it are left out."""
     found = []
-    for experiment in [] if setting.detection else setting.contestants:
+    for experiment in [] if benchmark.detection else benchmark.contestants:
         try:
-            one = _experiment(experiment, setting.groups)
+            one = _experiment(experiment, benchmark.groups)
         except InputError as error:
             logger.warning("no semantics of %s: %s", experiment.name, error)
             continue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clclip.core.artifacts import PARTS, PerPart
 from clclip.evaluation.continual import deviation
-from clclip.report.settings import Experiment, Setting, kept, retention
+from clclip.report.benchmark import Benchmark, Experiment, kept, retention
 
 TEXT_WIDTH = 96
 
@@ -44,10 +44,10 @@ class Row:
     interval: str = ""
 
 
-def rows(setting: Setting) -> list[Row]:
-    """Return the lines of one setting, best first; the upper bound last and without a rank."""
+def rows(benchmark: Benchmark) -> list[Row]:
+    """Return the lines of one benchmark, best first; the upper bound last and without a rank."""
     lines, better = [], 0
-    for experiment in setting.experiments:
+    for experiment in benchmark.experiments:
         summary = experiment.summary
         better += not experiment.joint
         lines.append(
@@ -60,7 +60,7 @@ def rows(setting: Setting) -> list[Row]:
                 deviation([row["forgetting"] for row in summary.get("per_seed", [])]),
                 summary.get("average"),
                 retention(experiment),
-                difference(experiment, setting.baseline),
+                difference(experiment, benchmark.baseline),
                 interval(summary.get("interval")),
             )
         )
@@ -95,13 +95,13 @@ def interval(bounds: Sequence[float] | None) -> str:
     return f"{bounds[0]:.1f}–{bounds[1]:.1f}" if bounds else ""
 
 
-def text_table(settings: Sequence[Setting]) -> str:
-    """Return the tables of all settings and what they say, as plain text for a terminal."""
+def text_table(benchmarks: Sequence[Benchmark]) -> str:
+    """Return the tables of all benchmarks and what they say, as plain text for a terminal."""
     blocks = []
-    for setting in settings:
-        lines = rows(setting)
+    for benchmark in benchmarks:
+        lines = rows(benchmark)
         over = any(line.interval for line in lines)  # 95 % over test images
-        head = ["", "method", *[setting.part_name(p) for p in PARTS], *["95 %"] * over]
+        head = ["", "method", *[benchmark.part_name(p) for p in PARTS], *["95 %"] * over]
         head += ["forgetting", "seeds"]
         body = [
             [
@@ -123,46 +123,46 @@ def text_table(settings: Sequence[Setting]) -> str:
             for row in [head, *body]
         ]
         rule = "─" * max(map(len, table))
-        metric = setting.first.get("metric") or "score"
-        title = f"{setting.title}: {metric} in percent after the last task"
-        said = textwrap.wrap(headline(setting), TEXT_WIDTH)
-        if empty := unscored(setting):
+        metric = benchmark.first.get("metric") or "score"
+        title = f"{benchmark.title}: {metric} in percent after the last task"
+        said = textwrap.wrap(headline(benchmark), TEXT_WIDTH)
+        if empty := unscored(benchmark):
             names = f"Without test instances, and so left out of every mean: {', '.join(empty)}."
             said += textwrap.wrap(names, TEXT_WIDTH)
         blocks.append("\n".join([title, rule, table[0], rule, *table[1:], rule, *said]))
     return "\n\n".join(blocks) + "\n"
 
 
-def unscored(setting: Setting) -> list[str]:
+def unscored(benchmark: Benchmark) -> list[str]:
     """Return the classes without test instances, sorted."""
-    summaries = [experiment.summary for experiment in setting.experiments]
+    summaries = [experiment.summary for experiment in benchmark.experiments]
     return sorted({name for each in summaries for name in each.get("empty_classes", [])})
 
 
-def headline(setting: Setting) -> str:
+def headline(benchmark: Benchmark) -> str:
     """Return what the numbers say, in one or two sentences; written from the data alone."""
-    if not setting.contestants:
+    if not benchmark.contestants:
         return "Only the upper bound was run: there is nothing to compare it with."
-    best = setting.contestants[0]
+    best = benchmark.contestants[0]
     final = best.summary["final"]["A"]
     if final is None:
         return f"{best.label} could not be scored: no class has test instances."
-    rest = setting.contestants[1:]
-    rival = setting.baseline if setting.baseline in rest else next(iter(rest), None)
-    over = scored_classes(best, setting.groups)
+    rest = benchmark.contestants[1:]
+    rival = benchmark.baseline if benchmark.baseline in rest else next(iter(rest), None)
+    over = scored_classes(best, benchmark.groups)
     over += "" if over.startswith("all") else " (the others have no test instances)"
-    score = f"{final:.1f} {'mAP@A' if setting.detection else '% accuracy'}"
+    score = f"{final:.1f} {'mAP@A' if benchmark.detection else '% accuracy'}"
     gaps = []
     gap = difference(best, rival)
     if rival and gap:
         gaps.append(f"{number(gap.value, gap.std)} points above {rival.label}")
-    if setting.upper and setting.upper.summary["final"]["A"] is not None:
-        short = setting.upper.summary["final"]["A"] - final
+    if benchmark.upper and benchmark.upper.summary["final"]["A"] is not None:
+        short = benchmark.upper.summary["final"]["A"] - final
         gaps.append(f"{abs(short):.1f} {'below' if short >= 0 else 'above'} joint training")
     tail = (", " + " and ".join(gaps) if gaps else "") + "."
     if retention(best) is None:
         return f"{best.label} ends with {score} over {over}{tail}"
-    earlier = scored_classes(best, setting.groups[:-1], "earlier classes")
+    earlier = scored_classes(best, benchmark.groups[:-1], "earlier classes")
     first = f"{best.label} keeps {_kept(best)} on {earlier}"
     if rival and retention(rival) is not None:
         first += f"; {rival.label} keeps {_kept(rival)}"
@@ -189,9 +189,9 @@ def _kept(experiment: Experiment) -> str:
     return f"{retention(experiment):.0f} % of its score ({now:.1f} of {best:.1f})"
 
 
-def caveat(setting: Setting) -> str:
+def caveat(benchmark: Benchmark) -> str:
     """Return how far the numbers can be trusted: seeds and spread."""
-    counts = sorted({len(e.summary["seeds"]) for e in setting.experiments})
+    counts = sorted({len(e.summary["seeds"]) for e in benchmark.experiments})
     if counts == [1]:
         return "One seed each: the spread between seeds is unknown, small gaps prove nothing."
     if counts[0] == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clclip.report.settings import Experiment, Setting
+from clclip.report.benchmark import Benchmark, Experiment
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Row:
     count: int
 
 
-def unseen(setting: Setting) -> list[Row]:
+def unseen(benchmark: Benchmark) -> list[Row]:
     """Return a row per contestant and task but the last, of those that were measured."""
     found = []
-    for experiment in setting.contestants:
+    for experiment in benchmark.contestants:
         after = {task["task"]: task for task in experiment.summary["tasks"]}
         for row in experiment.summary.get("unseen", []):
             scores = after[row["task"]]

@@ -143,7 +143,7 @@ def _data(data: dict[str, Any]) -> str:
     """Return the section ``data``, a key a line where it is told why."""
     plain = {key: value for key, value in data.items() if key not in (*FORGIVEN, "split_seed")}
     why = {"test_fraction": " # no test images were found: a fifth is drawn"}
-    why |= {key: f" # {told}" for key, (_, told) in FORGIVEN.items()}
+    why |= {key: f" # {comment}" for key, (_, comment) in FORGIVEN.items()}
     lines = ["\ndata:\n"]
     lines += [f"  {key}: {_scalar(value)}{why.get(key, '')}\n" for key, value in plain.items()]
     if "test_fraction" in data:
@@ -201,7 +201,7 @@ def _scalar(value: Any) -> str:
     return value if plain and value.lower() not in words else json.dumps(value, ensure_ascii=False)
 
 
-def told(written: Written) -> str:
+def summary_text(written: Written) -> str:
     """Return what was found and what to type next."""
     sizes = " + ".join(str(len(group)) for group in written.tasks)
     count = sum(map(len, written.tasks))

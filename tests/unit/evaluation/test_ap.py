@@ -75,7 +75,7 @@ def test_eleven_points_hit_a_recall_of_three_tenths():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="2 true positives for 1 objects"):
         average_precision(np.ones(2, bool), 1)
-    with pytest.raises(ValueError, match="unknown AP flavour 'voc12'"):
+    with pytest.raises(ValueError, match="unknown AP metric 'voc12'"):
         average_precision(np.ones(1, bool), 1, "voc12")
 
 
@@ -281,5 +281,5 @@ def test_many_sets_are_scored_in_parts(monkeypatch):
     whole = average_precision_on(right, places, object_images, sets)
     monkeypatch.setattr(ap, "AT_ONCE", 100)
     assert np.array_equal(average_precision_on(right, places, object_images, sets), whole)
-    with pytest.raises(ValueError, match="unknown AP flavour"):
+    with pytest.raises(ValueError, match="unknown AP metric"):
         average_precision_on(right, places, object_images, sets, "coco")

@@ -15,7 +15,7 @@ from torch.nn import functional
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.stages.probe import ProposalOverlaps
-from clclip.evaluation.causes import open_run
+from clclip.evaluation.causes import matched
 from clclip.evaluation.diagnosis import split_loss
 from clclip.training.seeds import generator
 from tests.helpers import detection as making
@@ -93,7 +93,7 @@ def run(model, data, truth):
             x0, y0, x1, y1 = box.tolist()
             row = {"image_id": n, "category_id": IDS[names[label]], "score": float(score)}
             rows.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
-    return open_run(truth, rows, {name: IDS[name] for name in names}), overlaps.best
+    return matched(truth, rows, {name: IDS[name] for name in names}), overlaps.best
 
 
 def causes(trained, broken):

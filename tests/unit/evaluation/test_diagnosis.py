@@ -11,7 +11,7 @@ import pytest
 from clclip.core.errors import InputError
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.boxes import iou
-from clclip.evaluation.causes import open_run
+from clclip.evaluation.causes import matched
 from clclip.evaluation.diagnosis import diagnose, split_loss, write_diagnosis
 from clclip.evaluation.matching import match
 
@@ -48,7 +48,7 @@ def of_old(rows):
 
 def causes_of(after, before=None, proposals=None):
     data = truth()
-    runs = [open_run(data, rows, IDS) for rows in (before or perfect(), after)]
+    runs = [matched(data, rows, IDS) for rows in (before or perfect(), after)]
     return split_loss(*runs, OLD, {NEW}, proposals)
 
 

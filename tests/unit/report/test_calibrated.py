@@ -4,9 +4,9 @@ import json
 import re
 
 from clclip.report import page
+from clclip.report.benchmark import load
 from clclip.report.sections.calibration import thresholds, trust
 from clclip.report.sections.unseen import unseen
-from clclip.report.settings import load
 from tests.helpers.report.fixtures import GROUPS
 
 LINE = {"slope": 2.0, "intercept": -1.0, "objective": "f1", "images": 40}
@@ -43,16 +43,16 @@ def test_before_and_after_thresholds_and_unseen_classes(copy):
     assert not thresholds(plain) and not unseen(plain)
     before = len(trust(plain))
     summary = calibrated(paths)
-    setting = next(s for s in load(paths) if s.groups == summary["groups"] == GROUPS)
-    found = trust(setting)
+    benchmark = next(s for s in load(paths) if s.groups == summary["groups"] == GROUPS)
+    found = trust(benchmark)
     assert len(found) == before + 1
     pair = [t for t in found if t.experiment.folder.name.endswith("clclip")]
     assert [t.mapped for t in pair] == [False, True]
     assert pair[0].groups["current"].error != pair[1].groups["current"].error
-    told = thresholds(setting)
+    told = thresholds(benchmark)
     assert [row.name for row in told] == [name for group in GROUPS for name in group]
     assert told[0].own and told[0].objects == 25 and told[0].threshold == 0.25
-    (row,) = unseen(setting)
+    (row,) = unseen(benchmark)
     assert (row.task, row.unseen) == (1, 12.34)
     assert (row.old, row.new) == (None, summary["tasks"][0]["C"])
     page.report(paths, root / "results" / "report.html", {"examples": 0})

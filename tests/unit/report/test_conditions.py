@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from clclip.report.benchmark import load
 from clclip.report.page import report
 from clclip.report.sections.conditions import (
     Comparison,
@@ -12,7 +13,6 @@ from clclip.report.sections.conditions import (
     side_by_side,
     standalone,
 )
-from clclip.report.settings import load
 from tests.helpers.report import world
 
 NAMES = ["cat", "dog", "cow", "hen"]
@@ -29,13 +29,13 @@ def paths(tmp_path_factory):
 
 
 def test_conditions_stand_side_by_side_best_method_first(paths):
-    settings = load(paths)
-    (found,) = side_by_side(settings)
+    benchmarks = load(paths)
+    (found,) = side_by_side(benchmarks)
     assert [names[1] for names in found.conditions] == ["2+2 classes", "4x1 classes"]
     names = [name for name, _ in found.methods]
     assert names[-1] == "Joint training" and found.methods[-1][1]
     by_name = dict(zip(names, found.cells, strict=True))
-    finals = {e.name: e.summary["final"] for setting in settings for e in setting.experiments}
+    finals = {e.name: e.summary["final"] for benchmark in benchmarks for e in benchmark.experiments}
     for label, method in (("CL-CLIP", "clclip"), ("F-ViT", "fvit")):
         for cell, letter in zip(by_name[label], "ab", strict=True):
             final = finals[f"{letter}_{method}"]

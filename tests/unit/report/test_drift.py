@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from clclip.report import page
+from clclip.report.benchmark import load
 from clclip.report.sections.drift import drift, module_drift
-from clclip.report.settings import load
 from tests.helpers.report import world
 
 NAMES = ["red disc", "blue disc", "green disc"]

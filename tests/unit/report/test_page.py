@@ -15,11 +15,11 @@ import pytest
 from clclip.core.errors import InputError
 from clclip.evaluation.calibration import calibration
 from clclip.report import page
+from clclip.report.benchmark import load, retention
 from clclip.report.sections import table, timing
 from clclip.report.sections.calibration import trust
 from clclip.report.sections.causes import why
 from clclip.report.sections.heatmap import heatmap, scale_of
-from clclip.report.settings import load, retention
 from tests.helpers.report import world
 from tests.helpers.report.fixtures import GROUPS, NAMES
 
@@ -127,15 +127,15 @@ RULES = {
 def test_other_images_are_another_table_and_named(name, copy, no_figures):
     root, paths = copy
     changes, words = RULES[name]
-    usual = {setting.title for setting in load(paths)}
+    usual = {benchmark.title for benchmark in load(paths)}
     summary = json.loads(paths[0].read_text())
     paths[0].write_text(json.dumps(summary | changes))
     older = json.loads(paths[1].read_text())
     assert older.pop("image_rule") == "overlap"
     paths[1].write_text(json.dumps(older))
-    settings = load(paths)
-    assert len(settings) == 3
-    (own,) = (setting for setting in settings if setting.title not in usual)
+    benchmarks = load(paths)
+    assert len(benchmarks) == 3
+    (own,) = (benchmark for benchmark in benchmarks if benchmark.title not in usual)
     assert own.title.endswith(f" classes{words}")
     assert [experiment.name for experiment in own.experiments] == [summary["experiment"]]
     text = page.report(paths, root / "results" / "report.html", {"examples": 0})
@@ -144,9 +144,9 @@ def test_other_images_are_another_table_and_named(name, copy, no_figures):
 
 
 def test_headline_says_what_the_numbers_say(made):
-    setting = load(made["paths"])[0]
-    best, rival = setting.contestants[0], setting.baseline
-    text = table.headline(setting)
+    benchmark = load(made["paths"])[0]
+    best, rival = benchmark.contestants[0], benchmark.baseline
+    text = table.headline(benchmark)
     tasks = [task["per_class"] for task in best.summary["tasks"]]
     ends = [np.mean([task[name] for name in GROUPS[0]]) for task in tasks[::-1]]
     share = f"{100 * ends[0] / ends[1]:.0f} % of its score ({ends[0]:.1f} of {ends[1]:.1f})"
@@ -154,7 +154,7 @@ def test_headline_says_what_the_numbers_say(made):
     assert f"F-ViT keeps {retention(rival):.0f} %" in text
     assert f"{best.summary['final']['A']:.1f} mAP@A over all 6 classes" in text
     assert "below joint training" in text or "above joint training" in text
-    assert table.caveat(setting) == "Mean ± standard deviation over 2 seeds."
+    assert table.caveat(benchmark) == "Mean ± standard deviation over 2 seeds."
     assert "One seed" in table.caveat(load(made["paths"])[1])
 
 
@@ -163,9 +163,9 @@ def test_headline_does_not_praise_a_loser(copy):
     summary = json.loads(paths[2].read_text())  # CL-CLIP
     summary["final"]["A"] = 1.0
     paths[2].write_text(json.dumps(summary))
-    setting = load(paths)[0]
-    assert not table.headline(setting).startswith("CL-CLIP")
-    assert setting.contestants[-1].summary["method"] == "clclip"
+    benchmark = load(paths)[0]
+    assert not table.headline(benchmark).startswith("CL-CLIP")
+    assert benchmark.contestants[-1].summary["method"] == "clclip"
 
 
 def test_text_table(made):
@@ -190,10 +190,10 @@ def test_numbers(value, std, text):
 
 
 def test_heat_map_holds_every_score(made):
-    setting = load(made["paths"])[0]
-    heat = heatmap(setting)
+    benchmark = load(made["paths"])[0]
+    heat = heatmap(benchmark)
     assert [line.name for line in heat.lines] == NAMES
-    best = setting.experiments[0]
+    best = benchmark.experiments[0]
     cells, lost = heat.lines[0].cells[0]
     scores = [task["per_class"][NAMES[0]] for task in best.summary["tasks"]]
     assert [cell.value for cell in cells] == scores
@@ -243,13 +243,13 @@ def test_causes_after_every_later_task(tmp_path):
     truth = world.draw_images(tmp_path, NAMES, 16)
     groups = [NAMES[:2], NAMES[2:4], NAMES[4:]]
     path = world.run(tmp_path, "zoo_fvit", "fvit", groups, truth)
-    setting = load([path])[0]
-    found = why(setting)
+    benchmark = load([path])[0]
+    found = why(benchmark)
     assert [step.task for step in found.steps] == [2, 3]
     for step, count in zip(found.steps, (2, 4), strict=True):
         ((_, _, classes),) = step.tables
         assert {name for name, _ in classes} == set(NAMES[:count])
-        after = setting.experiments[0].summary["tasks"][step.task - 1]["per_class"]
+        after = benchmark.experiments[0].summary["tasks"][step.task - 1]["per_class"]
         for name, row in classes:
             assert row["after"] == pytest.approx(after[name])
             assert row["lost"] == pytest.approx(sum(row["causes"].values()))
@@ -270,9 +270,9 @@ def test_written_diagnosis_is_used(copy):
 
 
 def test_calibration_is_told_for_old_and_new(made):
-    for setting in load(made["paths"]):
-        found = trust(setting)
-        assert [t.experiment.label for t in found] == [e.label for e in setting.contestants]
+    for benchmark in load(made["paths"]):
+        found = trust(benchmark)
+        assert [t.experiment.label for t in found] == [e.label for e in benchmark.contestants]
         for one in found:
             assert set(one.groups) == {"previous", "current"}
             if one.experiment.name == "zoo_fvit":  # the seeds are pooled
@@ -353,8 +353,11 @@ def test_report_needs_no_torch(made, tmp_path):
 
 
 def test_the_upper_bounds_card_tells_which_part_of_it_was_reached(made):
-    setting = load(made["paths"])[0]
-    best, upper = setting.contestants[0].summary["final"]["A"], setting.upper.summary["final"]["A"]
-    card = next(card for card in page.cards(setting) if "joint training" in card["name"])
+    benchmark = load(made["paths"])[0]
+    best, upper = (
+        benchmark.contestants[0].summary["final"]["A"],
+        benchmark.upper.summary["final"]["A"],
+    )
+    card = next(card for card in page.cards(benchmark) if "joint training" in card["name"])
     assert card["value"] == f"{abs(upper - best):.1f}"
     assert card["than"] == f"Joint training: {upper:.1f}, {100 * best / upper:.0f} % of it"

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from clclip.report import charts, page
+from clclip.report.benchmark import curve, load
 from clclip.report.sections import cost_maps, gallery, timing
 from clclip.report.sections.answers import answers
-from clclip.report.settings import curve, load
 from tests.helpers.report import world
 from tests.helpers.report.fixtures import GROUPS, NAMES
 
 
 def test_gallery_shows_right_wrong_and_missed(made):
-    setting = load(made["paths"])[0]
-    shown = gallery.pictures(setting, made["root"] / "resources", 5)
+    benchmark = load(made["paths"])[0]
+    shown = gallery.pictures(benchmark, made["root"] / "resources", 5)
     assert len(shown) == 5 == len({p.title for p in shown})
     for picture in shown:
         assert [len(row) for row in picture.rows] == [4, 4]
@@ -41,9 +41,9 @@ def test_gallery_shows_right_wrong_and_missed(made):
 
 
 def test_answers_of_classifiers(made):
-    setting = load(made["paths"])[1]
-    shown = answers(setting, made["root"] / "resources", 6)
-    assert len({one.title for one in shown}) == 6 and setting.shown_seeds == [0]
+    benchmark = load(made["paths"])[1]
+    shown = answers(benchmark, made["root"] / "resources", 6)
+    assert len({one.title for one in shown}) == 6 and benchmark.shown_seeds == [0]
     task_of = {"a": 1, "b": 1, "c": 2, "d": 3}
     for one in shown:
         assert one.task == task_of[one.label] and one.uri.startswith("data:image/png")
@@ -74,12 +74,12 @@ def test_missing_images_of_classifiers_leave_a_sentence(copy, no_figures):
 
 
 def test_seeds_that_not_all_have_are_not_shown(made):
-    setting = load(made["paths"])[0]
-    assert setting.shown_seeds == [0, 1]
-    setting.experiments[0].summary["seeds"] = [1, 2, 3]
-    assert setting.shown_seeds == [1]
-    setting.experiments[0].summary["seeds"] = [7]
-    assert setting.shown_seeds == [None]
+    benchmark = load(made["paths"])[0]
+    assert benchmark.shown_seeds == [0, 1]
+    benchmark.experiments[0].summary["seeds"] = [1, 2, 3]
+    assert benchmark.shown_seeds == [1]
+    benchmark.experiments[0].summary["seeds"] = [7]
+    assert benchmark.shown_seeds == [None]
 
 
 def test_cost_of_a_rerun(made):
@@ -93,8 +93,8 @@ def test_cost_of_a_rerun(made):
 
 
 def test_gallery_of_a_long_stream_shows_four_tasks(made):
-    setting = load(made["paths"])[1]
-    experiment = setting.experiments[0]
+    benchmark = load(made["paths"])[1]
+    experiment = benchmark.experiments[0]
     experiment.summary["tasks"] = [{"task": t} for t in range(1, 11)]
     assert gallery.steps(experiment) == [1, 4, 7, 10]
 
@@ -120,8 +120,8 @@ def test_missing_predictions_and_features_leave_sentences(copy, no_figures):
 
 
 def test_cost_maps_show_where_a_class_is(made):
-    setting = load(made["paths"])[0]
-    shown = cost_maps.cost_maps(setting, made["root"] / "resources")
+    benchmark = load(made["paths"])[0]
+    shown = cost_maps.cost_maps(benchmark, made["root"] / "resources")
     assert len(shown) == cost_maps.IMAGES
     assert shown[0].low == pytest.approx(0.02, abs=1e-3)
     assert shown[0].high == pytest.approx(0.4, abs=1e-3)
@@ -145,8 +145,8 @@ def test_gate_is_that_of_the_detector(copy):
     from clclip.detection.methods.clclip.gate import Gate
 
     root, paths = copy
-    setting = load(paths)[0]
-    experiment = next(e for e in setting.experiments if e.summary["method"] == "clclip")
+    benchmark = load(paths)[0]
+    experiment = next(e for e in benchmark.experiments if e.summary["method"] == "clclip")
     task = json.loads((experiment.task_dir(2) / "task.json").read_text())
     assert cost_maps.gate_of(experiment, task) is None, "no weights"
     gate = Gate("sigmoid")
@@ -163,8 +163,8 @@ def test_gate_is_that_of_the_detector(copy):
     assert cost_maps.gate_of(experiment, task)(cost) == pytest.approx(expected, abs=1e-6)
     for switches in ({"gate": "softmax"}, {"gate": "sigmoid", "refiner": True}):
         assert cost_maps.gate_of(experiment, task | {"switches": switches}) is None
-    assert cost_maps.gate_of(setting.upper, task | {"switches": {}}) is None
-    assert cost_maps.cost_maps(setting, root / "resources")[0].gated
+    assert cost_maps.gate_of(benchmark.upper, task | {"switches": {}}) is None
+    assert cost_maps.cost_maps(benchmark, root / "resources")[0].gated
 
 
 @pytest.mark.parametrize(
@@ -218,22 +218,22 @@ def test_figures_of_like_settings_have_different_names(copy):
 
 
 def test_curves_of_two_tasks_start_where_classes_were_learned(made):
-    setting = load(made["paths"])[0]
-    tasks = setting.experiments[0].summary["tasks"]
-    points = curve(setting, setting.experiments[0], "P")
+    benchmark = load(made["paths"])[0]
+    tasks = benchmark.experiments[0].summary["tasks"]
+    points = curve(benchmark, benchmark.experiments[0], "P")
     assert points == [(1, tasks[0]["C"]), (2, tasks[1]["P"])]
-    assert curve(setting, setting.upper, "P") == [(1, setting.upper.summary["final"]["P"])]
+    assert curve(benchmark, benchmark.upper, "P") == [(1, benchmark.upper.summary["final"]["P"])]
     longer = load(made["paths"])[1]
     assert [task for task, _ in curve(longer, longer.experiments[0], "P")] == [2, 3]
-    ElementTree.fromstring(charts.curves(setting, "P"))
+    ElementTree.fromstring(charts.curves(benchmark, "P"))
 
 
 def test_the_band_over_seeds_stays_inside_the_chart(made):
-    setting = load(made["paths"])[0]
-    best = setting.experiments[0]
+    benchmark = load(made["paths"])[0]
+    best = benchmark.experiments[0]
     best.summary["per_seed"] = [{"seed": s, "curve": [v, v]} for s, v in ((0, 20.0), (1, 90.0))]
     best.summary["tasks"] = [task | {"A": 55.0} for task in best.summary["tasks"]]
-    drawn = ElementTree.fromstring(charts.curves(setting, "A"))
+    drawn = ElementTree.fromstring(charts.curves(benchmark, "A"))
     (band,) = (
         node.get("d") for node in drawn if node.get("opacity") and node.get("fill") == best.css
     )

@@ -7,8 +7,8 @@ import pytest
 
 from clclip import load_run
 from clclip.report import page
+from clclip.report.benchmark import load
 from clclip.report.sections import table
-from clclip.report.settings import load
 from tests.helpers.report.fixtures import GROUPS, NAMES
 
 
@@ -26,9 +26,9 @@ def test_the_report_says_what_was_scored(copy, empty, over, earlier):
         summary = json.loads(path.read_text())
         if summary["groups"] == GROUPS:
             path.write_text(json.dumps(summary | {"empty_classes": empty}))
-    setting = load(paths)[0]
+    benchmark = load(paths)[0]
     over = over.format(6 - len(empty))
-    said = table.headline(setting)
+    said = table.headline(benchmark)
     assert f"{over} (the others have no test instances)" in said and "all 6" not in said
     assert f" on {earlier}" in said
     text = page.report(paths, root / "results" / "report.html", {"examples": 0})
@@ -38,7 +38,7 @@ def test_the_report_says_what_was_scored(copy, empty, over, earlier):
     assert f"CL-CLIP, {over.removeprefix('over ')}" in html and "CL-CLIP, all classes" not in html
     with (root / "results" / "summary.csv").open() as handle:
         rows = {row["experiment"]: row for row in csv.DictReader(handle)}
-    row = rows[setting.contestants[0].name]
+    row = rows[benchmark.contestants[0].name]
     assert (row["classes"], row["scored_classes"]) == ("6", str(6 - len(empty)))
 
 

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from clclip.report import page
+from clclip.report.benchmark import load
 from clclip.report.sections.semantics import refined_rows, rows, semantics, two_axes
-from clclip.report.settings import load
 from tests.helpers.report import world
 
 GROUPS = [["<i>ant</i>", "bee"], ["cod"], ["dog", "eel"]]

@@ -170,5 +170,5 @@ def test_edits_of_the_split_rerun_it_and_only_scoring_code_reruns_scores(kind, c
     every = set(KINDS[kind].methods)
     assert changed_by(copied / "data" / "split.py", copied, "split", kind) == every
     assert changed_by(copied / "evaluation" / "score.py", copied, "score", kind) == every
-    for file in ("report/page.py", "report/settings.py", "clip/ids.py", "clip/trunk.py"):
+    for file in ("report/page.py", "report/benchmark.py", "clip/ids.py", "clip/trunk.py"):
         assert not changed_by(copied / file, copied, "score", kind), file

@@ -1,4 +1,4 @@
-"""What the report is about: experiments, gathered into settings whose numbers may be compared."""
+"""What the report is about: experiments, gathered into benchmarks whose numbers may be compared."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Experiment:
 
 
 @dataclass
-class Setting:
+class Benchmark:
     """Experiments on the same data, protocol, images and metric, the best first, joint last."""
 
     experiments: list[Experiment]
@@ -123,7 +123,7 @@ class Setting:
         return KINDS[self.first["kind"]].score.format(part)
 
 
-def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
+def load(paths: Sequence[Path], palette: str | None = None) -> list[Benchmark]:
     """Read summaries and gather those that share data, protocol and what ``COMPARED`` lists.
 
     Args:
@@ -141,12 +141,12 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Setting]:
         same = [summary.get("dataset"), summary.get("protocol"), *comparison_key(summary)]
         found.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
     colours = palette_colours(palette)
-    settings = [_setting(experiments, colours) for experiments in found.values()]
-    return sorted(settings, key=lambda setting: not setting.detection)
+    benchmarks = [_benchmark(experiments, colours) for experiments in found.values()]
+    return sorted(benchmarks, key=lambda benchmark: not benchmark.detection)
 
 
-def _setting(experiments: list[Experiment], colours: Sequence[str]) -> Setting:
-    """Order, name and colour the experiments of one setting."""
+def _benchmark(experiments: list[Experiment], colours: Sequence[str]) -> Benchmark:
+    """Order, name and colour the experiments of one benchmark."""
     methods = [experiment.summary["method"] for experiment in experiments]
     for experiment in experiments:
         method = experiment.summary["method"]
@@ -173,7 +173,7 @@ def _setting(experiments: list[Experiment], colours: Sequence[str]) -> Setting:
     known = KINDS[experiments[0].summary["kind"]].methods
     baselines = [name for name, method in known.items() if method.role == "baseline"]
     baseline = next((by_method[name] for name in baselines if name in by_method), None)
-    return Setting(experiments, baseline, experiments[0].summary["groups"])
+    return Benchmark(experiments, baseline, experiments[0].summary["groups"])
 
 
 def palette_colours(palette: str | None) -> Sequence[str]:
@@ -193,7 +193,7 @@ def palette_colours(palette: str | None) -> Sequence[str]:
     return [to_hex(colour) for colour in colours]
 
 
-def curve(setting: Setting, experiment: Experiment, part: Part) -> list[tuple[int, float]]:
+def curve(benchmark: Benchmark, experiment: Experiment, part: Part) -> list[tuple[int, float]]:
     """Return (task, value) of P, C or A after each task.
 
     In a stream of two tasks the earlier classes have a history: P starts with their score when they
@@ -202,7 +202,7 @@ def curve(setting: Setting, experiment: Experiment, part: Part) -> list[tuple[in
     tasks = experiment.summary["tasks"]
     points = [(task["task"], value) for task in tasks if (value := task[part]) is not None]
     learned = tasks[0]["C"]
-    if part == "P" and len(setting.groups) == 2 == len(tasks) and points and learned is not None:
+    if part == "P" and len(benchmark.groups) == 2 == len(tasks) and points and learned is not None:
         return [(1, learned), *points]
     return points
 

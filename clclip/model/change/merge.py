@@ -1,0 +1,214 @@
+"""``clclip merge``: two models on one tower become one with the classes of both.
+
+Their parts stand side by side. Neither half's files lose a bit of what they hold: the first model's
+are copied as they are, the second's tensors are named by their new places, and its gate lies in a
+file of its own. So each half detects what it detected alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clclip.core.digest import canonical
+from clclip.core.errors import InputError, nearest
+from clclip.core.files import read_json, write_json, write_text
+from clclip.core.task import text_names
+from clclip.model.card import hidden_columns
+from clclip.model.change.drop import hidden_names
+from clclip.model.change.texts import write_texts
+from clclip.model.describe import CALIBRATION, GATE, part, texts
+from clclip.model.export import copy_part, copy_tower, finish
+from clclip.model.folder import new_folder
+from clclip.model.place import ModelPlace, open_place
+
+ONLY_TRAINING = frozenset(
+    "rpn_batch roi_batch roi_positive proposals_train negatives score_loss orthogonality "
+    "orthogonality_weight route_recall temperature".split()
+)
+"""Options that a finished part does not read: models may differ in them."""
+
+
+def merge(
+    first: Path, second: Path, out: Path, rename: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Write a model with the classes of two.
+
+    Args:
+        first: a model folder; a task that is learned after the merge starts from its path.
+        second: another.
+        out: the new model folder.
+        rename: class of the second model -> its name in the new one; its text stays.
+
+    Returns:
+        the card.
+
+    Raises:
+        InputError: if they are not two of CL-CLIP with a path per task on the same tower, canvas
+            and templates, or a class is in both.
+    """
+    one, other = open_place(first), open_place(second)
+    check_fit(one, other)
+    names = _names(one, other, dict(rename or {}))
+    with new_folder(out) as folder:
+        for source in one.folders:
+            copy_part(source, folder / source.name)
+        plan = one.plan
+        for source in other.folders:
+            plan = _moved(source, folder, one.plan, names)
+        write_texts([one, other], plan, folder)
+        if (first / "clip").is_dir() or (second / "clip").is_dir():
+            copy_tower(one if (first / "clip").is_dir() else other, folder)
+        return finish(folder, _card(one, other, plan, folder, names), out.name)
+
+
+def check_fit(one: ModelPlace, other: ModelPlace) -> None:
+    """Refuse two models that cannot stand side by side, naming what differs.
+
+    Raises:
+        InputError: for the first difference.
+    """
+    for model in (one, other):
+        plan = model.plan
+        if plan["kind"] != "detection":
+            expected = "two detectors: classifiers share their probability among all classes"
+            raise InputError("a classification model", model.place, expected)
+        if plan["method"] != "clclip" or plan["switches"].get("shared") != "adapters":
+            how = f"{plan['method']}, shared: {plan['switches'].get('shared', 'one network')}"
+            expected = "CL-CLIP with a path per task (shared: adapters)"
+            raise InputError(f"a model of {how}", model.place, expected)
+        if plan["switches"].get("adapter") == "residual":
+            what = "paths that build on the pyramid of task 1 (adapter: residual)"
+            raise InputError(what, model.place, "adapter: copy, a whole path per task")
+    where = f"{other.place}: card.json"
+    theirs, ours = other.card["clip"], one.card["clip"]
+    if theirs["sha256"] != ours["sha256"]:
+        raise InputError(f"the tower {theirs['id']}", where, f"{ours['id']}, as {one.place}")
+    for key in ("canvas", "dense", "taps"):
+        found, wanted = (m.card["preprocessing"][key] for m in (other, one))
+        if found != wanted:
+            raise InputError(f"{key} {found}", where, f"{wanted}, as {one.place}")
+    for key in ("templates", "background"):
+        if other.card["text"][key] != one.card["text"][key]:
+            raise InputError(f"other {key} of texts", where, f"those of {one.place}")
+    switches = one.plan["switches"]
+    for key in sorted((switches.keys() | other.plan["switches"].keys()) - ONLY_TRAINING):
+        found, wanted = other.plan["switches"].get(key), switches.get(key)
+        if found != wanted:
+            raise InputError(f"switch {key}: {found}", where, f"{wanted}, as {one.place}")
+
+
+def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[str, str]:
+    """Return column of the second model -> its name in the merged one.
+
+    Raises:
+        InputError: if a class would stand for two things.
+    """
+    for old, new in rename.items():
+        if old not in other.card["classes"]:
+            what = f"class {old!r}{nearest(old, other.card['classes'])}"
+            expected = f"a class of {other.place}: {', '.join(other.card['classes'])}"
+            raise InputError(what, "--rename", expected)
+        if not new or new != " ".join(new.split()):
+            raise InputError(f"the name {new!r}", "--rename", "old=new, a class name")
+    ours = [name for group in one.plan["groups"] for name in group]
+    theirs = [name for group in other.plan["groups"] for name in group]
+    hidden = set(hidden_columns(other.card))
+    found = {name: rename.get(name, name) for name in theirs}
+    taken = set(ours)
+    for name in theirs:
+        if name in hidden and found[name] in taken:
+            plain = other.plan["text"].get(name, name)
+            found[name] = hidden_names([plain], taken | set(found.values()))[plain]
+        elif found[name] in taken:
+            expected = f"--rename {found[name]!r}=OTHER, or the class dropped from one of them"
+            what = f"class {found[name]!r} in both models"
+            raise InputError(what, f"{one.place} and {other.place}", expected)
+        taken.add(found[name])
+    return found
+
+
+def _moved(
+    source: Path, folder: Path, before: Mapping[str, Any], names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Write a part of the second model behind those of the first; return its task file."""
+    from clclip.detection.weights import read_weights
+    from clclip.model.use.merged import moved_tensors
+    from clclip.training.tensors import save_tensors
+
+    plan, by = read_json(source / "task.json"), len(before["groups"])
+    told = dict(zip((n for g in plan["groups"] for n in g), text_names(plan), strict=True))
+    target = folder / f"task{plan['task'] + by}"
+    copy_part(source, target)
+    origins = plan.get("origins") or [1] * len(plan["groups"])
+    hidden = [*before.get("hidden", ()), *(names[n] for n in plan.get("hidden", ()))]
+    plan |= {
+        "task": plan["task"] + by,
+        "groups": [*before["groups"], *([names[n] for n in g] for g in plan["groups"])],
+        "text": {
+            **before["text"],
+            **{names[n]: text for n, text in told.items() if names[n] != text},
+        },
+        "origins": [*(before.get("origins") or [1] * by), *(o + by for o in origins)],
+        **({"hidden": hidden} if hidden else {}),
+    }
+    write_text(target / "task.json", canonical(plan) + "\n")
+    tensors, metadata = read_weights(source / "weights.safetensors")
+    gate = {name: value for name, value in tensors.items() if name.startswith("gate.")}
+    rest = {name: value for name, value in tensors.items() if name not in gate}
+    save_tensors(target / "weights.safetensors", moved_tensors(rest, by), metadata)
+    if gate:
+        save_tensors(target / GATE, gate, metadata)
+    if (target / CALIBRATION).is_file():
+        found = read_json(target / CALIBRATION)
+        for key, value in found.items():
+            if isinstance(value, dict):
+                found[key] = {names.get(name, name): own for name, own in value.items()}
+        write_json(target / CALIBRATION, found, indent=1)
+    return dict(plan)
+
+
+def _card(
+    one: ModelPlace,
+    other: ModelPlace,
+    plan: dict[str, Any],
+    folder: Path,
+    names: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the card of the merged model, without digests of files."""
+    parts = []
+    for number in range(1, plan["task"] + 1):
+        place = folder / f"task{number}"
+        own = part(read_json(place / "task.json"), place, plan)
+        old = (one.card["parts"] + other.card["parts"])[number - 1]
+        own["data"]["counts"] = old["data"].get("counts")
+        parts.append(own)
+    theirs = [names[name] for name in other.card["classes"]]
+    return {
+        **one.card,
+        "classes": [*one.card["classes"], *theirs],
+        "categories": _categories(one.card["categories"], other.card["categories"], names),
+        "parts": parts,
+        "text": texts(plan),
+        "scores": None,
+        "merged_from": [one.card["digest"], other.card["digest"]],
+    }
+
+
+def _categories(
+    ours: Sequence[Mapping[str, Any]],
+    theirs: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Return the categories of both; ids of the second that the first has get new ones."""
+    found = [dict(entry) for entry in ours]
+    taken = {entry["id"] for entry in ours}
+    free = 1 + max([*taken, *(entry["id"] for entry in theirs)], default=0)
+    for entry in theirs:
+        number = entry["id"]
+        if number in taken:
+            number, free = free, free + 1
+        taken.add(number)
+        found.append({"id": number, "name": names[entry["name"]]})
+    return found

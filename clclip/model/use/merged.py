@@ -1,0 +1,195 @@
+"""The network of a model that was merged: lines of CL-CLIP side by side on one tower.
+
+A line is what was learned in one stream: parts that share a gate and compete with the parts of
+their line before them. Lines do not know each other, so each finds what it found alone. A task that
+is learned after a merge belongs to the first model's line and competes with the parts of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clclip.clip.ids import text_file
+from clclip.clip.text import read_background, read_text
+from clclip.core.errors import InputError
+from clclip.core.task import read_task, task_folders
+from clclip.detection.layers.batch import Batch
+from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.regions import select_detections
+from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.inference import Candidates, path_candidates
+from clclip.detection.methods.detector import Detector, DetectorInputs, Prediction
+from clclip.detection.options import ClClipOptions
+from clclip.detection.stages.build import make_detector
+from clclip.detection.weights import MEMORY, read_weights
+from clclip.model.describe import GATE
+from clclip.training.shares import Losses
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stream's parts.
+
+    Attributes:
+        network: over the columns from ``first`` on; of parts of other lines between its own it
+            holds the texts that compete, and never asks their experts.
+        parts: its parts, 0-based places in ``network``.
+        first: the column of the whole model at which the network's columns start.
+        place: 0-based place of the network's first part in the whole model.
+    """
+
+    network: ClClip
+    parts: list[int]
+    first: int
+    place: int
+
+
+class Merged(Detector):
+    """All lines of a model as one detector, for inference.
+
+    Args:
+        inputs: of the whole model.
+        options: of its last part.
+        lines: the streams it was merged from.
+    """
+
+    options: ClClipOptions
+
+    def __init__(
+        self, inputs: DetectorInputs, options: ClClipOptions, lines: Sequence[Line]
+    ) -> None:
+        super().__init__(inputs, options)
+        self.lines = list(lines)
+        self.networks = torch.nn.ModuleList(line.network for line in lines)
+
+    def begin_task(self) -> None:
+        """Refuse: a task after a merge is learned by the network of the first line."""
+        raise TypeError("got a merged network to train; expected that of one line")
+
+    def losses(self, batch: Batch) -> Losses:
+        """Refuse, as ``begin_task``."""
+        raise TypeError("got a merged network to train; expected that of one line")
+
+    def shared_paths(self) -> list[SharedPath]:
+        """Return the paths of all parts, in their order."""
+        found = {
+            line.place + part: line.network.paths[part]
+            for line in self.lines
+            for part in line.parts
+        }
+        return [found[place] for place in sorted(found)]
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Prediction:
+        """Return detections, and the proposals of every part's path."""
+        made: dict[int, tuple[Candidates, list[Tensor]]] = {}
+        for line in self.lines:
+            for part, found, proposals in _of_line(line, batch):
+                made[line.place + part] = found, proposals
+        ordered = [made[place] for place in sorted(made)]
+        results, s = [], self.options
+        for n in range(len(batch.canvas.image_sizes)):
+            boxes, scores, columns = (
+                torch.cat([part[n] for part in parts])
+                for parts in zip(*(found for found, _ in ordered), strict=True)
+            )
+            results.append(
+                select_detections(
+                    boxes,
+                    scores,
+                    columns,
+                    threshold=s.score_threshold,
+                    nms=s.nms,
+                    limit=s.detections,
+                )
+            )
+        return Prediction(results, [proposals for _, proposals in ordered])
+
+
+def _of_line(line: Line, batch: Batch) -> Iterator[tuple[int, Candidates, list[Tensor]]]:
+    """Yield each part of a line with its candidates, columns of the whole model, and proposals."""
+    base = None
+    for part in line.parts:
+        path = line.network.shared_paths()[part]
+        levels = path.levels(batch.taps, base)
+        base = base or levels
+        proposals, _ = path.propose(levels, batch.canvas)
+        ((boxes, scores, columns),) = path_candidates(
+            line.network, batch, path, levels, proposals, [part]
+        )
+        yield part, (boxes, scores, [own + line.first for own in columns]), proposals
+
+
+def is_merged(task: Mapping[str, Any]) -> bool:
+    """Tell whether a task's network has several lines."""
+    return len(set(task.get("origins") or [1])) > 1
+
+
+def load_merged(task_file: Path, resources: Path, width: int, stride: float) -> Merged:
+    """Return the network of a merged model, in eval mode, frozen; as ``load_detector`` does.
+
+    Args:
+        task_file: task.json of the last part; the others lie in its siblings.
+        resources: folder of text embeddings.
+        width: channels of the tower's taps.
+        stride: pixels per token of the tower.
+
+    Raises:
+        InputError: if a part is missing, damaged or does not fit.
+    """
+    task = read_task(task_file)
+    texts, folders = text_file(task, resources), task_folders(task_file)
+    _, text = read_text(texts)
+    background, groups = read_background(texts), task["groups"]
+    starts = [0, *accumulate(map(len, groups))]
+    lines = []
+    for origin in sorted(set(task["origins"])):
+        own = [k for k, of in enumerate(task["origins"], 1) if of == origin]
+        first, stop = starts[origin - 1], starts[own[-1]]
+        inputs = DetectorInputs(
+            width, stride, groups[origin - 1 : own[-1]], text[first:stop], background, task["seed"]
+        )
+        network = make_detector(task["method"], inputs, task["switches"])
+        assert isinstance(network, ClClip)
+        _fill(network, folders[origin - 1 : own[-1]], origin)
+        lines.append(Line(network, [k - origin for k in own], first, origin - 1))
+    whole = DetectorInputs(width, stride, groups, text, background, task["seed"])
+    options = lines[0].network.options
+    return Merged(whole, options, lines).eval().requires_grad_(False)
+
+
+def _fill(network: ClClip, folders: Sequence[Path], origin: int) -> None:
+    """Load a line's parts, whose tensors are named by their place in the whole model."""
+    found: dict[str, Tensor] = {}
+    for folder in folders:
+        tensors, _ = read_weights(folder / "weights.safetensors")
+        found |= moved_tensors(tensors, 1 - origin)
+    if origin > 1:
+        gate, _ = read_weights(folders[0] / GATE)
+        found |= gate
+    wanted = network.state_dict()
+    for name, value in wanted.items():
+        if name not in found or found[name].shape != value.shape:
+            expected = "the parts of one merged model"
+            raise InputError(f"tensor {name!r} is missing or does not fit", folders[0], expected)
+    network.load_state_dict({name: found[name] for name in wanted})
+
+
+def moved_tensors(tensors: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
+    """Return a part's tensors as they are named ``by`` places later."""
+    found = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind in ("paths", "banks"):
+            place, _, own = rest.partition(".")
+            name = f"{kind}.{int(place) + by}.{own}"
+        if not name.startswith(MEMORY):
+            found[name] = value
+    return found
