@@ -56,7 +56,7 @@ def look_alike(one: str, other: str) -> bool:
     return _outline(one) == _outline(other)
 
 
-def told_apart(one: str, other: str) -> tuple[str, str]:
+def distinguished(one: str, other: str) -> tuple[str, str]:
     """Return two texts in quotes, by their code points where they look the same."""
     return (spelt(one), spelt(other)) if look_alike(one, other) else (repr(one), repr(other))
 

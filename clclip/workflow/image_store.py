@@ -31,8 +31,8 @@ def image_store(payload: Task, clip: dict[str, Any]) -> tuple[str, dict[str, Any
         "taps": _taps(switches["blocks"], blocks(clip)) if "blocks" in switches else [],
         "flip": switches["mirror"] if "mirror" in switches else False,
     }
-    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
-    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
+    store, keys = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in keys}
     return store, described
 
 
