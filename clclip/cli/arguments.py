@@ -38,15 +38,28 @@ FINISHED_RUN = (
     argument("--task", type=int, default=None, metavar="T", help="default: the last"),
 )
 
+MODEL = OneOf(
+    (
+        argument("--model", type=Path, metavar="DIR", help="a model folder, of `export`"),
+        argument("--run", type=Path, metavar="DIR", help="results/NAME/seed0"),
+    )
+)
+TASK_OF_RUN = argument(
+    "--task", type=int, default=None, metavar="T", help="of a run; default: the last"
+)
+TOWER = argument(
+    "--resources",
+    type=Path,
+    default=None,
+    metavar="DIR",
+    help="where the frozen tower lies; default: in the model or beside the run's results, else in "
+    "the working directory",
+)
+
 # A command that looks at images with a model.
 MODEL_AND_IMAGES = (
-    OneOf(
-        (
-            argument("--model", type=Path, metavar="DIR", help="a model folder, of `export`"),
-            argument("--run", type=Path, metavar="DIR", help="results/NAME/seed0"),
-        )
-    ),
-    argument("--task", type=int, default=None, metavar="T", help="of a run; default: the last"),
+    MODEL,
+    TASK_OF_RUN,
     argument(
         "images",
         type=Path,
@@ -60,21 +73,14 @@ MODEL_AND_IMAGES = (
         "--on-bad-image",
         choices=("fail", "skip"),
         default="fail",
-        help="an image that cannot be read ends all (default), or is left out and told",
+        help="an image that cannot be read ends all (default), or is left out and listed",
     ),
-    argument(
-        "--resources",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="where the frozen tower lies; default: in the model or beside the run's results, else "
-        "in the working directory",
-    ),
+    TOWER,
 )
 
 
 def model_place(options: argparse.Namespace) -> Path:
-    """Return the model folder or the run that a command is told to use."""
+    """Return the model folder or the run that a command uses."""
     place: Path | None = options.model if options.model is not None else options.run
     if place is None:
         expected = "--model DIR, or --run results/NAME/seed0"

@@ -1,4 +1,4 @@
-"""``clclip list`` and ``clclip describe --yaml``: what names there are, and what one stands for."""
+"""``clclip list`` and ``clclip describe --yaml``: which names there are, and what one means."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment, resolved
 from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
-from clclip.config.resolve import resolve_switches
+from clclip.config.resolve import resolve_options
 from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
 from clclip.core.errors import InputError, nearest
@@ -156,7 +156,7 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
     order = "kind method stream protocol tasks text data clip training switches per_task".split()
     keys = [*order, "evaluation", "seeds"]
     shown = {key: values[key] for key in keys if key in values}
-    read = resolve_switches(experiment.kind, experiment.method, experiment.switches, source.label)
+    read = resolve_options(experiment.kind, experiment.method, experiment.switches, source.label)
     shown["switches"] = {k: v for k, v in values.get("switches", {}).items() if k in read}
     data = shown.get("data", {})
     if isinstance(data.get("root"), str) and start != Path.cwd():

@@ -40,9 +40,7 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
     return found
 
 
-def resolve_switches(
-    kind: str, method: str, given: Mapping[str, Any], where: str
-) -> dict[str, Any]:
+def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the options that count: their defaults, the method's above them, then those given.
 
     Options of other methods, and those without meaning beside the others, are left out.
@@ -56,7 +54,7 @@ def resolve_switches(
     return {key: value for key, value in values.items() if found.counts(options, key)}
 
 
-def check_own_switches(experiment: Experiment, where: str) -> None:
+def check_own_options(experiment: Experiment, where: str) -> None:
     """Refuse the options that a file sets itself though they mean nothing.
 
     One for all tasks must mean something in some task, one of ``per_task`` in that task.
@@ -120,7 +118,7 @@ def readers_of(key: str, earlier: bool = False) -> list[str]:
 
 
 def _options(method: Method, given: Mapping[str, Any], where: str) -> Options:
-    """Return a method's options with those given above them; those of other methods are let go."""
+    """Return a method's options with those given above them, those of other methods left out."""
     own = method.options.model_fields
     values = {key: value for key, value in given.items() if key in own or not readers_of(key)}
     try:

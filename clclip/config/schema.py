@@ -32,7 +32,7 @@ def schema_text() -> str:
     entry = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Experiment"}]}
     definitions["RunConfig"]["properties"]["experiments"]["items"] = entry
     definitions["Experiment"]["allOf"] = [
-        _own_switches(cls, kind, names) for cls, (kind, names) in methods.items()
+        _own_options(cls, kind, names) for cls, (kind, names) in methods.items()
     ]
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -54,7 +54,7 @@ def methods_by_options() -> dict[type[Options], tuple[str, list[str]]]:
     return found
 
 
-def _own_switches(cls: type[Options], kind: str, names: list[str]) -> dict[str, Any]:
+def _own_options(cls: type[Options], kind: str, names: list[str]) -> dict[str, Any]:
     """Return the rule that a file of these methods has their switches and no others.
 
     A name that methods of two kinds share counts where the file gives the kind too.

@@ -1,4 +1,4 @@
-"""Checks of configuration values, and pydantic's errors told as one line."""
+"""Checks of configuration values, and pydantic's errors as one line."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean_number(cls, value: Any, info: ValidationInfo) -> Any:
-        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        types = _types(cls.model_fields[str(info.field_name)].annotation)
         given = value if isinstance(value, list | tuple) else [value]
         if (
-            kinds & {int, float}
-            and bool not in kinds
+            types & {int, float}
+            and bool not in types
             and any(v is True or v is False for v in given)
         ):
             raise PydanticCustomError("number", "a number, not true or false")
         return value
 
 
-def _kinds(annotation: Any) -> set[Any]:
+def _types(annotation: Any) -> set[Any]:
     """Return the types that an annotation is made of."""
-    return {annotation}.union(*map(_kinds, get_args(annotation)))
+    return {annotation}.union(*map(_types, get_args(annotation)))
 
 
 def as_list(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Names of classes: one canonical spelling, and texts that look the same told apart.
+"""Names of classes: one canonical spelling, and texts that look the same distinguished.
 
 The canonical name is in Unicode's form NFC, with white space folded to single spaces and none at
 the ends. A name that is canonical already is returned as it is, byte for byte.
@@ -56,7 +56,7 @@ def look_alike(one: str, other: str) -> bool:
     return _outline(one) == _outline(other)
 
 
-def told_apart(one: str, other: str) -> tuple[str, str]:
+def distinguished(one: str, other: str) -> tuple[str, str]:
     """Return two texts in quotes, by their code points where they look the same."""
     return (spelt(one), spelt(other)) if look_alike(one, other) else (repr(one), repr(other))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
-from clclip.core.names import told_apart
+from clclip.core.names import distinguished
 from clclip.data.checks.boxes import refuse_bad_boxes
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.scale import check_scale
@@ -272,7 +272,7 @@ def merged_classes(splits: dict[str, Any]) -> list[str]:
         for category in split.categories:
             number, name = category["id"], category["name"]
             if names.setdefault(number, name) != name:
-                here, there = told_apart(name, names[number])
+                here, there = distinguished(name, names[number])
                 what = f"id {number} is {here} here and {there} in the other split"
                 raise InputError(what, split.source, "the same categories in both")
             if ids.setdefault(name, number) != number:

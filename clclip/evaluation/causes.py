@@ -95,7 +95,7 @@ def object_changes(
     for index, item in enumerate(after.pairs.objects):
         if item["category_id"] != category or after.pairs.ignored[index]:
             continue
-        old, new = _found(before, item), _found(after, item)
+        old, new = _match_of(before, item), _match_of(after, item)
         if old is None and new is None:
             continue
         if old is None:
@@ -117,14 +117,14 @@ def _why_ranked(
     It was outdone if a box that does not find it scores higher now and did not before: a box of
     another class on it, or one of its own class that has left it to a worse one.
     """
-    old, new = _found(before, item), _found(after, item)
+    old, new = _match_of(before, item), _match_of(after, item)
     assert old and new  # both runs find it
     had = max(_rival(before, item, category, later), (_drifted(before, item, category), "box"))
     has = max(_rival(after, item, category, later), (_drifted(after, item, category), "box"))
     return has[1] if has[0] > new[0] and not had[0] > old[0] else "score"
 
 
-def _found(run: Matched, item: Mapping[str, Any]) -> Version:
+def _match_of(run: Matched, item: Mapping[str, Any]) -> Version:
     """Return the detection that found an object."""
     rank = run.finder.get(id(item))
     return None if rank is None else (run.pairs.found[rank]["score"], rank, True)

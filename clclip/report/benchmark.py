@@ -221,7 +221,7 @@ def best_before_last(experiment: Experiment) -> dict[str, float]:
     return best
 
 
-def kept(experiment: Experiment) -> tuple[float, float] | None:
+def final_and_best(experiment: Experiment) -> tuple[float, float] | None:
     """Return (final, best so far): the mean score of the earlier classes, None without any."""
     best = best_before_last(experiment)
     if not best:
@@ -233,5 +233,5 @@ def kept(experiment: Experiment) -> tuple[float, float] | None:
 
 def retention(experiment: Experiment) -> float | None:
     """Return the part, in percent, of the earlier classes' best score that is left at the end."""
-    scores = kept(experiment)
+    scores = final_and_best(experiment)
     return 100 * scores[0] / scores[1] if scores and scores[1] > 0 else None

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 MARKERS, DASHES = "os^Dv", ("-", "--", ":", "-.", (0, (6, 2)))
 
 
-def write_figures(benchmarks: Sequence[Benchmark], folder: Path, kind: str, dpi: int) -> list[Path]:
+def write_figures(
+    benchmarks: Sequence[Benchmark], folder: Path, format_: str, dpi: int
+) -> list[Path]:
     """Write curves and heat map of every benchmark.
 
     Args:
         benchmarks: what to draw.
         folder: where; made if missing.
-        kind: ``svg`` or ``png``.
+        format_: ``svg`` or ``png``.
         dpi: resolution of PNG files.
     """
     look = {
@@ -43,10 +45,10 @@ def write_figures(benchmarks: Sequence[Benchmark], folder: Path, kind: str, dpi:
     with drawing(look):
         for benchmark, stem in zip(benchmarks, stems(benchmarks), strict=True):
             for name, figure in (("curves", _curves(benchmark)), ("classes", _classes(benchmark))):
-                path = folder / f"{stem}_{name}.{kind}"
-                extra: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
+                path = folder / f"{stem}_{name}.{format_}"
+                extra: dict[str, Any] = {"metadata": {"Date": None}} if format_ == "svg" else {}
                 with replacing(path) as temporary:
-                    figure.savefig(temporary, format=kind, dpi=dpi, bbox_inches="tight", **extra)
+                    figure.savefig(temporary, format=format_, dpi=dpi, bbox_inches="tight", **extra)
                 written.append(path)
     return written
 

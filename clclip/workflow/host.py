@@ -142,7 +142,7 @@ def next_steps(results: Path) -> list[str]:
         rows.sort(key=lambda row: -float(row["A"]))
         best = rows[0]
         same = ("kind", "dataset", "protocol", "metric", "image_rule", "fractions", "images")
-        like = [row for row in rows if all(row.get(k) == best.get(k) for k in same)]
+        comparable = [row for row in rows if all(row.get(k) == best.get(k) for k in same)]
         seed = best["seeds"].split()[0]
     except (OSError, KeyError, ValueError, IndexError):
         return []
@@ -152,8 +152,8 @@ def next_steps(results: Path) -> list[str]:
     use, out = KINDS[best["kind"]].tool
     run = shlex.quote(str(place / best["experiment"] / f"seed{seed}"))
     steps = {f"{start} {use} --run {run} IMAGE... --out {out}": "try it on your images"}
-    if like[1:]:
-        ours = [shlex.quote(str(place / row["experiment"])) for row in like[:2]]
+    if comparable[1:]:
+        ours = [shlex.quote(str(place / row["experiment"])) for row in comparable[:2]]
         steps = {f"{start} compare {' '.join(ours)}": "is the difference real?"} | steps
     if all(len(row["seeds"].split()) == 1 for row in rows):
         seeds = "--seeds 0,1,2" if STARTED_VARIABLE in os.environ else "--config seeds=0,1,2"

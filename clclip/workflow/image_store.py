@@ -1,4 +1,4 @@
-"""What a closed-form task reads of images and texts, told when a run is planned; torch-free."""
+"""Which image features and texts a closed-form task reads, decided by the plan; torch-free."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def image_store(payload: Task, clip: dict[str, Any]) -> tuple[str, dict[str, Any
         "taps": _taps(switches["blocks"], blocks(clip)) if "blocks" in switches else [],
         "flip": switches["mirror"] if "mirror" in switches else False,
     }
-    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
-    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in kept}
+    store, keys = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": True} | {key: described[key] for key in keys}
     return store, described
 
 

@@ -16,7 +16,7 @@ from clclip.clip.architecture import dense_mode, taps
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
-from clclip.config.resolve import check_own_switches, resolve_switches, resolve_training
+from clclip.config.resolve import check_own_options, resolve_options, resolve_training
 from clclip.config.run import RunConfig
 from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
@@ -174,7 +174,7 @@ def add_experiment(
         present: whether the data must be there; ``describe`` plans without.
         job: as in ``plan_run``.
     """
-    check_own_switches(experiment, str(where))
+    check_own_options(experiment, str(where))
     spec = data_spec(experiment, base, where, cache, present)
     missing = spec["id"].endswith("-missing")
     declared = None if missing else declared_classes(spec, where, cache)
@@ -260,7 +260,7 @@ def _payload(
         # content and not places: a moved file changes no task
         "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
         "training": resolved,
-        "switches": resolve_switches(experiment.kind, experiment.method, switches, place),
+        "switches": resolve_options(experiment.kind, experiment.method, switches, place),
         "evaluation": _evaluation(experiment),
     }
     if method.trains == "all":
@@ -308,8 +308,8 @@ def _with_stores(
         "taps": taps(clip, len(switches["scales"])),
         "flip": training["augment"] == "flip",
     }
-    store, kept = feature_id(**described), ("size", "dense", "taps", "flip")
-    payload["features"] = {"id": store, "cache": cache} | {key: described[key] for key in kept}
+    store, keys = feature_id(**described), ("size", "dense", "taps", "flip")
+    payload["features"] = {"id": store, "cache": cache} | {key: described[key] for key in keys}
     if cache:
         plan.features[store] = described
     return TaskPlan(name, seed, number, payload, text, store if cache else None, devices, nodes)

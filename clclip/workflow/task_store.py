@@ -33,9 +33,9 @@ def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides the weights of ``task``, given the weights of the tasks before it.
 
     The evaluation flavour does not; nor do, in the first task, the options that speak of earlier
-    tasks; and where a method's first task is another's by definition, it is told as that other's.
+    tasks; and where a method's first task is another's by definition, it counts as that other's.
     """
-    kept = {key: value for key, value in task.items() if key != "evaluation"}
+    training = {key: value for key, value in task.items() if key != "evaluation"}
     methods = KINDS[task["kind"]].methods
     method = methods.get(task["method"])
     if task["task"] == 1 and method is not None:
@@ -43,8 +43,8 @@ def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
         options = methods[name].options
         known = set(options.model_fields) - options.later
         switches = {key: value for key, value in task["switches"].items() if key in known}
-        kept |= {"method": name, "switches": switches}
-    return kept
+        training |= {"method": name, "switches": switches}
+    return training
 
 
 def work_digest(task_file: Path, stage: str, code: str) -> str:

@@ -36,11 +36,29 @@ from clclip.core.files import check_writable
         help="lowest score shown; default: each class's own, 0.5 where it has none",
     ),
     argument("--crops", action="store_true", help="write each object to crops/CLASS/ too"),
+    argument(
+        "--format",
+        default=None,
+        metavar="NAMES",
+        help="of coco (always), yolo, voc, label-studio, separated by commas",
+    ),
+    argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="names that were never trained, separated by commas: scored by the frozen CLIP in the "
+        "model's own boxes and marked",
+    ),
+    argument("--every", type=int, default=None, metavar="N", help="of a video, every N-th frame"),
 )
 def run(options: argparse.Namespace) -> None:
     """Detect objects in images."""
     place = model_place(options)
     check_writable(options.out, folder=True)
+    from clclip.data.writers.formats import chosen_formats
+
+    formats = chosen_formats(options.format)
     from clclip.model.use.detect import detect
 
     batch = {} if options.batch is None else {"batch": options.batch}
@@ -55,5 +73,8 @@ def run(options: argparse.Namespace) -> None:
         recursive=options.recursive,
         on_bad_image=options.on_bad_image,
         crops=options.crops,
+        also=options.also,
+        formats=formats,
+        every=options.every,
         **batch,
     )

@@ -10,7 +10,7 @@ import yaml
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.data.readers.annotated import check_class_name
-from clclip.data.readers.fields import kind_of
+from clclip.data.readers.fields import type_name
 
 
 def written_names(spec: dict[str, Any], folders: list[str], fit: list[str]) -> dict[str, str]:
@@ -69,7 +69,7 @@ def _read_names(path: Path, folders: list[str]) -> dict[str, Any] | list[Any]:
                 f"class names cannot be read ({reason})", path, "UTF-8 text, json or yaml"
             ) from None
     if not isinstance(value, dict | list):
-        raise InputError(kind_of(value), path, "a mapping folder -> name, or a list of names")
+        raise InputError(type_name(value), path, "a mapping folder -> name, or a list of names")
     return value
 
 

@@ -17,10 +17,10 @@ from clclip.data.readers.fields import (
     area,
     box_numbers,
     flag,
-    kind_of,
     length,
     reference,
     shown,
+    type_name,
     unique_id,
     whole,
 )
@@ -107,11 +107,11 @@ def read_coco(path: Path, folder: Path) -> Annotated:
     data = _read_document(path)
     if not isinstance(data, dict):
         expected = "a COCO object with images, annotations, categories"
-        raise InputError(kind_of(data), path, expected)
+        raise InputError(type_name(data), path, expected)
     for key in ("images", "annotations", "categories"):
         if not isinstance(data.get(key), list):
             absent = f"no {key}{nearest(key, data)}"
-            what = f"{kind_of(data[key])} as {key}" if key in data else absent
+            what = f"{type_name(data[key])} as {key}" if key in data else absent
             raise InputError(what, path, f"a list {key!r}")
     named = (whole(e.get("category_id")) for e in data["annotations"] if isinstance(e, dict))
     used = {number for number in named if number is not None}

@@ -16,7 +16,7 @@ TEXT_EXPECTED = "a text, in quotes where it reads as a number, true or null"
 BOX_EXPECTED = "four numbers [x, y, width, height] in pixels"
 
 
-def kind_of(value: object) -> str:
+def type_name(value: object) -> str:
     """Return the kind of a JSON or YAML value in JSON's words, for a message."""
     if value is None or isinstance(value, bool):
         return shown(value)

@@ -9,6 +9,7 @@ template "Object Detection with Bounding Boxes". Percentages are of the turned i
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,17 +22,30 @@ SERVED = "/data/local-files/?d="
 
 def write_label_studio(found: Detections, out: Path) -> None:
     """Write ``label_studio.json``."""
+    write_json(out / "label_studio.json", label_studio_tasks(found), indent=1)
+
+
+def label_studio_tasks(
+    found: Detections, file_names: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return tasks for Label Studio.
+
+    Args:
+        found: the detections, their images by paths that lead to them.
+        file_names: what the images are called in the data set, if that is otherwise.
+    """
     tasks = []
-    for image, boxes in zip(found.images, found.boxes, strict=True):
+    names = file_names or [image["file_name"] for image in found.images]
+    for image, boxes, name in zip(found.images, found.boxes, names, strict=True):
         results = [_result(box, image, found.names, n) for n, box in enumerate(boxes)]
         scores = [box["score"] for box in boxes if "score" in box]
         prediction: dict[str, Any] = {"model_version": found.maker, "result": results}
         if scores:  # the least sure first, when a project is sorted by it
             prediction["score"] = min(scores)
         path = os.path.abspath(image["file_name"]).lstrip("/")
-        data = {"image": SERVED + quote(path), "file_name": image["file_name"]}
+        data = {"image": SERVED + quote(path), "file_name": name}
         tasks.append({"id": image["id"], "data": data, "predictions": [prediction]})
-    write_json(out / "label_studio.json", tasks, indent=1)
+    return tasks
 
 
 def _result(box: Any, image: Any, names: Any, number: int) -> dict[str, Any]:

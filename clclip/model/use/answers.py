@@ -19,7 +19,7 @@ class Detections:
 
     Attributes:
         boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the image as it is seen (upright).
-        scores: (N,) float32 in [0, 1].
+        scores: (N,) in [0, 1], float32; float64 where they are calibrated.
         labels: (N,) int64, columns of ``model.classes``.
         names: N class names, one a box.
         width: of the image in pixels.
@@ -78,7 +78,8 @@ class Detections:
                     "bbox": box,
                     "area": round(box[2] * box[3], 4),
                     "iscrowd": 0,
-                    "score": round(score, 5),
+                    # a map is steep: what is calibrated keeps its digits, and so its order
+                    "score": score if self.scores.dtype == np.float64 else round(score, 5),
                 }
             )
         return found
@@ -95,6 +96,22 @@ class Detections:
             class_id=self.labels,
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+
+def joined_answers(first: Detections, then: Detections) -> Detections:
+    """Return the detections of one image, those of ``then`` behind those of ``first``."""
+    if not len(then):
+        return first
+    return Detections(
+        np.concatenate([first.boxes, then.boxes]),
+        np.concatenate([first.scores, then.scores]),
+        np.concatenate([first.labels, then.labels]),
+        first.names + then.names,
+        first.width,
+        first.height,
+        first.path,
+        np.concatenate([first.categories, then.categories]),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ import clclip
 from clclip.core.errors import InputError
 from clclip.core.files import make_folder, write_json
 from clclip.data.own_images import find_images
+from clclip.data.writers.formats import write_formats
 from clclip.model.card import is_model
 from clclip.model.load import load_model
 from clclip.model.use.answers import Detections
@@ -30,6 +31,7 @@ from clclip.model.use.detection import BATCH, DetectionModel
 from clclip.model.use.drawing import cut_out, drawing_names, drawn, folder_name
 from clclip.model.use.pictures import Picture
 from clclip.model.use.progress import Skipped, progress
+from clclip.model.use.video import check_alone, frame_stream, is_video
 from clclip.model.use.words import chosen_classes
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,9 @@ def detect(
     recursive: bool = False,
     on_bad_image: Literal["fail", "skip"] = "fail",
     crops: bool = False,
+    also: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    every: int | None = None,
 ) -> list[dict[str, Any]]:
     """Detect in images; write ``detections.json``, ``dataset.json`` and a drawn PNG per image.
 
@@ -74,6 +79,10 @@ def detect(
         recursive: look into the folders of folders.
         on_bad_image: what an image that cannot be read does: end all, or be left out and told.
         crops: write each object as an image of its own to ``crops/CLASS/`` besides.
+        also: names that the model was never taught, looked for besides (``look_for``); what is
+            found of them carries ``"also": true``.
+        formats: of other tools, which are written besides (``chosen_formats``).
+        every: of a video, every so many frames; None: 1.
 
     Returns:
         what detections.json holds: {"image_id", "category_id", "bbox": [x, y, width, height],
@@ -87,49 +96,80 @@ def detect(
     if batch < 1:
         raise InputError(f"batch {batch}", "--batch", "a number from 1")
     files = find_images(images, recursive)
+    videos = [path for path in files if is_video(path)]
+    check_alone(videos, files, every)
     names = drawing_names(files, out)
     model = load_model(place, task=task, resources=resources, kind="detection")
     assert isinstance(model, DetectionModel)
     chosen = None if classes is None else chosen_classes(classes, model.classes)
+    model.look_for(also)
     skipped, results = Skipped(files, on_bad_image), Results()
-    with _staged(out) as work, _Drawings(work) as drawings:
-        found = model.stream(files, batch=batch, on_bad=skipped.told)
-        for number, whole, picture in progress(found, len(files), "detect"):
+    with _staged(out) as work, _Drawings(work, len(model.classes)) as drawings:
+        found = _stream(model, videos, every or 1, skipped, names, batch)
+        for entry, name, whole, picture in found:
             own = model.reported(whole, threshold, chosen)
-            _note(results, files[number], own)
-            drawings.add(names[number], picture, own, crops)
+            _note(results, entry, own, len(model.classes))
+            drawings.add(name, picture, own, crops)
         skipped.check()
-        info = {
-            "description": f"detections of clclip {clclip.__version__}",
-            "model" if is_model(place) else "run": str(place),
-            "task": model.plan["task"],
-            "threshold": model.thresholds if threshold is None else threshold,
-            **skipped.as_info(),
-        }
         dataset = {
-            "info": info,
+            "info": _info(model, place, threshold) | skipped.as_info(),
             "images": results.images,
-            "categories": model.card["categories"],
+            "categories": model.card["categories"] + model.asked,
             "annotations": results.annotations,
         }
+        write_formats(dataset, work, formats, f"clclip {clclip.__version__}")
         write_json(work / "dataset.json", dataset, indent=1)
         write_json(work / "detections.json", results.annotations, indent=1)
     logger.info("%d objects in %d images: %s", len(results.annotations), len(results.images), out)
     return results.annotations
 
 
-def _note(results: Results, file: Path, found: Detections) -> None:
-    """Add one image's entry and its records, of COCO with "image" and "class" besides."""
-    entry: Mapping[str, Any] = {
-        "id": len(results.images) + 1,
-        "file_name": str(file),
-        "width": found.width,
-        "height": found.height,
+def _stream(
+    model: DetectionModel,
+    videos: Sequence[Path],
+    every: int,
+    skipped: Skipped,
+    names: Sequence[str],
+    batch: int,
+) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
+    """Yield what is found in the frames of videos, or in images."""
+    if videos:
+        return frame_stream(model, videos, every, batch)
+    return _image_stream(model, skipped, names, batch)
+
+
+def _image_stream(
+    model: DetectionModel, skipped: Skipped, names: Sequence[str], batch: int
+) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
+    """Yield for each image its entry, what its drawing is called, what is found, and itself."""
+    stream = model.stream(skipped.files, batch=batch, on_bad=skipped.told)
+    for n, whole, picture in progress(stream, len(skipped.files), "detect"):
+        yield {"file_name": str(skipped.files[n])}, names[n], whole, picture
+
+
+def _info(model: DetectionModel, place: Path, threshold: float | None) -> dict[str, Any]:
+    """Return what dataset.json says of how it was made."""
+    return {
+        "description": f"detections of clclip {clclip.__version__}",
+        "model" if is_model(place) else "run": str(place),
+        "task": model.plan["task"],
+        "threshold": model.thresholds if threshold is None else threshold,
     }
-    results.images.append(dict(entry))
-    records = found.to_coco(entry["id"], len(results.annotations) + 1)
-    for record, name in zip(records, found.names, strict=True):
-        results.annotations.append({**record, "image": str(file), "class": name})
+
+
+def _note(results: Results, given: Mapping[str, Any], found: Detections, taught: int) -> None:
+    """Add one image's entry and its records, of COCO with "image" and "class" besides.
+
+    Labels from ``taught`` on are of words that were never trained.
+    """
+    number = len(results.images) + 1
+    sizes = {"width": found.width, "height": found.height}
+    results.images.append({"id": number, **given, **sizes})
+    records = found.to_coco(number, len(results.annotations) + 1)
+    rows = zip(records, found.names, found.labels.tolist(), strict=True)
+    for record, name, label in rows:
+        told = {"also": True} if label >= taught else {}
+        results.annotations.append({**record, "image": given["file_name"], "class": name, **told})
 
 
 @contextlib.contextmanager
@@ -153,8 +193,8 @@ def _staged(out: Path) -> Iterator[Path]:
 class _Drawings:
     """Draws and writes in threads, which do not wait for the detector."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._pool = folder, ThreadPoolExecutor(WRITERS)
+    def __init__(self, folder: Path, taught: int) -> None:
+        self.folder, self.taught, self._pool = folder, taught, ThreadPoolExecutor(WRITERS)
         self._waiting: list[Future[None]] = []
 
     def __enter__(self) -> _Drawings:
@@ -173,12 +213,14 @@ class _Drawings:
         if len(self._waiting) >= WAITING:
             self._waiting.pop(0).result()
         self._waiting.append(
-            self._pool.submit(self._write, self.folder / name, picture.image, found, crops)
+            self._pool.submit(
+                self._write, self.folder / name, picture.image, found, crops, self.taught
+            )
         )
 
     @staticmethod
-    def _write(path: Path, image: Image.Image, found: Detections, crops: bool) -> None:
-        drawn(image, found).save(path, format="PNG", compress_level=1)
+    def _write(path: Path, image: Image.Image, found: Detections, crops: bool, taught: int) -> None:
+        drawn(image, found, taught).save(path, format="PNG", compress_level=1)
         if crops:
             for number, (crop, name) in enumerate(
                 zip(cut_out(image, found), found.names, strict=True), 1

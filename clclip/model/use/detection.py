@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,12 @@ from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.methods.detector import Detector
 from clclip.detection.stages.build import load_detector
+from clclip.evaluation.calibrated.part import read_parts
 from clclip.model.card import thresholds
 from clclip.model.place import ModelPlace, tower_home
-from clclip.model.use.answers import Detections
+from clclip.model.use.also import THRESHOLD as WORD_THRESHOLD
+from clclip.model.use.also import Words, asked_words, joined
+from clclip.model.use.answers import Detections, joined_answers
 from clclip.model.use.merged import is_merged, load_merged
 from clclip.model.use.pictures import Picture, listed, prepared
 from clclip.training.device import placed, precision, training_device
@@ -37,6 +41,8 @@ class DetectionModel:
     Attributes:
         classes: the names of the classes that it reports; labels are their places.
         thresholds: class -> score from which on it is reported unless told otherwise.
+        calibrated: what maps the scores of classes that are calibrated to shares right.
+        words: names asked for besides, which no task has taught (``look_for``).
         card: what card.json says.
         detector: the network (``clclip.detection.methods.detector.Detector``).
         features: the frozen tower.
@@ -49,6 +55,8 @@ class DetectionModel:
         self.card, self.plan, self.place = place.card, place.plan, place
         self.classes: list[str] = list(place.card["classes"])
         self.thresholds = dict.fromkeys(self.classes, THRESHOLD) | thresholds(place.card)
+        self.calibrated = read_parts(place.folders)
+        self.words: Words | None = None
         chosen = training_device() if device is None else torch.device(device)
         described = place.plan["features"]
         with tower_home(place) as home:
@@ -69,6 +77,7 @@ class DetectionModel:
         column = {name: k for k, name in enumerate(self.classes)}
         columns = [column.get(name, -1) for name in seen_classes(place.plan)]
         self._label = torch.tensor(columns)
+        self._columns = len(columns)
         ids = {entry["name"]: entry["id"] for entry in place.card["categories"]}
         self._category = np.array([ids[name] for name in self.classes], dtype=np.int64)
 
@@ -119,13 +128,57 @@ class DetectionModel:
         threshold: float | Mapping[str, float] | None = None,
         classes: Sequence[str] | None = None,
     ) -> Detections:
-        """Return what of ``candidates`` is reported: the best ``limit``, then those above."""
-        found = found.chosen(np.arange(min(len(found), self.limit)))
-        lowest = self.lowest(threshold)
-        keep = found.scores >= lowest[found.labels]
+        """Return what of ``candidates`` is reported: the best ``limit``, then those above.
+
+        Scores of calibrated classes are mapped after the cut, so that the map changes neither what
+        is found nor the order within a class; then all are sorted anew. Words asked for besides
+        stand behind the trained classes.
+        """
+        taught = found.labels < len(self.classes)
+        own, more = found.chosen(taught), found.chosen(~taught)
+        own = self.mapped(own.chosen(np.arange(min(len(own), self.limit))))
+        keep = own.scores >= self.lowest(threshold)[own.labels]
         if classes is not None:
-            keep &= np.isin(found.labels, [self.column(name) for name in classes])
-        return found.chosen(keep)
+            keep &= np.isin(own.labels, [self.column(name) for name in classes])
+        least = threshold if isinstance(threshold, int | float) else WORD_THRESHOLD
+        return joined_answers(own.chosen(keep), more.chosen(more.scores >= least))
+
+    def mapped(self, found: Detections) -> Detections:
+        """Return detections with calibrated scores, float64, by falling score."""
+        if not self.calibrated.maps:
+            return found
+        scores = self.calibrated.scores(found.scores, found.labels, self.classes)
+        order = np.argsort(-scores, kind="stable")
+        return replace(found, scores=scores).chosen(order)
+
+    def look_for(self, words: Sequence[str]) -> None:
+        """Ask for names besides that the model was never taught; [] asks for none.
+
+        Their scores are the frozen CLIP's in the model's own boxes; they are labelled from
+        ``len(classes)`` on.
+
+        Raises:
+            InputError: if a name is none, or is a class of the model, or the tower lacks its text.
+        """
+        names = asked_words(words, self.classes)
+        self.words = Words(self.place, names, self.device) if names else None
+        added = list(range(len(self.classes), len(self.classes) + len(names)))
+        self._label = torch.cat([self._label[: self._columns], torch.tensor(added).long()])
+        highest = max(self._category[: len(self.classes)], default=0)
+        ids = highest + 1 + np.arange(len(names), dtype=np.int64)
+        self._category = np.concatenate([self._category[: len(self.classes)], ids])
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The words asked for besides as COCO categories, with ``"also": true``."""
+        names = self.names[len(self.classes) :]
+        ids = self._category[len(self.classes) :].tolist()
+        return [{"id": n, "name": w, "also": True} for n, w in zip(ids, names, strict=True)]
+
+    @property
+    def names(self) -> list[str]:
+        """The names by label: the classes, then the words asked for besides."""
+        return self.classes + (self.words.names if self.words else [])
 
     def lowest(self, threshold: float | Mapping[str, float] | None) -> np.ndarray:
         """Return the lowest score (K,) of each class.
@@ -144,7 +197,7 @@ class DetectionModel:
         for value in given.values():
             if not 0 <= value <= 1:
                 raise InputError(f"threshold {value}", "threshold", "a number from 0 to 1")
-        return np.array([given[name] for name in self.classes], dtype=np.float32)
+        return np.array([given[name] for name in self.classes], dtype=np.float64)
 
     def column(self, name: str) -> int:
         """Return the label of a class.
@@ -203,6 +256,8 @@ class DetectionModel:
             canvas = canvas_list(len(views), (side, side), extents)
             batch = Batch(features.taps, features.dense, canvas).to(self.device)
             found = self.detector.detect(batch)
+            if self.words is not None:
+                found = joined(found, self.words.detect(self.detector, batch), self._columns)
         return [{name: value.cpu() for name, value in own.items()} for own in found]
 
     def _answer(self, found: Mapping[str, Tensor], scale: float, picture: Picture) -> Detections:
@@ -214,7 +269,7 @@ class DetectionModel:
             image_boxes(found["boxes"][keep], scale, picture.image.size).float().numpy(),
             found["scores"][keep].float().numpy(),
             labels,
-            [self.classes[label] for label in labels],
+            [self.names[label] for label in labels],
             *picture.image.size,
             picture.path,
             self._category[labels],

@@ -16,8 +16,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 READABLE = 400  # px; a smaller image is enlarged before labels are written on it
 
 
-def drawn(picture: Image.Image, found: Detections) -> Image.Image:
-    """Return the image with boxes and labels, enlarged if it is too small to read them."""
+def drawn(picture: Image.Image, found: Detections, taught: int | None = None) -> Image.Image:
+    """Return the image with boxes and labels, enlarged if it is too small to read them.
+
+    Args:
+        picture: the image.
+        found: what is drawn on it.
+        taught: number of trained classes; labels from there on are marked as guesses by a "?".
+    """
     zoom = max(1, round(READABLE / max(picture.size)))
     size = (picture.width * zoom, picture.height * zoom)
     canvas = picture.resize(size) if zoom > 1 else picture.copy()
@@ -27,7 +33,8 @@ def drawn(picture: Image.Image, found: Detections) -> Image.Image:
         colour = COLOURS[label % len(COLOURS)]
         x0, y0, x1, y1 = (v * zoom for v in box)
         pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=2)
-        text = f"{name} {score:.2f}"
+        mark = "?" if taught is not None and label >= taught else ""
+        text = f"{name}{mark} {score:.2f}"
         left, top, right, bottom = pen.textbbox((x0 + 2, max(0, y0 - 12)), text)
         pen.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=colour)
         pen.text((x0 + 2, max(0, y0 - 12)), text, fill="white")

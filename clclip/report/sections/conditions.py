@@ -122,7 +122,7 @@ def drawn(found: Comparison) -> Markup:
             parts.append(_cell(found, row, column, NAMES + column * (AXIS + FIGURE), y))
     y = height - 14.0
     parts += [
-        _kept(NAMES, y),
+        _earlier_mark(NAMES, y),
         _text("earlier classes: who keeps", NAMES + 10, y + 4),
         _learned(NAMES + 190, y),
         _text("last task's classes: who learns", NAMES + 200, y + 4),
@@ -179,7 +179,9 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
     text += f"earlier {number(cell.kept)}, last {number(cell.learned)}, all {number(cell.all)}"
     parts = [tag("title", text)]
     marks = [
-        (v, mark) for v, mark in ((cell.kept, _kept), (cell.learned, _learned)) if v is not None
+        (v, mark)
+        for v, mark in ((cell.kept, _earlier_mark), (cell.learned, _learned))
+        if v is not None
     ]
     if len(marks) == 2:
         ends = [left + AXIS * value / 100 for value, _ in marks]
@@ -195,7 +197,7 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
     return tag("g", *parts, tabindex=0, role="img", aria_label=text)
 
 
-def _kept(x: float, y: float) -> Markup:
+def _earlier_mark(x: float, y: float) -> Markup:
     """Return the mark of what is kept."""
     return tag("circle", cx=x, cy=y, r=5, fill=KEEPS, stroke="var(--paper, #fdfcf9)")
 

@@ -89,7 +89,7 @@ def _maps(
         raise InputError(
             f"text of shape {text.shape}", store, f"{len(names)} rows of {dense.shape[1]}"
         )
-    gate, found = gate_of(owner, task), _found(folder, truth)
+    gate, found = gate_of(owner, task), _view_of(folder, truth)
     root = image_root(task, resources)
     row_of = {image: k for k, image in enumerate(marker["images"])}
     by_id = {category["id"]: category["name"] for category in truth["categories"]}
@@ -127,7 +127,7 @@ def _maps(
     return result
 
 
-def _found(folder: Path, truth: Mapping[str, Any]) -> View | None:
+def _view_of(folder: Path, truth: Mapping[str, Any]) -> View | None:
     """Return the matched detections of a task, None if there are none to read."""
     try:
         return view(folder, truth)
@@ -143,7 +143,7 @@ def _drawn(box: Box) -> bool:
 def gate_of(
     experiment: Experiment, task: Mapping[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return the gate as a function of cost maps (h, w); None where it cannot be told.
+    """Return the gate as a function of cost maps (h, w); None where it is not known.
 
     Its two numbers are learned in task 1 and then frozen. A refined volume, or a softmax against
     background prompts, needs the model itself.

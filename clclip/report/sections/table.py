@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clclip.core.artifacts import PARTS, PerPart
 from clclip.evaluation.continual import deviation
-from clclip.report.benchmark import Benchmark, Experiment, kept, retention
+from clclip.report.benchmark import Benchmark, Experiment, final_and_best, retention
 
 TEXT_WIDTH = 96
 
@@ -163,9 +163,9 @@ def headline(benchmark: Benchmark) -> str:
     if retention(best) is None:
         return f"{best.label} ends with {score} over {over}{tail}"
     earlier = scored_classes(best, benchmark.groups[:-1], "earlier classes")
-    first = f"{best.label} keeps {_kept(best)} on {earlier}"
+    first = f"{best.label} keeps {_retained_text(best)} on {earlier}"
     if rival and retention(rival) is not None:
-        first += f"; {rival.label} keeps {_kept(rival)}"
+        first += f"; {rival.label} keeps {_retained_text(rival)}"
     return f"{first}. After the last task it scores {score} over {over}{tail}"
 
 
@@ -181,9 +181,9 @@ def scored_classes(
     return f"{scored} of {len(names)} {noun}"
 
 
-def _kept(experiment: Experiment) -> str:
+def _retained_text(experiment: Experiment) -> str:
     """Return what is left of an experiment's score on the earlier classes, in words."""
-    scores = kept(experiment)
+    scores = final_and_best(experiment)
     assert scores is not None  # asked only where retention() is known
     now, best = scores
     return f"{retention(experiment):.0f} % of its score ({now:.1f} of {best:.1f})"

@@ -75,17 +75,28 @@ CALLS = [
         "clclip.model.use.detect:detect",
         (
             (P("r"), [P("a.png"), P("b")], P("o")),
-            IMAGES | {"task": 2, "classes": ["ace,ten", "x"], "threshold": 0.5, "crops": False},
+            IMAGES
+            | {
+                "task": 2,
+                "classes": ["ace,ten", "x"],
+                "threshold": 0.5,
+                "crops": False,
+                "also": [],
+                "formats": [],
+                "every": None,
+            },
         ),
     ),
     (
-        "detect --model m a --recursive --batch 4 --on-bad-image skip --crops --out o",
+        "detect --model m a --recursive --batch 4 --on-bad-image skip --crops --out o --also x,y "
+        "--format voc,coco --every 3",
         "clclip.model.use.detect:detect",
         (
             (P("m"), [P("a")], P("o")),
             IMAGES
             | {"classes": None, "threshold": None, "crops": True, "batch": 4}
-            | {"recursive": True, "on_bad_image": "skip"},
+            | {"recursive": True, "on_bad_image": "skip"}
+            | {"also": ["x,y"], "formats": ["voc"], "every": 3},
         ),
     ),
     (

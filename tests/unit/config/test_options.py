@@ -11,7 +11,7 @@ from pydantic import Field
 from clclip.config import resolve
 from clclip.config.kinds import KINDS
 from clclip.config.load import read_experiment
-from clclip.config.resolve import check_settings, resolve_switches
+from clclip.config.resolve import check_settings, resolve_options
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.detection.options import ReplayOptions
@@ -179,7 +179,7 @@ def test_a_switch_may_mean_something_in_one_task_only(tmp_path):
 def test_a_new_switch_of_one_method_is_in_its_own_task_files_alone(monkeypatch):
     def told():
         return {
-            name: canonical(resolve_switches(kind.name, name, {}, "x"))
+            name: canonical(resolve_options(kind.name, name, {}, "x"))
             for name, (kind, _) in METHODS.items()
         }
 

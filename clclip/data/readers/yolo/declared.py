@@ -1,7 +1,7 @@
 """What a YOLO data set declares: class names, and splits by name.
 
 Read are ``data.yaml`` (Ultralytics, Roboflow, CVAT), ``obj.data`` with ``obj.names`` (CVAT's
-YOLO 1.1, Darknet) and ``classes.txt`` (Label Studio), which declares no split: those are then told
+YOLO 1.1, Darknet) and ``classes.txt`` (Label Studio), which declares no split: those are then given
 by the names of folders.
 """
 
@@ -17,7 +17,7 @@ import yaml
 from clclip.core.errors import InputError
 from clclip.core.names import spelt
 from clclip.data.readers.annotated import check_class_name
-from clclip.data.readers.fields import kind_of, shown, whole
+from clclip.data.readers.fields import shown, type_name, whole
 from clclip.data.readers.voc_xml import read_text
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -98,7 +98,7 @@ def _from_yaml(file: Path) -> Declared:
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"not YAML ({reason})", file, _NAMES_EXPECTED) from None
     if not isinstance(data, dict):
-        raise InputError(kind_of(data), file, _NAMES_EXPECTED)
+        raise InputError(type_name(data), file, _NAMES_EXPECTED)
     files: tuple[Path, ...] = (file,)
     given = data.get("names")
     if isinstance(given, str) and (file.parent / given).is_file():
@@ -175,7 +175,7 @@ def _names(given: Any, file: Path, there: bool = True) -> tuple[dict[int, str], 
     elif isinstance(given, dict):
         pairs = list(given.items())
     else:
-        raise InputError(f"{kind_of(given)} as names", file, _NAMES_EXPECTED)
+        raise InputError(f"{type_name(given)} as names", file, _NAMES_EXPECTED)
     names: dict[int, str] = {}
     owner: dict[str, tuple[int, str]] = {}
     for key, written in pairs:
