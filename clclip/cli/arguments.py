@@ -73,14 +73,14 @@ MODEL_AND_IMAGES = (
         "--on-bad-image",
         choices=("fail", "skip"),
         default="fail",
-        help="an image that cannot be read ends all (default), or is left out and told",
+        help="an image that cannot be read ends all (default), or is left out and listed",
     ),
     TOWER,
 )
 
 
 def model_place(options: argparse.Namespace) -> Path:
-    """Return the model folder or the run that a command is told to use."""
+    """Return the model folder or the run that a command uses."""
     place: Path | None = options.model if options.model is not None else options.run
     if place is None:
         expected = "--model DIR, or --run results/NAME/seed0"

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _start_logging(log: Path | None, debug: bool) -> None:
     """Log to the file if one is given, and to stderr on a terminal or without a file."""
-    logging.raiseExceptions = False  # a full disk is told once, by the command that meets it
+    logging.raiseExceptions = False  # a full disk is reported once, by the command that meets it
     for old in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:
         logging.getLogger().removeHandler(old)
         with contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ def measure_run(measure: Callable[..., str], options: argparse.Namespace) -> Non
 
 
 def probe(measure: Callable[..., dict[str, Any]], options: argparse.Namespace) -> None:
-    """Measure a CLIP, the embedded one and world unless told otherwise, and print its result."""
+    """Measure a CLIP (by default the embedded one, on the embedded world) and print its result."""
     from clclip.clip.fetch import fetch_clip
     from clclip.clip.own.settle import clip_id
     from clclip.data.shapes.worlds import generate, world_spec

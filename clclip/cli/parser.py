@@ -1,4 +1,4 @@
-"""The parser of the whole command line, and how a mistake in it is told."""
+"""The parser of the whole command line, and the messages about mistakes in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clclip.core.errors import nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that tells of a mistake in one line, with the nearest right word."""
+    """A parser whose error messages are one line, with the nearest right word."""
 
     def parse_known_args(  # type: ignore[override]  # argparse has overloads
         self, args: Sequence[str] | None = None, namespace: Any = None

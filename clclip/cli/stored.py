@@ -19,7 +19,7 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
 
     given = read_task(options.task)
     check_settings(given, options.task)
-    task = training_slice(given)  # with the method that the first task is told as
+    task = training_slice(given)  # with the method that the first task counts as
     kind = KINDS[task["kind"]]
     if options.attempt < 1:
         raise InputError(f"got {options.attempt}", "--attempt", "a number from 1")

@@ -43,7 +43,7 @@ def patch(clip: Mapping[str, Any]) -> int | None:
 
 
 def native_size(clip: Mapping[str, Any]) -> int | None:
-    """Return the side of the images that the tower was trained on, None where it is not told."""
+    """Return the side of the images that the tower was trained on, None where it is not known."""
     vision = _vision(clip)
     return _side(vision.get("image_size", 224)) if vision else None
 

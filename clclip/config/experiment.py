@@ -164,7 +164,7 @@ class Experiment(Strict):
 
     @property
     def own(self) -> Own:
-        """What the file sets itself; all of it unless ``inheriting`` told otherwise."""
+        """What the file sets itself; all of it unless ``inheriting`` says otherwise."""
         tasks = {number: tuple(task.switches) for number, task in self.per_task.items()}
         return Own(tuple(self.switches), tasks) if self._own is None else self._own
 

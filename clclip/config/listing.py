@@ -1,4 +1,4 @@
-"""``clclip list`` and ``clclip describe --yaml``: what names there are, and what one stands for."""
+"""``clclip list`` and ``clclip describe --yaml``: which names there are, and what one means."""
 
 from __future__ import annotations
 

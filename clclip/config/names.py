@@ -44,7 +44,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong part of a name: what is told of it, and the nearest right part, if any is near."""
+    """A wrong part of a name: the message about it, and the nearest right part, if any is near."""
 
     what: str
     expected: str

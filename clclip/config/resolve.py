@@ -118,7 +118,7 @@ def readers_of(key: str, earlier: bool = False) -> list[str]:
 
 
 def _options(method: Method, given: Mapping[str, Any], where: str) -> Options:
-    """Return a method's options with those given above them; those of other methods are let go."""
+    """Return a method's options with those given above them, those of other methods left out."""
     own = method.options.model_fields
     values = {key: value for key, value in given.items() if key in own or not readers_of(key)}
     try:

@@ -1,6 +1,6 @@
 """The shape of the files that stages hand to each other, checked where they are read.
 
-A file of an older version, of another program or edited by hand is then told as such, with the
+A file of an older version, of another program or edited by hand is then an InputError, with the
 place in it, before anything is computed from it.
 """
 
@@ -139,7 +139,7 @@ class Summary(_Open):
 
 
 class Task(_Open):
-    """``task.json``: the resolved plan of one task, all that its stages are told."""
+    """``task.json``: the resolved plan of one task, the only configuration of its stages."""
 
     kind: Literal["detection", "classification"]
     method: str

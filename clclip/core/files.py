@@ -44,7 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making(path: Path) -> Iterator[None]:
-    """Tell of a path that cannot be made, whatever the system's reason, as bad input.
+    """Turn a failure to make a path, whatever the system's reason, into bad input.
 
     Raises:
         InputError: if making it is refused; not where the process has no handles or memory left.

@@ -1,4 +1,4 @@
-"""What a method and a kind of experiment are told as: facts, no code; torch-free.
+"""Facts about a method and about a kind of experiment, no code; torch-free.
 
 The tables of methods are ``detection/registry.py`` and ``classification/registry.py``.
 """
@@ -16,11 +16,11 @@ from clclip.core.options import Options
 
 @dataclass(frozen=True)
 class Method:
-    """What the name of a method stands for.
+    """Facts about a method.
 
     Attributes:
         code: what is trained, as ``path.to.file.Class`` below the package.
-        options: what it can be told (``switches:``).
+        options: what it can be set to (``switches:``).
         label: its name in tables and figures.
         role: what it is compared as; the first baseline of a table is what others are measured by.
         defining: the options that define it, beneath those of the experiment file.

@@ -1,4 +1,4 @@
-"""Checks of configuration values, and pydantic's errors told as one line."""
+"""Checks of configuration values, and pydantic's errors as one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of classes: one canonical spelling, and texts that look the same told apart.
+"""Names of classes: one canonical spelling, and texts that look the same distinguished.
 
 The canonical name is in Unicode's form NFC, with white space folded to single spaces and none at
 the ends. A name that is canonical already is returned as it is, byte for byte.

@@ -18,7 +18,7 @@ Needs = Mapping[str, tuple[Any, ...]]
 
 
 class Options(Strict):
-    """What a method can be told, with its defaults.
+    """What a method can be set to, with its defaults.
 
     Attributes:
         only_with: option -> what it needs beside it; an option that is not listed always counts.

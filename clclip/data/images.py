@@ -195,6 +195,6 @@ def image_files(given: Sequence[Path]) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    """Tell whether a folder's entry counts as an image; a broken link does, and is told."""
+    """Tell whether a folder's entry counts as an image; a broken link does, and is reported."""
     hidden = path.name.startswith(".")
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and not path.is_dir()

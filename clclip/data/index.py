@@ -1,4 +1,4 @@
-"""Reading what ``clclip prepare`` wrote, checked: a file edited or half copied is told as such."""
+"""Reading what ``clclip prepare`` wrote, checked: a file edited or half copied is an InputError."""
 
 from __future__ import annotations
 

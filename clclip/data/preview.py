@@ -1,4 +1,4 @@
-"""The splits as ``clclip prepare`` writes them, told before it runs: annotations, not images.
+"""The splits as ``clclip prepare`` writes them, computed before it runs: annotations, not images.
 
 ``clclip describe`` counts on them by the very functions that split. Boxes are cleaned against the
 recorded sizes, which ``prepare`` holds against the images. Of images only the first bytes are read:
@@ -51,7 +51,7 @@ def preview(
             and the first bytes of images tell.
 
     Returns:
-        The splits; None if they cannot be told: data that is missing, to be downloaded, generated,
+        The splits; None if they are not known: data that is missing, to be downloaded, generated,
         or CIFAR-100.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A data set that was moved: its index is told the new place before anything is planned.
+"""A data set that was moved: its index gets the new place before anything is planned.
 
 The id of a data set vouches for the names and sizes of its images, not for where they lie. So a
 move makes nothing again; only ``root`` in ``index.json``, by which every stage finds the images, is

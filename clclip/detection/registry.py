@@ -3,7 +3,7 @@
 A new method is one file in ``methods/``, its options where it has some (``options.py``), and one
 entry here (docs/add-a-method.md). The name is then known to experiment files, to the plan, to every
 stage and to the report, and nothing that other methods have made is made again: which code a task
-runs is told to its fingerprint method by method.
+runs is in its fingerprint method by method.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def aggregate_seed(
 
 
 def _unseen(path: Path) -> dict[str, Any]:
-    """Return the AP of classes not yet taught, where ``clclip unseen`` measured it."""
+    """Return the AP of classes not yet trained, where ``clclip unseen`` measured it."""
     if not path.is_file():
         return {}
     rows = read_json(path)
@@ -110,7 +110,7 @@ def _unseen(path: Path) -> dict[str, Any]:
 
 
 def _mean_unseen(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the mean over seeds of the AP of classes not yet taught; {} where one lacks it."""
+    """Return the mean over seeds of the AP of classes not yet trained; {} where one lacks it."""
     every = [seed.get("unseen") for seed in seeds]
     known = [rows for rows in every if rows]
     if len(known) < len(every) or len({len(rows) for rows in known}) != 1:
@@ -128,7 +128,7 @@ def _mean_unseen(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the interval of A over test images, the mean over seeds; {} where none is told."""
+    """Return the interval of A over test images, the mean over seeds; {} where none is given."""
     bounds = [entry.get("interval") for entry in found]
     known = [pair for pair in bounds if pair]
     if not known or len(known) < len(bounds):

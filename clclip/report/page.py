@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "format": "svg",
     "dpi": 120,
 }
+SCRIPTS = ("page.js", "tables.js")
 MOST_BYTES = 15 * 2**20
 ASPECTS: dict[Part, str] = {"P": "earlier classes", "C": "current classes", "A": "all seen classes"}
 
@@ -105,7 +106,7 @@ def render(
     return environment.get_template("template.html").render(
         title=style["title"],
         css=Markup(colours(style["palette"]) + (HERE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        scripts=[Markup((HERE / name).read_text(encoding="utf-8")) for name in SCRIPTS],
         comparisons=[(c, conditions.drawn(c)) for c in conditions.side_by_side(benchmarks)],
         sections=[section(benchmark, resources, count) for benchmark in benchmarks],
         stages=stages,

@@ -1,4 +1,4 @@
-"""A running workflow on the terminal, told from its files alone (``clclip watch``).
+"""A running workflow on the terminal, read from its files alone (``clclip watch``).
 
 Nothing asks Snakemake: task.json says which tasks there are, the files beside it which stages are
 done, the logs what the running ones do and how long finished ones took. So it works on a cluster's

@@ -20,7 +20,7 @@ from clclip.training import parallel
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 5.0
-SLOW_SECONDS = 15.0  # without a line: then one is told between two rows
+SLOW_SECONDS = 15.0  # without a line: then one is logged between two rows
 
 
 class History:

@@ -82,7 +82,7 @@ class WandbRun:
 
     @contextlib.contextmanager
     def _alive(self, what: str) -> Iterator[None]:
-        """Go on after a fault of wandb or of its network; the log tells of it."""
+        """Go on after a fault of wandb or of its network; the log says so."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""``clclip cache``: what ``resources/`` keeps to save time, how large it is, how to be rid of it.
+"""``clclip cache``: what ``resources/`` keeps to save time, how large it is, how to delete it.
 
 Nothing here is needed: what was evicted is made again when a run asks for it. Torch-free.
 """

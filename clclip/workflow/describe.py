@@ -54,7 +54,7 @@ def describe(
         [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
         "metric"}, "data", "warnings": what is odd
         about the data, "unscored": classes of the tasks without test instances (None where that
-        cannot be told), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
+        are not known), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
         --spec`` takes it}; a task's "images" is the number that ``clclip split`` will leave it,
         None where the data is not there.
 

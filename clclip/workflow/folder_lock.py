@@ -81,7 +81,7 @@ def claim_folder(work: Path, reading: bool = False) -> None:
 
 
 def runs_nothing(arguments: Sequence[str]) -> bool:
-    """Tell whether snakemake with these arguments only reads (or was told to lock nothing)."""
+    """Tell whether snakemake with these arguments only reads (or with ``--nolock``)."""
     from snakemake.cli import get_argument_parser
 
     with contextlib.redirect_stderr(io.StringIO()):

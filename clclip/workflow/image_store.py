@@ -1,4 +1,4 @@
-"""What a closed-form task reads of images and texts, told when a run is planned; torch-free."""
+"""Which image features and texts a closed-form task reads, decided by the plan; torch-free."""
 
 from __future__ import annotations
 

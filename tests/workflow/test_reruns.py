@@ -52,6 +52,18 @@ def restored(project):
         path.write_bytes(content)
 
 
+def test_what_a_job_cost_is_no_reason_to_do_it_again(project):
+    """A benchmark file may be missing (results of an earlier commit), or older or newer."""
+    costs = [*project.work.rglob("*.tsv")]
+    assert {path.name for path in costs} >= {"train.tsv", "predict.tsv", "prepare.tsv"}
+    for path in costs:
+        path.unlink()
+    assert project.planned(MINE) == set()
+    for path in costs[::2]:
+        path.write_text("s\n1\n")
+    assert project.planned(MINE) == set()
+
+
 def test_finished_run_has_nothing_to_do(project):
     done = project.snakemake("--cores", "2", "--config", MINE)
     assert done.returncode == 0

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +91,26 @@ def test_what_is_left_of_the_open_vocabulary_is_told_of_a_finished_run(smoke):
 def test_second_run_has_nothing_to_do(root, smoke):
     done = snakemake(root, smoke[0])
     assert done.returncode == 0 and "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_holds_page_and_table(root, smoke):
+    """The catalogue promises `snakemake --report`; it fetches nothing."""
+    work, _ = smoke
+    done = snakemake(root, work, "--report", "report.zip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(work / "report.zip") as packed:
+        names = {Path(name).name for name in packed.namelist()}
+        page = packed.read("report/report.html").decode("utf-8")
+    (work / "report.zip").unlink()
+    assert {"report.html", "summary.csv"} <= names
+    assert "train_task" in page
+
+
+def test_costly_jobs_tell_time_and_memory(smoke):
+    work, _ = smoke
+    costly = [*work.glob("results/*/seed0/task*/logs/*.tsv"), *work.glob("resources/*/*/*.tsv")]
+    assert len([path for path in costly if path.name == "train.tsv"]) == 4 + 1  # and features
+    for path in costly:
+        (row,) = csv.DictReader(path.read_text().splitlines(), delimiter="\t")
+        assert float(row["s"]) > 0

@@ -6,6 +6,8 @@ rule prepare_data:
         "resources/data/{data}/index.json",
     log:
         "resources/data/{data}/prepare.log",
+    benchmark:
+        "resources/data/{data}/prepare.tsv"
     conda:
         "../../envs/clclip.yaml"
     resources:
@@ -43,6 +45,8 @@ rule pretrain_clip:
         "resources/pretrained/seed{seed}/{model}.safetensors",
     log:
         "resources/pretrained/seed{seed}/{model}.log",
+    benchmark:
+        "resources/pretrained/seed{seed}/{model}.tsv"
     conda:
         "../../envs/clclip.yaml"
     threads: 2
@@ -107,6 +111,8 @@ rule extract_features:
         "resources/features/{features}/{split}/done.json",
     log:
         "resources/features/{features}/{split}.log",
+    benchmark:
+        "resources/features/{features}/{split}.tsv"
     conda:
         "../../envs/clclip.yaml"
     resources:

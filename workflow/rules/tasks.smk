@@ -45,6 +45,8 @@ rule train_task:
         "results/{experiment}/seed{seed}/task{task}/history.csv",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/train.log",
+    benchmark:
+        "results/{experiment}/seed{seed}/task{task}/logs/train.tsv"
     conda:
         "../../envs/clclip.yaml"
     resources:
@@ -71,6 +73,8 @@ rule predict_task:
         "results/{experiment}/seed{seed}/task{task}/predictions.json",
     log:
         "results/{experiment}/seed{seed}/task{task}/logs/predict.log",
+    benchmark:
+        "results/{experiment}/seed{seed}/task{task}/logs/predict.tsv"
     conda:
         "../../envs/clclip.yaml"
     resources:

@@ -54,7 +54,7 @@ def sentences_id(clip: str, names: Sequence[str], template: str) -> str:
 
 
 def sentences_file(task: Mapping[str, Any], resources: Path) -> Path:
-    """Return the file of the texts that ``own_sentences`` tells of."""
+    """Return the file of the texts that ``own_sentences`` names."""
     template, names = own_sentences(task)
     name = sentences_id(task["clip"]["id"], names, template)
     return resources / "text" / f"{name}.safetensors"

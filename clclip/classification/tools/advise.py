@@ -1,4 +1,4 @@
-"""Which classifier suits a folder of images, told from frozen features of its training images.
+"""Which classifier suits a folder of images, by frozen features of its training images.
 
 Five folds of the images: each is judged by classifiers that were summed without it. Nothing is
 trained and no test image is read. The tower is most of the cost, so images are looked at class by

@@ -55,14 +55,14 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
         [n for n, image in enumerate(split["images"]) if owner[image["label"]] == number]
         for number in range(trained)
     ]
-    taught: list[Tensor] = []
+    features_then: list[Tensor] = []
     found = []
     for number in range(trained):
         features = _features(run / f"task{number + 1}" / "task.json", split, resources)
-        taught.append(features[rows_of[number]])
+        features_then.append(features[rows_of[number]])
         if number:
             gaps = [
-                100 * (1 - (features[rows_of[s]] * taught[s]).sum(dim=1))  # rows of length 1
+                100 * (1 - (features[rows_of[s]] * features_then[s]).sum(dim=1))  # rows of length 1
                 for s in range(number)
             ]
             found.append(_row(number + 1, gaps))

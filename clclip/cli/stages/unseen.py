@@ -1,4 +1,4 @@
-"""``clclip unseen``: what a seed's detectors know of classes before they are taught."""
+"""``clclip unseen``: what a seed's detectors know of classes before they are trained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clclip.cli.command import argument, command
     RESOURCES,
 )
 def run(options: argparse.Namespace) -> None:
-    """Measure the classes not yet taught."""
+    """Measure the classes not yet trained."""
     from clclip.workflow.gpu_slots import devices
 
     with devices(1):

@@ -152,7 +152,7 @@ def _object(value: Any, where: object) -> dict[str, Any]:
 
 
 def _unknown(key: str, known: tuple[str, ...], where: object) -> InputError:
-    """Return the error that tells of an unknown key."""
+    """Return the error about an unknown key."""
     return InputError(f"unknown key {key!r}{nearest(key, known)}", where, "keys that open_clip has")
 
 

@@ -34,7 +34,7 @@ class Findings:
         self._examples.setdefault(kind, example)
 
     def tell(self, line: str) -> None:
-        """Add a warning that is said once, in its own words."""
+        """Add a warning that is shown once, as it is worded."""
         if line not in self._lines:
             self._lines.append(line)
 

@@ -1,4 +1,4 @@
-"""What is odd about a data set and yet no error: told by ``describe`` and by ``prepare`` alike."""
+"""What is odd about a data set and yet no error: shown by ``describe`` and by ``prepare``."""
 
 from __future__ import annotations
 

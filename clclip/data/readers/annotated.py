@@ -68,7 +68,7 @@ def check_class_name(name: object, where: object) -> str:
 def relative_name(name: str, folder: Path) -> str:
     """Return ``name`` relative to ``folder`` where it is an absolute path inside, else as it is.
 
-    Inside is told by the path as it is written, then by where the folder really lies.
+    Inside is decided by the path as it is written, then by where the folder really lies.
     """
     path = Path(name)
     if not path.is_absolute() or ".." in path.parts:

@@ -16,7 +16,7 @@ def image_home(spec: Mapping[str, Any], split: str, names: Sequence[str]) -> Pat
     Args:
         spec: a data spec.
         split: "train" or "test".
-        names: the listed images, by which the folder of a COCO json is told.
+        names: the listed images, by which the folder of a COCO json is recognised.
 
     Raises:
         InputError: if a folder that the spec names is not there.

@@ -40,7 +40,7 @@ class Detections:
 
 
 def own_stems(file_names: Sequence[str]) -> list[str]:
-    """Return a name without suffix for each file; two of one name are told apart by a number."""
+    """Return a name without suffix for each file; two of one name get a number."""
     taken: set[str] = set()
     stems = []
     for name in file_names:

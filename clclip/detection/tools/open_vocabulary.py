@@ -1,6 +1,6 @@
 """What is left of the open vocabulary: AP of classes of later tasks, by the cost volume alone.
 
-A class that no task has taught yet has no expert and no column, but it has a text. Boxes are the
+A class that no task has trained yet has no expert and no column, but it has a text. Boxes are the
 detector's refined proposals; scores are the frozen CLIP's, p = softmax over all class texts of the
 stream and the fixed background prompts of 75 * mean cost in the box (F-ViT's temperature). Between
 two rows only the boxes change: what the detector still finds of things that it was never shown.
@@ -88,7 +88,7 @@ def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | No
     rows = future_average_precision(run, resources, tasks)
     if out is not None:
         write_json(out, rows, indent=1)
-    title = f"{run}: AP in percent of classes not yet taught, by the cost volume alone"
+    title = f"{run}: AP in percent of classes not yet trained, by the cost volume alone"
     lines = [title, f"{'after task':>10}  {'classes':>7}  {'AP':>5}"]
     for row in rows:
         value = "-" if row["AP"] is None else f"{row['AP']:.1f}"

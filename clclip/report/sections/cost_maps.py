@@ -143,7 +143,7 @@ def _drawn(box: Box) -> bool:
 def gate_of(
     experiment: Experiment, task: Mapping[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return the gate as a function of cost maps (h, w); None where it cannot be told.
+    """Return the gate as a function of cost maps (h, w); None where it is not known.
 
     Its two numbers are learned in task 1 and then frozen. A refined volume, or a softmax against
     background prompts, needs the model itself.

@@ -1,7 +1,7 @@
 """What text semantics decided in a classification stream, read from the weights of its tasks.
 
 Three questions, each answered from tensors that ``clclip train`` leaves (their keys:
-``clclip.classification.records``): which past adapters taught which new class (relevance of
+``clclip.classification.records``): which past adapters a new class was distilled from (relevance of
 SG-AKT), how much a class borrows from which other (affinity of SE-VPR), and what refinement did to
 the prototypes. Read without torch.
 """

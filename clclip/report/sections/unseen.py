@@ -1,4 +1,4 @@
-"""The part of the page on words never trained: AP of classes that no task has taught yet."""
+"""The part of the page on words never trained: AP of classes that no task has trained yet."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _method(boxes: bool) -> str:
 
 
 def _data(data: dict[str, Any]) -> str:
-    """Return the section ``data``, a key a line where it is told why."""
+    """Return the section ``data``, a key a line where a comment says why."""
     plain = {key: value for key, value in data.items() if key not in (*FORGIVEN, "split_seed")}
     why = {"test_fraction": " # no test images were found: a fifth is drawn"}
     why |= {key: f" # {comment}" for key, (_, comment) in FORGIVEN.items()}

@@ -1,7 +1,7 @@
 """What a YOLO data set declares: class names, and splits by name.
 
 Read are ``data.yaml`` (Ultralytics, Roboflow, CVAT), ``obj.data`` with ``obj.names`` (CVAT's
-YOLO 1.1, Darknet) and ``classes.txt`` (Label Studio), which declares no split: those are then told
+YOLO 1.1, Darknet) and ``classes.txt`` (Label Studio), which declares no split: those are then given
 by the names of folders.
 """
 

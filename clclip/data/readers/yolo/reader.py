@@ -60,7 +60,7 @@ def read_splits(spec: Mapping[str, Any]) -> dict[str, Annotated]:
 
 
 def _sizes(images: Iterable[str], exif: bool) -> dict[str, Size]:
-    """Return (width, height) of the images that can be read; ``prepare`` tells of the others."""
+    """Return (width, height) of the images that can be read; ``prepare`` reports the others."""
 
     def look(name: str) -> tuple[str, Size | None]:
         try:
@@ -98,7 +98,7 @@ def _split(
         found = read_labels(label, declared.names, declared.file, declared.keypoints)
         notes += _notes(found, label)
         if name not in sizes:
-            continue  # its boxes cannot be told without its size
+            continue  # its boxes cannot be computed without its size
         for n, (index, box) in enumerate(zip(found.classes, found.boxes, strict=True)):
             if box is None:
                 bad[len(annotations)] = found.problems[n]
