@@ -181,8 +181,8 @@ FAULTS = (
     Fault(
         "forgetting-includes-the-last-task",
         "clclip/evaluation/continual.py",
-        "past = [scores[name] for scores in after[:-1]",
-        "past = [scores[name] for scores in after",
+        "for scores in after[:-1] if (score :=",
+        "for scores in after if (score :=",
         "evaluation/test_continual",
     ),
     Fault(
@@ -278,9 +278,9 @@ FAULTS = (
     ),
     Fault(
         "region-features-half-a-cell-off",
-        "clclip/detection/layers/path.py",
-        "REGION, scale, aligned=True)",
-        "REGION, scale, aligned=False)",
+        "clclip/detection/layers/region_align.py",
+        "\n        return roi_align(maps, regions, bins, scale, aligned=True)",
+        "\n        return roi_align(maps, regions, bins, scale, aligned=False)",
         "detection/test_pooling",
     ),
     Fault(

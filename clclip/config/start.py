@@ -48,6 +48,11 @@ class Start:
         if origins := self.plan.get("origins"):
             payload["origins"] = [*origins, *[1] * (payload["task"] - len(origins))]
 
+    def lend_text(self, texts: dict[str, dict[str, Any]], name: str | None) -> None:
+        """Note that text vectors which the model holds are taken over from it."""
+        if name is not None and "text" in self.card:
+            texts[name]["start"] = str(self.place)
+
     def tower(self) -> Path | None:
         """Return the folder of the tower that lies in the model, None if it does not."""
         folder = self.place / "clip" / str(self.card["clip"]["id"])

@@ -107,8 +107,8 @@ def _classes(card: Mapping[str, Any]) -> str:
         lines += ["", f"Dropped, and never reported: {', '.join(hidden)}."]
     metrics = scores.get("metrics")
     if metrics:
-        told = {"P": "earlier classes", "C": "those of the last task", "A": "all"}
-        values = [f"{told[k]} {v:.1f}" for k, v in metrics.items() if v is not None and k in told]
+        parts = {"P": "earlier classes", "C": "those of the last task", "A": "all"}
+        values = [f"{parts[k]} {v:.1f}" for k, v in metrics.items() if v is not None and k in parts]
         lines += ["", f"{title} in percent: {', '.join(values)}."]
     return "\n".join(lines)
 

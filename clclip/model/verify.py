@@ -234,21 +234,21 @@ def as_text(found: Verification) -> str:
     ]
     width = max(map(len, found.classes), default=0)
     for name, row in found.classes.items():
-        told = row["status"]
-        if told == "changed":
-            told += f" on {row['images']} images: scores by up to {row['score']:.3g}"
-            told += (
+        line = row["status"]
+        if line == "changed":
+            line += f" on {row['images']} images: scores by up to {row['score']:.3g}"
+            line += (
                 f", boxes by up to {row['box_px']:.3g} px" if facts["kind"] == "detection" else ""
             )
         if "old" in row:
-            told += f"  ({row['old']} and {row['new']})"
-        lines.append(f"  {name:{width}}  {told}")
+            line += f"  ({row['old']} and {row['new']})"
+        lines.append(f"  {name:{width}}  {line}")
     for name, value in facts.get("moved", {}).items():
         if value:
             lines.append(f"  {name} has moved by {100 * value:.3g} % of its length")
     counts = [sum(r["status"] == s for r in found.classes.values()) for s in STATUSES]
-    told = ", ".join(f"{n} {s}" for n, s in zip(counts, STATUSES, strict=True) if n)
-    lines.append(f"{'passed' if found.passed else 'FAILED'}: {told}")
+    line = ", ".join(f"{n} {s}" for n, s in zip(counts, STATUSES, strict=True) if n)
+    lines.append(f"{'passed' if found.passed else 'FAILED'}: {line}")
     return "\n".join(lines)
 
 

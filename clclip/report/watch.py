@@ -112,6 +112,8 @@ def read_tasks(results: Path) -> list[Task]:
         except (InputError, KeyError, TypeError):
             continue
         folder = path.parent
+        if folder.name in _taken_over(folder.parent):
+            continue
         done = [stage for stage in STAGES if (folder / OUTPUTS[stage]).exists()]
         metric = KINDS[kind].score.format("A")
         found.append(
@@ -126,6 +128,14 @@ def read_tasks(results: Path) -> list[Task]:
             )
         )
     return sorted(found, key=lambda task: (task.experiment, task.seed, task.number))
+
+
+def _taken_over(seed: Path) -> list[str]:
+    """Return the folders of tasks that a model brought, which no job of this run makes."""
+    try:
+        return list(read_json(seed / "start.json")["parts"])
+    except (InputError, KeyError, TypeError):
+        return []
 
 
 def _score(path: Path) -> float | None:

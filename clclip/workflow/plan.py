@@ -203,6 +203,7 @@ def add_experiment(
             tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
             if start is not None:
                 check_same(start, payload, where)
+                start.lend_text(plan.texts, tasks[seed, number].text)
     planned = ExperimentPlan(
         str(experiment.name), experiment, shown_name(spec), tuple(seeds), tasks, start
     )

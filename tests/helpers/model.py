@@ -20,6 +20,7 @@ from clclip.core.files import write_text
 from clclip.data.prepare import prepare
 from clclip.data.split import split_task
 from clclip.model.change.start import predict_merged, settle, silence, take_over
+from clclip.model.change.texts import take_over_texts
 from clclip.training.seeds import generator
 from clclip.workflow.plan import plan_run
 
@@ -108,6 +109,8 @@ def train(path: Path, upto: int | None = None) -> Path:
             embed_sentences(clip, entry["names"], entry["template"], out)
         else:
             embed_text(clip, entry["names"], out)
+        if "start" in entry:
+            take_over_texts(Path(entry["start"]), out)
     for store, entry in plan.features.items():
         _features(resources, store, entry)
     seed = work / "results" / experiment.name / "seed0"

@@ -92,3 +92,10 @@ def test_bad_input_ends_a_run_with_one_line(tmp_path):
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and "unknown experiment 'no_such'" in told[0]
     assert "Traceback" not in done.stderr and not (tmp_path / "results").exists()
+
+
+def test_the_folder_of_the_catalogue_plans_both_kinds(root, tmp_path):
+    line = snakemake("-s", str(root / "Snakefile"), "--quiet", "rules")
+    _, said = dry_run(tmp_path, [*line, "--configfile", str(root / ".test/config/config.yaml")])
+    counted = dict(row.split() for row in said.splitlines() if row.startswith("report "))
+    assert counted == {"report": "1"}

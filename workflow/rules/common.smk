@@ -153,7 +153,8 @@ def calibrations(wildcards):
 def unseen(wildcards):
     """Return the measure of classes not yet taught: detectors of several tasks have one."""
     experiment = PLAN.experiments[wildcards.experiment]
-    if experiment.length < 2 or not KINDS[experiment.config.kind].boxes:
+    merged = experiment.start is not None and "origins" in experiment.start.plan
+    if experiment.length < 2 or merged or not KINDS[experiment.config.kind].boxes:
         return []
     return [f"results/{wildcards.experiment}/seed{wildcards.seed}/unseen.json"]
 
@@ -161,7 +162,7 @@ def unseen(wildcards):
 def last_inputs(wildcards):
     """Return what predicting the test images of a seed's last task reads."""
     name, seed = wildcards.experiment, wildcards.seed
-    task = PLAN.experiments[name].length
+    task = PLAN.experiments[name].numbers[-1]
     last = SimpleNamespace(experiment=name, seed=seed, task=task)
     return [
         *frozen_inputs("test")(last),
@@ -184,6 +185,12 @@ def sentence_of(wildcards):
     """Return the words that name the one sentence of texts; without them the ensemble is taken."""
     template = PLAN.texts[wildcards.text].get("template")
     return [] if template is None else ["--template", template]
+
+
+def model_of(wildcards):
+    """Return the words that name the model whose texts are taken over as they are."""
+    start = PLAN.texts[wildcards.text].get("start")
+    return [] if start is None else ["--model", start]
 
 
 def names_of_methods():

@@ -96,10 +96,11 @@ rule embed_text:
     params:
         names=lambda wildcards: canonical(PLAN.texts[wildcards.text]["names"]),
         template=lambda wildcards: sentence_of(wildcards),
+        model=lambda wildcards: model_of(wildcards),
         clip=subpath(input[0], parent=True),
     shell:
         "clclip embed-text --clip {params.clip:q} --names {params.names:q}"
-        " {params.template:q} --out {output:q} --log {log:q}"
+        " {params.template:q} {params.model:q} --out {output:q} --log {log:q}"
 
 
 rule extract_features:

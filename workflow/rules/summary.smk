@@ -47,7 +47,7 @@ rule measure_unseen:
         gpu=lambda wildcards: gpu(),
     params:
         run=lambda wildcards, output: str(Path(output[0]).parent),
-        tasks=lambda wildcards: PLAN.experiments[wildcards.experiment].length,
+        tasks=lambda wildcards: PLAN.experiments[wildcards.experiment].numbers[-1],
         code=lambda wildcards: fingerprint("clclip.detection.tools.open_vocabulary"),
     shell:
         "clclip unseen --run {params.run:q} --tasks {params.tasks:q} --out {output:q}"

@@ -19,6 +19,13 @@ from clclip.cli.command import argument, command
         metavar="TEXT",
         help="one sentence with {} for the name, as classification reads it; default: the ensemble",
     ),
+    argument(
+        "--model",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="a model folder: texts that it holds are taken over bit for bit",
+    ),
     argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors"),
 )
 def run(options: argparse.Namespace) -> None:
@@ -31,3 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from clclip.clip.text import embed_text
 
     embed_text(options.clip, names, options.out)
+    if options.model is not None:
+        from clclip.model.change.texts import take_over_texts
+
+        take_over_texts(options.model, options.out)

@@ -121,11 +121,11 @@ def _annotation(
         categories.append({"id": ids[name], "name": name})
     left, top = max(0.0, x) * image["width"], max(0.0, y) * image["height"]
     right, bottom = min(1.0, x + w) * image["width"], min(1.0, y + h) * image["height"]
-    told = [round(value, 2) for value in (left, top, right - left, bottom - top)]
+    rounded = [round(value, 2) for value in (left, top, right - left, bottom - top)]
     return {
         "image_id": image["id"],
         "category_id": ids[name],
-        "bbox": told,
-        "area": round(told[2] * told[3], 4),
+        "bbox": rounded,
+        "area": round(rounded[2] * rounded[3], 4),
         "iscrowd": 0,
     }

@@ -57,14 +57,14 @@ def with_boxes(
                 ids[name] = max([0, *ids.values()]) + 1
                 made["categories"].append({"id": ids[name], "name": name})
             number += 1
-            told = [round(float(value), 2) for value in box]
+            rounded = [round(float(value), 2) for value in box]
             made["annotations"].append(
                 {
                     "id": number,
                     "image_id": image["id"],
                     "category_id": ids[name],
-                    "bbox": told,
-                    "area": round(told[2] * told[3], 4),
+                    "bbox": rounded,
+                    "area": round(rounded[2] * rounded[3], 4),
                     "iscrowd": 0,
                     "score": round(float(score), 5),
                     "origin": "model",

@@ -52,7 +52,7 @@ def _result(box: Any, image: Any, names: Any, number: int) -> dict[str, Any]:
     """Return one rectangle in percent of the image."""
     x, y, w, h = box["bbox"]
     width, height = image["width"], image["height"]
-    told = {
+    entry = {
         "id": f"box{number}",
         "type": "rectanglelabels",
         "from_name": "label",
@@ -69,4 +69,4 @@ def _result(box: Any, image: Any, names: Any, number: int) -> dict[str, Any]:
             "rectanglelabels": [names[box["category_id"]]],
         },
     }
-    return told | ({"score": box["score"]} if "score" in box else {})
+    return entry | ({"score": box["score"]} if "score" in box else {})

@@ -23,8 +23,8 @@ def write_yolo(found: Detections, out: Path) -> None:
         for box in boxes:
             x, y, w, h = box["bbox"]
             numbers = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
-            told = " ".join(f"{min(max(value, 0.0), 1.0):.6f}" for value in numbers)
-            lines.append(f"{index[box['category_id']]} {told}\n")
+            fields = " ".join(f"{min(max(value, 0.0), 1.0):.6f}" for value in numbers)
+            lines.append(f"{index[box['category_id']]} {fields}\n")
         write_text(out / "yolo" / "labels" / f"{stem}.txt", "".join(lines))
     declared = {"path": ".", "train": "images", "val": "images", "nc": len(index)}
     names = dict(enumerate(found.names.values()))

@@ -131,6 +131,8 @@ def future_average_precision(
     rows = []
     for number in range(1, trained):
         file = run / f"task{number}" / "task.json"
+        if not (file.parent / "test.json").is_file():
+            continue  # a task of the model that the run started from: its texts are not here
         model = load_detector(file, resources, source.width, source.stride)
         row = _row(
             task, model, batches, text, background, truth, len(seen_classes(read_task(file)))

@@ -49,14 +49,14 @@ def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> 
     for name in classes:
         mapped[label == name] = line(scores[label == name], name)
     common = choose(mapped, right, sum(objects.values()), objective)
-    told = {}
+    by_class = {}
     for name in classes:
         threshold = common
         if name in own:
             mine = label == name
             chosen = choose(mapped[mine], right[mine], objects[name], objective)
             threshold = common if chosen is None else chosen
-        told[name] = {
+        by_class[name] = {
             "offset": line.offsets.get(name, 0.0),
             "threshold": NEVER if threshold is None else threshold,
             "objects": objects[name],
@@ -67,8 +67,8 @@ def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> 
         "intercept": line.intercept,
         "objective": str(objective),
         "images": rows.images,
-        "classes": told,
-        "thresholds": {name: entry["threshold"] for name, entry in told.items()},
+        "classes": by_class,
+        "thresholds": {name: entry["threshold"] for name, entry in by_class.items()},
     }
 
 

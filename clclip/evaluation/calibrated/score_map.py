@@ -108,8 +108,8 @@ def _newton(
 
     def loss(weights: np.ndarray) -> float:
         odds = inputs @ weights
-        told = np.logaddexp(0, odds) - hit * odds
-        return float(told.sum() + (penalty * (weights - start) ** 2).sum() / 2)
+        losses = np.logaddexp(0, odds) - hit * odds
+        return float(losses.sum() + (penalty * (weights - start) ** 2).sum() / 2)
 
     weights, now = start.copy(), loss(start)
     for _ in range(_STEPS):

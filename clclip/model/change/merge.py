@@ -138,7 +138,7 @@ def _moved(
     from clclip.training.tensors import save_tensors
 
     plan, by = read_json(source / "task.json"), len(before["groups"])
-    told = dict(zip((n for g in plan["groups"] for n in g), text_names(plan), strict=True))
+    texts = dict(zip((n for g in plan["groups"] for n in g), text_names(plan), strict=True))
     target = folder / f"task{plan['task'] + by}"
     copy_part(source, target)
     origins = plan.get("origins") or [1] * len(plan["groups"])
@@ -148,7 +148,7 @@ def _moved(
         "groups": [*before["groups"], *([names[n] for n in g] for g in plan["groups"])],
         "text": {
             **before["text"],
-            **{names[n]: text for n, text in told.items() if names[n] != text},
+            **{names[n]: text for n, text in texts.items() if names[n] != text},
         },
         "origins": [*(before.get("origins") or [1] * by), *(o + by for o in origins)],
         **({"hidden": hidden} if hidden else {}),

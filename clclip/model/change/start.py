@@ -87,9 +87,9 @@ def _inputs_digest(plain: Mapping[str, Any], task_file: Path) -> str:
     """Return the digest of what a detection task is trained from, with ``plain`` as its task."""
     earlier = [path / "weights.safetensors" for path in task_folders(task_file)[:-1]]
     with tempfile.TemporaryDirectory() as work:
-        told = Path(work) / "task.json"
-        told.write_text(canonical(plain) + "\n", encoding="utf-8")
-        return files_sha256(told, task_file.parent / "train.json", *earlier)
+        plan_file = Path(work) / "task.json"
+        plan_file.write_text(canonical(plain) + "\n", encoding="utf-8")
+        return files_sha256(plan_file, task_file.parent / "train.json", *earlier)
 
 
 def predict_merged(task_file: Path, resources: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
@@ -14,7 +16,7 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_bytes
 from clclip.core.task import text_names
 from clclip.model.describe import KINDS
-from clclip.model.place import ModelPlace
+from clclip.model.place import ModelPlace, open_place
 
 
 def write_texts(
@@ -46,13 +48,33 @@ def write_rows(
     plan: Mapping[str, Any], rows: torch.Tensor, background: torch.Tensor, folder: Path
 ) -> None:
     """Write (K, d) text vectors of a task's columns, as ``clclip embed-text`` does."""
-    import json
-
-    from safetensors.torch import save
-
     names = text_names(plan)
     if len(names) != len(rows):
         raise ValueError(f"got {len(rows)} rows for {len(names)} columns; expected one each")
     metadata = {"names": json.dumps(names), "clip": plan["clip"]["id"]}
     tensors = {"text": rows.contiguous(), "background": background.contiguous()}
     write_bytes(text_file(plan, folder), save(tensors, metadata))
+
+
+def take_over_texts(place: Path, path: Path) -> None:
+    """Let a file of text vectors hold a model's own, bit for bit, where the model has them.
+
+    On another machine the same text may be embedded with other last bits, and an old class would
+    not be what it was.
+
+    Args:
+        place: a model folder.
+        path: a file of ``clclip embed-text`` on the model's CLIP.
+
+    Raises:
+        InputError: if the model or the file is damaged.
+    """
+    model = open_place(place)
+    known, vectors = read_text(text_file(model.plan, model.texts))
+    background = read_background(text_file(model.plan, model.texts))
+    names, rows = read_text(path)
+    row = {name: vectors[k] for k, name in enumerate(known)}
+    rows = torch.stack([row.get(name, rows[k]) for k, name in enumerate(names)])
+    metadata = {"names": json.dumps(names), "clip": str(model.plan["clip"]["id"])}
+    tensors = {"text": rows.contiguous(), "background": background.contiguous()}
+    write_bytes(path, save(tensors, metadata))

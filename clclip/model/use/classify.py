@@ -58,7 +58,7 @@ def classify(
     model = load_model(place, task=task, resources=resources, kind="classification")
     assert isinstance(model, ClassificationModel)
     skipped, answers = Skipped(files, on_bad_image), []
-    found = model.answers(files, batch=batch, on_bad=skipped.told)
+    found = model.answers(files, batch=batch, on_bad=skipped.add)
     for number, one in progress(found, len(files), "classify"):
         best = zip(one.names[:top], one.scores[:top].tolist(), strict=True)
         named = [{"class": name, "probability": round(score, 6)} for name, score in best]

@@ -79,7 +79,7 @@ def detect(
         recursive: look into the folders of folders.
         on_bad_image: what an image that cannot be read does: end all, or be left out and told.
         crops: write each object as an image of its own to ``crops/CLASS/`` besides.
-        also: names that the model was never taught, looked for besides (``look_for``); what is
+        also: names that the model was never trained on, looked for besides (``look_for``); what is
             found of them carries ``"also": true``.
         formats: of other tools, which are written besides (``chosen_formats``).
         every: of a video, every so many frames; None: 1.
@@ -142,7 +142,7 @@ def _image_stream(
     model: DetectionModel, skipped: Skipped, names: Sequence[str], batch: int
 ) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
     """Yield for each image its entry, what its drawing is called, what is found, and itself."""
-    stream = model.stream(skipped.files, batch=batch, on_bad=skipped.told)
+    stream = model.stream(skipped.files, batch=batch, on_bad=skipped.add)
     for n, whole, picture in progress(stream, len(skipped.files), "detect"):
         yield {"file_name": str(skipped.files[n])}, names[n], whole, picture
 
@@ -157,10 +157,10 @@ def _info(model: DetectionModel, place: Path, threshold: float | None) -> dict[s
     }
 
 
-def _note(results: Results, given: Mapping[str, Any], found: Detections, taught: int) -> None:
+def _note(results: Results, given: Mapping[str, Any], found: Detections, trained: int) -> None:
     """Add one image's entry and its records, of COCO with "image" and "class" besides.
 
-    Labels from ``taught`` on are of words that were never trained.
+    Labels from ``trained`` on are of words that were never trained.
     """
     number = len(results.images) + 1
     sizes = {"width": found.width, "height": found.height}
@@ -168,8 +168,8 @@ def _note(results: Results, given: Mapping[str, Any], found: Detections, taught:
     records = found.to_coco(number, len(results.annotations) + 1)
     rows = zip(records, found.names, found.labels.tolist(), strict=True)
     for record, name, label in rows:
-        told = {"also": True} if label >= taught else {}
-        results.annotations.append({**record, "image": given["file_name"], "class": name, **told})
+        mark = {"also": True} if label >= trained else {}
+        results.annotations.append({**record, "image": given["file_name"], "class": name, **mark})
 
 
 @contextlib.contextmanager
@@ -193,8 +193,8 @@ def _staged(out: Path) -> Iterator[Path]:
 class _Drawings:
     """Draws and writes in threads, which do not wait for the detector."""
 
-    def __init__(self, folder: Path, taught: int) -> None:
-        self.folder, self.taught, self._pool = folder, taught, ThreadPoolExecutor(WRITERS)
+    def __init__(self, folder: Path, trained: int) -> None:
+        self.folder, self.trained, self._pool = folder, trained, ThreadPoolExecutor(WRITERS)
         self._waiting: list[Future[None]] = []
 
     def __enter__(self) -> _Drawings:
@@ -214,13 +214,15 @@ class _Drawings:
             self._waiting.pop(0).result()
         self._waiting.append(
             self._pool.submit(
-                self._write, self.folder / name, picture.image, found, crops, self.taught
+                self._write, self.folder / name, picture.image, found, crops, self.trained
             )
         )
 
     @staticmethod
-    def _write(path: Path, image: Image.Image, found: Detections, crops: bool, taught: int) -> None:
-        drawn(image, found, taught).save(path, format="PNG", compress_level=1)
+    def _write(
+        path: Path, image: Image.Image, found: Detections, crops: bool, trained: int
+    ) -> None:
+        drawn(image, found, trained).save(path, format="PNG", compress_level=1)
         if crops:
             for number, (crop, name) in enumerate(
                 zip(cut_out(image, found), found.names, strict=True), 1

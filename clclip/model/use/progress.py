@@ -34,7 +34,7 @@ class Skipped:
         self.files, self.rule = files, rule
         self.found: dict[int, str] = {}
 
-    def told(self, number: int, error: InputError) -> None:
+    def add(self, number: int, error: InputError) -> None:
         """Take note of an image, or raise its error."""
         if self.rule == "fail":
             raise error
@@ -49,8 +49,8 @@ class Skipped:
 
     def as_info(self) -> dict[str, Any]:
         """Return what results say of them; nothing where there is none."""
-        told = [
+        rows = [
             {"file_name": str(self.files[number]), "reason": reason}
             for number, reason in sorted(self.found.items())
         ]
-        return {"skipped": told} if told else {}
+        return {"skipped": rows} if rows else {}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 import clclip
 from clclip.cli.main import main
+from clclip.clip.fetch import fetch_clip
+from clclip.clip.text import read_background, read_text
 from clclip.config.load import read_experiment
 from clclip.core.errors import InputError
 from clclip.evaluation.aggregate import aggregate_seed
-from clclip.model.card import read_card
+from clclip.model.card import read_card, write_card
 from clclip.model.change.start import check_taken_over, take_over
 from clclip.model.export import export
 from clclip.workflow.describe import describe, text
@@ -83,6 +88,26 @@ def test_new_data_needs_no_old_class(cards_model, tmp_path):
         assert card["files"][path] == read_card(cards_model)["files"][path]
 
 
+def test_old_texts_are_the_models_own_bit_for_bit(first, tmp_path):
+    """As on a machine that embeds them with other last bits."""
+    out = tmp_path / "text.safetensors"
+    clip = first.parent / "clip"
+    fetch_clip(None, clip)
+    words = ["embed-text", "--clip", str(clip), "--names", json.dumps(NAMES[:3])]
+    other = shutil.copytree(first, tmp_path / "other")
+    path = next((other / "text").glob("*.safetensors"))
+    names, rows = read_text(path)
+    turned = rows.roll(1, dims=1)
+    metadata = {"names": json.dumps(names), "clip": "x"}
+    save_file({"text": turned, "background": read_background(path)}, path, metadata)
+    write_card(other, read_card(other, check_files=False))
+    assert main([*words, "--out", str(out)]) == 0
+    plain = read_text(out)[1]
+    assert main([*words, "--out", str(out), "--model", str(other)]) == 0
+    found = read_text(out)[1]
+    assert torch.equal(found[:2], turned) and torch.equal(found[2:], plain[2:])
+
+
 def test_settings_are_those_of_the_model_unless_the_file_says_so(first, tmp_path):
     given = {"training": {"epochs": 3}, "data": BOXES}
     experiment, _ = read_experiment(go_on(tmp_path, first, GROUPS[1:], **given))
@@ -123,8 +148,6 @@ def test_what_does_not_go_on_is_one_line(first, tmp_path, keys, told):
 
 def test_a_model_without_its_memory_is_refused(first, tmp_path):
     path = go_on(tmp_path, first, GROUPS[1:], data=BOXES)
-    from clclip.model.card import write_card
-
     write_card(tmp_path / "model", read_card(tmp_path / "model") | {"memory": "left out"})
     with pytest.raises(InputError, match="--with-memory"):
         plan_of(path)
@@ -150,3 +173,18 @@ def test_the_job_of_the_workflow_waits_for_the_model(first, tmp_path):
     draw_boxes(tmp_path / "boxes", NAMES)
     _, experiment = plan_of(go_on(tmp_path, first, [[NAMES[2]], [NAMES[3]]], data=BOXES))
     assert list(experiment.numbers) == [2, 3] and set(experiment.tasks) == {(0, 2), (0, 3)}
+
+
+@pytest.mark.slow
+def test_the_workflow_goes_on_from_a_model(root, first, tmp_path):
+    """Two new tasks, through every rule to the report."""
+    draw_boxes(tmp_path / "boxes", NAMES)
+    go_on(tmp_path, first, [[NAMES[2]], [NAMES[3]]], data=BOXES)
+    command = ["snakemake", "-s", str(root / "Snakefile"), "--cores", "2"]
+    done = subprocess.run(
+        [*command, "--config", "experiments=go.yaml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    summary = json.loads((tmp_path / "results/go/summary.json").read_text())
+    assert [row["task"] for row in summary["tasks"]] == [2, 3]
+    assert (tmp_path / "results/report.html").is_file()

@@ -16,7 +16,7 @@ from clclip.core.errors import InputError
 from clclip.detection.weights import read_weights, save_weights
 from clclip.model.card import read_card, write_card
 from clclip.model.change.drop import drop
-from clclip.model.export import export
+from clclip.model.export import export, finish
 from clclip.model.verify import moved, verify
 from tests.helpers.model import NAMES, draw_boxes, train, write_experiment
 from tests.helpers.model_runs import BOXES, GROUPS
@@ -153,6 +153,25 @@ def test_a_dropped_class_is_taught_anew_under_its_name(without, images, tmp_path
     export(run, tmp_path / "again")
     found = verify(without, tmp_path / "again", [images])
     assert found.passed and status(found)[NAMES[0]] == "new"
+
+
+def test_what_was_calibrated_stays_with_the_classes_that_stay(cards_model, images, tmp_path):
+    model = shutil.copytree(cards_model, tmp_path / "model")
+    entry = {"offset": 0.5, "threshold": 0.25, "objects": 30, "own": True}
+    told = {"slope": 2.0, "intercept": 0.1, "objective": "f1", "images": 9}
+    told |= {"classes": dict.fromkeys(GROUPS[0], entry)}
+    told |= {"thresholds": dict.fromkeys(GROUPS[0], 0.25)}
+    (model / "task1/calibration.json").write_text(json.dumps(told))
+    card = read_card(model, check_files=False)
+    card["parts"][0]["thresholds"] = told["thresholds"]
+    finish(model, card, "model")
+    card = drop(model, [NAMES[0]], tmp_path / "less")
+    assert card["parts"][0]["thresholds"] == {NAMES[1]: 0.25}
+    before, after = clclip.load_model(model), clclip.load_model(tmp_path / "less")
+    assert after.thresholds[NAMES[1]] == before.thresholds[NAMES[1]] == 0.25
+    file = sorted(images.glob("*.png"))[0]
+    one, other = (m(file, threshold=0, classes=[NAMES[1]]) for m in (before, after))
+    assert one.scores.tolist() == other.scores.tolist()
 
 
 def test_a_class_is_dropped_twice_over(without, images, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 ROWS = {
+    "detect_images": {"images/s", "x one at a time"},
     "many_classes": {"ms per image", "peak MiB", "MB on disk", "load s"},
     "region_align": {"cells", "ms", "x torchvision"},
     "training_step": {"ms", "x F-ViT K=10", "peak MiB", "floor ms", "tower's share"},

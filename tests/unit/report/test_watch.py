@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 
@@ -69,6 +70,17 @@ def test_every_task_is_told(results):
     assert rows[3].endswith("waiting")
     assert "25%  32 of 128 images  (silent for 1 h 0 min)" in rows[4]
     assert not rows[1].startswith("zoo_fvit"), "the name stands once"
+
+
+def test_tasks_of_a_model_are_no_work_of_the_run(tmp_path):
+    for number in (1, 2):
+        folder = tmp_path / f"go/seed0/task{number}"
+        folder.mkdir(parents=True)
+        task = {"task": number, "seed": 0, "kind": "detection"}
+        (folder / "task.json").write_text(json.dumps(task))
+    assert [task.number for task in watch.read_tasks(tmp_path)] == [1, 2]
+    (tmp_path / "go/seed0/start.json").write_text('{"parts": {"task1": ["ace"]}}')
+    assert [task.number for task in watch.read_tasks(tmp_path)] == [2]
 
 
 def test_time_left_counts_what_is_missing(results):
