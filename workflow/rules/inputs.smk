@@ -77,7 +77,7 @@ rule take_over_model:
             "digest"
         ],
     shell:
-        "clclip take-over --model {params.model:q} --digest {params.digest}"
+        "clclip take-over --model {params.model:q} --digest {params.digest:q}"
         " --out {output:q} --log {log:q}"
 
 
