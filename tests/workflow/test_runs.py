@@ -107,6 +107,7 @@ def test_slurm_profile_plans_the_same_jobs(fresh):
     assert slurm == default and "train_task 0/2" in default
 
 
+@pytest.mark.slow
 def test_snakemake_makes_its_own_report(fresh):
     fresh.write("plain.yaml", {**EXPERIMENT, "tasks": [["ace"], ["jack"]]})
     fresh.run("experiments=plain.yaml")

@@ -109,7 +109,7 @@ CALLS = [
         "clclip.model.export:export",
         (
             (P("r"), P("o"), None),
-            {"with_tower": True, "with_memory": False, "resources": None},
+            {"with_tower": True, "with_memory": False, "onnx": False, "resources": None},
         ),
     ),
     (
