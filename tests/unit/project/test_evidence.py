@@ -140,7 +140,9 @@ def test_code_that_gives_the_same_numbers_again_makes_nothing_stale(evidence, tm
     path.write_text(json.dumps(kept | {"training": "older", "shared": "older too"}))
     [entry] = evidence.kept("shapes_10_10_fvit", [0])
     assert evidence.why_stale(entry) == "other training today"
-    evidence.prove([folder])
+    summary = folder / "seed0/summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"unseen": [1.0]}))
+    evidence.prove([folder])  # a key that summaries did not have then
     assert evidence.why_stale(entry) is None
     assert evidence.same_code("older too") == evidence.same_code(kept["shared"])
     [first, _] = evidence.equal_codes()
@@ -152,6 +154,11 @@ def test_other_numbers_prove_nothing(evidence, tmp_path):
     evidence.add([finished(tmp_path, "shapes_10_10_fvit", 0, scores(1, 2, 3))])
     with pytest.raises(InputError, match="other scores than kept"):
         evidence.prove([finished(tmp_path, "shapes_10_10_fvit", 0, scores(1, 2, 3.5))])
+    same = finished(tmp_path / "again", "shapes_10_10_fvit", 0, scores(1, 2, 3))
+    summary = same / "seed0/summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"experiment": "other"}))
+    with pytest.raises(InputError, match="other experiment than kept"):
+        evidence.prove([same])
     with pytest.raises(InputError, match="nothing is kept"):
         evidence.prove([finished(tmp_path, "shapes_10_10_joint", 0, scores(1, 2, 3))])
     assert evidence.equal_codes() == []
