@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -104,10 +105,12 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_full_disk(work, capsys, name):
+def test_full_disk(work, capsys, monkeypatch, name):
     """No file may grow beyond 100 bytes: every writer meets a disk that is full in mid-file."""
     before = snapshot(work)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # a module that is first imported here would leave bytecode cut short, for every later process
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
         said = refused(WRITERS[name], capsys)
