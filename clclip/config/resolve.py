@@ -20,7 +20,7 @@ from clclip.core.errors import InputError
 from clclip.core.kind import Method, method_of
 from clclip.core.models import input_error, parse
 from clclip.core.options import Options, in_words
-from clclip.core.task import BESIDE_TASK
+from clclip.core.task import RUNTIME_KEYS
 
 HOLDOUT = "holdout"
 
@@ -153,7 +153,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
     """
     expected = "a file made by `clclip resolve`"
     for name in TrainingConfig.model_fields:
-        if name not in task["training"] and name not in (*BESIDE_TASK, HOLDOUT):
+        if name not in task["training"] and name not in (*RUNTIME_KEYS, HOLDOUT):
             raise InputError(f"no key {name!r}", f"{where}: training", expected)
     parse(TrainingConfig, task["training"], f"{where}: training")
     kind = KINDS[task["kind"]]

@@ -238,10 +238,10 @@ def read_stage_file(path: Path, what: str, keys: Keys = ()) -> dict[str, Any]:
         if problem["type"] == "missing":
             where = ": ".join([str(path), *filter(None, [".".join(parts[:-1])])])
             raise InputError(f"no key {parts[-1]!r}", where, expected) from None
-        found = f"got {problem['input']!r:.60}"
+        actual = f"got {problem['input']!r:.60}"
         wanted = problem["msg"].removeprefix("Input should be ")
         raise InputError(
-            found, f"{path}: {'.'.join(parts)}", f"{wanted}, as in {expected}"
+            actual, f"{path}: {'.'.join(parts)}", f"{wanted}, as in {expected}"
         ) from None
     for key in keys:
         if key not in value:

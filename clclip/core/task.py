@@ -19,7 +19,7 @@ KEYS = (
 )  # besides "features" for detection, and "trains": "all" where no class waits for a later task
 
 
-BESIDE_TASK = ("cache_features", "devices", "nodes")
+RUNTIME_KEYS = ("cache_features", "devices", "nodes")
 """Training keys that do not affect results: jobs get them as options, task.json never."""
 
 

@@ -219,7 +219,7 @@ def _picture(
     names = {category["id"]: category["name"] for category in truth["categories"]}
     index = {name: k for k, name in enumerate(names.values())}
     labels = {k: name for name, k in index.items()}
-    found = [
+    predictions = [
         _box(row["box"], index[row["class"]], f"{row['class']} {row['score']:.2f}", row["score"])
         for row in rows
         if row["score"] >= LEAST_SCORE
@@ -229,7 +229,7 @@ def _picture(
         for a in truth["annotations"]
         if a["image_id"] == image["id"]
     ]
-    boxes = {"predictions": found, "ground truth": objects}
+    boxes = {"predictions": predictions, "ground truth": objects}
     groups = {
         name.replace(" ", "_"): {"box_data": own, "class_labels": labels}
         for name, own in boxes.items()
@@ -243,5 +243,5 @@ def _box(
     """Return a box [x, y, w, h] in pixels as wandb writes it."""
     x, y, w, h = map(float, box)
     place = {"minX": x, "minY": y, "maxX": x + w, "maxY": y + h}
-    found = {"position": place, "class_id": label, "box_caption": caption, "domain": "pixel"}
-    return found | ({} if score is None else {"scores": {"score": float(score)}})
+    entry = {"position": place, "class_id": label, "box_caption": caption, "domain": "pixel"}
+    return entry | ({} if score is None else {"scores": {"score": float(score)}})

@@ -24,7 +24,7 @@ from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.models import parse
-from clclip.core.task import BESIDE_TASK, text_names
+from clclip.core.task import RUNTIME_KEYS, text_names
 from clclip.workflow.data_spec import (
     check_places,
     class_groups,
@@ -280,7 +280,7 @@ def _with_stores(
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
-    cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
+    cache, devices, nodes = map(payload["training"].pop, RUNTIME_KEYS)
     kind = KINDS[experiment.kind]
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)

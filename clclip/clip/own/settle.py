@@ -75,16 +75,16 @@ def settle_clip(clip: Mapping[str, Any], records: Path | None, job: bool = False
     if job and known is not None:
         return known
     try:
-        found = resolve_clip(clip)
+        settled = resolve_clip(clip)
     except Missing as error:
         if known is None:
             raise
         logger.warning("%s: taken as an earlier plan found it (%s)", error.what, known["id"])
         return known
-    from_outside = "file" in found or "config_text" in found
-    if path is not None and from_outside and found != known:
-        write_json(path, found)
-    return found
+    from_outside = "file" in settled or "config_text" in settled
+    if path is not None and from_outside and settled != known:
+        write_json(path, settled)
+    return settled
 
 
 def _recorded(path: Path | None) -> dict[str, Any] | None:
@@ -92,7 +92,7 @@ def _recorded(path: Path | None) -> dict[str, Any] | None:
     if path is None or not path.is_file():
         return None
     try:
-        found = read_json(path)
+        recorded = read_json(path)
     except InputError:
         return None
-    return found if isinstance(found, dict) and {"model", "id"} <= found.keys() else None
+    return recorded if isinstance(recorded, dict) and {"model", "id"} <= recorded.keys() else None

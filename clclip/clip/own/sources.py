@@ -69,8 +69,8 @@ def resolved(clip: Mapping[str, Any]) -> dict[str, Any]:
     parsed(text, path)
     weights = weights_file(clip["file"])
     name = f"own-{_digest(text)}-{file_digest(weights)}"
-    found = {"config": str(path), "config_text": text, "file": str(weights)}
-    return {"model": OWN, **found, "id": name}
+    files = {"config": str(path), "config_text": text, "file": str(weights)}
+    return {"model": OWN, **files, "id": name}
 
 
 def _of_hub(model: str) -> dict[str, Any]:
@@ -91,12 +91,12 @@ def _of_folder(folder: Path) -> dict[str, Any]:
     text = read_text(folder / NAME, "clip.model")
     config = parsed(text, folder / NAME, listed=False)
     weights = folder_weights(folder)
-    found = {"config": str(folder / NAME), "config_text": text, "file": str(weights)}
+    files = {"config": str(folder / NAME), "config_text": text, "file": str(weights)}
     name = f"local-dir-{_digest(text)}-{file_digest(weights)}"
     if tokenizer_name(config):  # open_clip then reads the tokenizer from the folder
-        found["tokenizer"] = str(folder)
+        files["tokenizer"] = str(folder)
         name += f"-{_tokenizer_digest(folder)}"
-    return {"model": LOCAL.rstrip(":"), **found, "id": name}
+    return {"model": LOCAL.rstrip(":"), **files, "id": name}
 
 
 def folder_weights(folder: Path) -> Path:
@@ -105,15 +105,15 @@ def folder_weights(folder: Path) -> Path:
     Raises:
         InputError: if there are none.
     """
-    found = sorted(p for s in (".safetensors", ".bin", ".pth") for p in folder.glob(f"*{s}"))
-    found.sort(key=lambda path: path.suffix != ".safetensors")
+    candidates = sorted(p for s in (".safetensors", ".bin", ".pth") for p in folder.glob(f"*{s}"))
+    candidates.sort(key=lambda path: path.suffix != ".safetensors")
     named = sorted(
-        (path for path in found if path.name in _PREFERRED),
+        (path for path in candidates if path.name in _PREFERRED),
         key=lambda path: _PREFERRED.index(path.name),
     )
-    if not found:
+    if not candidates:
         raise Missing("no weights", folder, "open_clip_model.safetensors beside the config")
-    return (named or found)[0]
+    return (named or candidates)[0]
 
 
 def weights_file(file: str | Path) -> Path:
@@ -144,15 +144,15 @@ def file_digest(path: Path) -> str:
     that loads the file stores its full digest.
     """
     size = path.stat().st_size
-    found = hashlib.sha256(str(size).encode())
+    hasher = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         if size <= _SAMPLES * _SAMPLE_BYTES:
-            found.update(file.read())
+            hasher.update(file.read())
         else:
             for k in range(_SAMPLES):
                 file.seek((size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
-                found.update(file.read(_SAMPLE_BYTES))
-    return found.hexdigest()[:8]
+                hasher.update(file.read(_SAMPLE_BYTES))
+    return hasher.hexdigest()[:8]
 
 
 def _digest(text: str) -> str:
@@ -169,7 +169,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 def _tokenizer_digest(folder: Path) -> str:
     """Return 8 hex digits of the tokenizer in a folder."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for path in tokenizer_files(folder):
-        found.update(json.dumps([path.name, os.path.getsize(path)]).encode() + path.read_bytes())
-    return found.hexdigest()[:8]
+        hasher.update(json.dumps([path.name, os.path.getsize(path)]).encode() + path.read_bytes())
+    return hasher.hexdigest()[:8]

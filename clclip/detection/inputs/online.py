@@ -1,4 +1,4 @@
-"""Frozen features computed as training goes, where they are not cached (large towers, LSJ)."""
+"""Frozen features computed on the fly, where they are not cached (large towers, LSJ)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # open_clip takes seconds to import: only where a tower runs
 
 
 class OnlineFeatures:
-    """The frozen tower over image files; the same reading as a feature store.
+    """The frozen tower over image files, with the interface of a feature store.
 
     Args:
         folder: the CLIP's folder, of ``clclip fetch-clip``.

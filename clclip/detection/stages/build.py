@@ -26,15 +26,15 @@ def make_detector(
 
     Args:
         method: a name of the registry.
-        inputs: what it is built for.
+        inputs: feature sizes, class groups and text embeddings.
         options: the method's options; those left out have their defaults.
 
     Raises:
         InputError: if there is no such method.
     """
-    found = method_of(METHODS, method)
-    given = options if isinstance(options, DetectorOptions) else found.given(options)
-    detector: Detector = found.load()(inputs, given)
+    facts = method_of(METHODS, method)
+    given = options if isinstance(options, DetectorOptions) else facts.given(options)
+    detector: Detector = facts.load()(inputs, given)
     return detector
 
 

@@ -162,8 +162,8 @@ def _row(
         members = list(range(start, min(start + PREDICT_BATCH, len(batches.images))))
         with precision(task["training"]["precision"], device):
             batch = batches.plain(members).to(device)
-            found = detect_by_text(model, batch, text[known:].to(device), rest)
-        for i, own in zip(members, found, strict=True):
+            per_image = detect_by_text(model, batch, text[known:].to(device), rest)
+        for i, own in zip(members, per_image, strict=True):
             image = batches.images[i]
             scale, size = batches.letterboxed(image).scale, (image.width, image.height)
             own = {name: value.cpu() for name, value in own.items()}
@@ -183,7 +183,7 @@ def _percents(
         values = matching.average_precision(COCO_IOUS)
     else:
         values = {
-            name: average_precision(found.true_positive, found.object_images.size, reading)
-            for name, found in matching.match().items()
+            name: average_precision(matches.true_positive, matches.object_images.size, reading)
+            for name, matches in matching.match().items()
         }
     return {name: None if value is None else 100 * value for name, value in values.items()}

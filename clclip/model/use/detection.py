@@ -27,7 +27,7 @@ from clclip.model.use.also import Words, asked_words, joined
 from clclip.model.use.answers import Detections, joined_answers
 from clclip.model.use.merged import is_merged, load_merged
 from clclip.model.use.pictures import Picture, listed, prepared
-from clclip.training.device import placed, precision, training_device
+from clclip.training.device import precision, to_device, training_device
 
 BATCH = 16
 THRESHOLD = 0.5
@@ -69,7 +69,7 @@ class DetectionModel:
             )
         self.features.device = str(chosen)
         self.features.tower.to(chosen)
-        self.detector = placed(self._load(place), chosen)
+        self.detector = to_device(self._load(place), chosen)
         self.limit: int = self.detector.options.detections
         # the cut comes after dropped classes are taken out, and comparisons look before it
         uncut = self.detector.options.model_copy(update={"detections": UNCUT})

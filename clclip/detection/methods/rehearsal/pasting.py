@@ -171,8 +171,8 @@ def mosaic(side: int, crops: Sequence[Crop], fill: Tensor, draws: torch.Generato
             _blend(image, crop.pixels, box, corner, 0.0)
             boxes.append(box)
             names.append(crop.name)
-    found = torch.stack(boxes) if boxes else torch.zeros(0, 4)
-    return Pasted(image.round().to(torch.uint8), found, names, True)
+    pasted_boxes = torch.stack(boxes) if boxes else torch.zeros(0, 4)
+    return Pasted(image.round().to(torch.uint8), pasted_boxes, names, True)
 
 
 def resized(crop: Crop, factor: float) -> Crop:
