@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clclip.clip.own.settle import clip_id, settle_clip
 from clclip.config.clip import ClipConfig
 from clclip.config.yaml_files import merged
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import (
+    ClipSource,
+    Task,
+)
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
 from clclip.model.card import hidden_columns, read_card
@@ -28,7 +31,7 @@ class Start:
 
     place: Path
     card: dict[str, Any]
-    plan: dict[str, Any]
+    plan: Task
 
     @property
     def groups(self) -> list[list[str]]:
@@ -119,7 +122,7 @@ def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
     return merged(below, {**values, "start": str(start.place)})
 
 
-def _listed(clip: Mapping[str, Any]) -> bool:
+def _listed(clip: ClipSource) -> bool:
     """Tell whether model and tag alone say which CLIP it is."""
     try:
         return clip_id({k: clip[k] for k in ("model", "tag") if clip.get(k)}) == clip["id"]
@@ -141,7 +144,7 @@ def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> N
             raise InputError(what, f"{where}: tasks", expected)
 
 
-def check_same(start: Start, payload: Mapping[str, Any], where: object) -> None:
+def check_same(start: Start, payload: Task, where: object) -> None:
     """Refuse a task that sees images otherwise than the model does.
 
     Raises:
@@ -158,9 +161,7 @@ def check_same(start: Start, payload: Mapping[str, Any], where: object) -> None:
             raise InputError(f"{key} {ours[key]}", place, f"the model's, {theirs[key]}")
 
 
-def clip_of(
-    given: ClipConfig, start: Start | None, cache: Path | None, job: bool
-) -> dict[str, Any]:
+def clip_of(given: ClipConfig, start: Start | None, cache: Path | None, job: bool) -> ClipSource:
     """Return the CLIP: the one that lies in the model that it starts from, else as the file says.
 
     ``folder`` then tells ``fetch-clip`` where to copy it from.
@@ -176,5 +177,5 @@ def clip_of(
     if start is not None and folder is not None:
         theirs = start.plan["clip"]
         if all(keys.get(key) == theirs.get(key) for key in ("model", "tag", "file", "config")):
-            return {**theirs, "folder": str(folder)}
+            return cast(ClipSource, {**theirs, "folder": str(folder)})
     return settle_clip(keys, cache, job)

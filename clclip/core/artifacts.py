@@ -138,6 +138,20 @@ class Summary(_Open):
     versions: NotRequired[dict[str, Any]]
 
 
+class ClipSource(_Open):
+    """``clip`` of task.json: which CLIP, and where its files come from (``fetch_clip``)."""
+
+    id: str
+    model: str  # of open_clip, "embedded...", "hf-hub:...", "local-dir" or "config"
+    tag: NotRequired[str | None]
+    file: NotRequired[str]  # of the weights
+    config: NotRequired[str]  # where the config came from, for messages
+    config_text: NotRequired[str]  # the config itself
+    revision: NotRequired[str]  # of a model on the hub
+    tokenizer: NotRequired[str]  # folder of its files
+    folder: NotRequired[str]  # of a model folder that holds the tower
+
+
 class Task(_Open):
     """``task.json``: the resolved plan of one task, the only configuration of its stages."""
 
@@ -148,7 +162,7 @@ class Task(_Open):
     groups: list[list[str]]  # class names by task, up to this one
     text: dict[str, str]  # class -> the text it is embedded by, where that is not its name
     data: dict[str, Any]
-    clip: dict[str, Any]
+    clip: ClipSource
     training: dict[str, Any]
     switches: dict[str, Any]  # the method's options
     evaluation: dict[str, Any]
@@ -192,6 +206,9 @@ class Clip(_Open):
     embed_dim: int
     patch: int
     sha256: str
+    source: NotRequired[str]
+    parameters: NotRequired[int]
+    config_sha256: NotRequired[str]  # of a CLIP that brings its own model config
 
 
 SHAPES: dict[str, tuple[Any, str]] = {
@@ -257,3 +274,8 @@ def read_scores(path: Path) -> Scores:
 def read_summary(path: Path, keys: Keys = ()) -> Summary:
     """Read the summary of a seed or an experiment, as ``read_stage_file`` does."""
     return cast(Summary, read_stage_file(path, "summary", keys))
+
+
+def read_clip(folder: Path) -> Clip:
+    """Read the card of the CLIP in a folder, as ``read_stage_file`` does."""
+    return cast(Clip, read_stage_file(folder / "clip.json", "clip"))

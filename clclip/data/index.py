@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_object
 from clclip.core.task import data_dir
@@ -28,7 +29,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def image_root(task: Mapping[str, Any], resources: Path) -> Path:
+def image_root(task: Task, resources: Path) -> Path:
     """Return the folder that file names of a task's images start from.
 
     The index alone knows it: a data set that was moved keeps its id, and with it all else that was

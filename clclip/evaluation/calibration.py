@@ -9,13 +9,13 @@ knows. The expected calibration error is the mean distance of the two, weighted 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from clclip.core.artifacts import Task
 from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes, task_folders
 from clclip.evaluation.calibrated.part import read_parts
@@ -100,7 +100,7 @@ def calibration(*task_files: Path, mapped: bool = False) -> dict[str, Reliabilit
             rows += _detections(task, task_file.parent, mapped)
         else:
             rows += _images(task, task_file.parent)
-    groups = parts(task)
+    groups = parts(task["groups"])
     found = {}
     for word, part in (("previous", "P"), ("current", "C")):
         own = [(score, right) for name, score, right in rows if name in set(groups[part])]
@@ -108,9 +108,7 @@ def calibration(*task_files: Path, mapped: bool = False) -> dict[str, Reliabilit
     return found
 
 
-def _detections(
-    task: Mapping[str, Any], folder: Path, mapped: bool = False
-) -> list[tuple[str, float, bool]]:
+def _detections(task: Task, folder: Path, mapped: bool = False) -> list[tuple[str, float, bool]]:
     """Return (class, score, right) of every detection that counts."""
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")
@@ -129,7 +127,7 @@ def _detections(
     ]
 
 
-def _images(task: Mapping[str, Any], folder: Path) -> list[tuple[str, float, bool]]:
+def _images(task: Task, folder: Path) -> list[tuple[str, float, bool]]:
     """Return (class given, its probability, right) of every test image."""
     names = seen_classes(task)
     truth = read_json(folder / "test.json")

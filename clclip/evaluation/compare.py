@@ -119,7 +119,7 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
         scores = _detections(folders, sides[0], samples, random_seed)
     else:
         scores = _classifications(folders)
-    members = parts({"groups": sides[0]["groups"]})
+    members = parts(sides[0]["groups"])
     own = {name: group for group in sides[0]["groups"] for name in group}
     gaps = scores.gaps(members["A"])
     return Comparison(

@@ -6,11 +6,11 @@ Torch-free: numpy and faster-coco-eval only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import Task, read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.core.task import read_task
@@ -40,14 +40,14 @@ def score(task_file: Path) -> None:
     write_json(task_file.parent / "scores.json", scores, indent=1)
 
 
-def parts(task: Mapping[str, Any]) -> dict[str, list[str]]:
+def parts(groups: Sequence[Sequence[str]]) -> dict[str, list[str]]:
     """Return the classes behind P, C and A; for ``joint`` they are the final task's groups."""
-    previous = [name for group in task["groups"][:-1] for name in group]
-    current = list(task["groups"][-1])
+    previous = [name for group in groups[:-1] for name in group]
+    current = list(groups[-1])
     return {"P": previous, "C": current, "A": previous + current}
 
 
-def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def score_detection(task: Task, folder: Path) -> dict[str, Any]:
     """Return scores.json of a detection task.
 
     ``evaluation.images``: ``full`` scores every class on all test images; ``group`` scores P, C
@@ -55,7 +55,7 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     per_class then takes a class on the images of its own task's group: those stay the same images
     when tasks are added, so that a detector that does not change forgets nothing.
     """
-    groups = parts(task)
+    groups = parts(task["groups"])
     settings = task.get("evaluation", {})
     flavour, images = settings.get("ap", "voc_area"), settings.get("images", "full")
     if flavour not in METRIC_NAMES:
@@ -127,9 +127,9 @@ def images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
     return {index for index, image in enumerate(truth["images"]) if image["id"] in holding}
 
 
-def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def score_classification(task: Task, folder: Path) -> dict[str, Any]:
     """Return scores.json of a classification task: accuracies over images, all seen classes."""
-    groups = parts(task)
+    groups = parts(task["groups"])
     truth = read_stage_file(folder / "test.json", "labels")
     labels, predicted = read_probabilities(folder / "predictions.json", truth, groups["A"])
     counts = dict.fromkeys(groups["A"], 0)

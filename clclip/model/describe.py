@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clclip.classification.kind import CLASSIFICATION
 from clclip.clip.ids import text_file
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import Clip, Task, read_clip, read_stage_file
 from clclip.core.files import read_json
 from clclip.core.kind import Kind
 from clclip.core.task import clip_dir, current_classes, previous_classes, seen_classes
@@ -43,7 +43,7 @@ def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> di
     last, folder = plans[-1], task_files[-1].parent
     hidden = set(last.get("hidden", ()))
     seen = seen_classes(last)
-    clip = read_stage_file(clip_dir(last, resources) / "clip.json", "clip")
+    clip = read_clip(clip_dir(last, resources))
     scores = folder / "scores.json"
     card = {
         "format": FORMAT,
@@ -64,7 +64,7 @@ def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> di
     return card | ({"text": texts(last)} if KINDS[last["kind"]].dense else {})
 
 
-def categories(task: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+def categories(task: Task, folder: Path) -> list[dict[str, Any]]:
     """Return the category ids of a detector's reported classes; none for a classifier."""
     if task["kind"] != "detection":
         return []
@@ -76,7 +76,7 @@ def categories(task: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     return [{"id": key, "name": name} for name, key in ids.items()]
 
 
-def part(plan: Mapping[str, Any], folder: Path, last: Mapping[str, Any]) -> dict[str, Any]:
+def part(plan: Task, folder: Path, last: Task) -> dict[str, Any]:
     """Return what the card says of one task."""
     origins = last.get("origins") or [1] * len(last["groups"])
     own, origin = current_classes(plan), origins[plan["task"] - 1]
@@ -103,7 +103,7 @@ def _counts(labels: Path) -> dict[str, int] | None:
     return read_json(labels).get("info", {}).get("counts") if labels.is_file() else None
 
 
-def preprocessing(task: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, Any]:
+def preprocessing(task: Task, clip: Clip) -> dict[str, Any]:
     """Return how an image becomes what the tower sees."""
     pixels = {"mean": clip["mean"], "std": clip["std"], "range": "0..1, RGB, upright by EXIF"}
     if task["kind"] == "detection":
@@ -121,7 +121,7 @@ def preprocessing(task: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str,
     return {"size": size, "layout": "as open_clip prepares images for the tower", **pixels}
 
 
-def texts(task: Mapping[str, Any]) -> dict[str, Any]:
+def texts(task: Task) -> dict[str, Any]:
     """Return where the text vectors lie, and what they are of."""
     return {
         "file": text_file(task, Path()).as_posix(),

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.files import read_json
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
@@ -45,7 +46,7 @@ class WandbRun:
         mode: "offline" or "online".
     """
 
-    def __init__(self, folder: Path, task: Mapping[str, Any], mode: Mode) -> None:
+    def __init__(self, folder: Path, task: Task, mode: Mode) -> None:
         import wandb
 
         self.folder, self.task, self.run = folder, task, None
@@ -109,7 +110,7 @@ class WandbRun:
             self.run.finish()
 
 
-def identity(folder: Path, task: Mapping[str, Any]) -> str:
+def identity(folder: Path, task: Task) -> str:
     """Return the id of a task's run."""
     return hashlib.sha256(f"{folder.resolve()} {canonical(task)}".encode()).hexdigest()[:16]
 
@@ -133,7 +134,7 @@ def check_access() -> None:
         check_online()
 
 
-def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
+def tracker(folder: Path, task: Task) -> WandbRun | None:
     """Return the wandb run of a task, or None where it is off."""
     mode = wandb_mode()
     if mode is None:
@@ -177,7 +178,7 @@ def _steps(history: Path) -> int:
         return 0
 
 
-def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[Any]:
+def _pictures(task: Task, folder: Path, resources: Path) -> list[Any]:
     """Return a few test images with what the task's model says; none where images are gone."""
     from clclip.data.index import image_root
     from clclip.results.task import open_task
@@ -201,7 +202,7 @@ def _spread(images: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _picture(
-    task: Mapping[str, Any],
+    task: Task,
     truth: Mapping[str, Any],
     image: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clclip.config.clip import ClipConfig
 from clclip.config.load import read_experiment
+from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.data.readers import folder
@@ -30,7 +30,7 @@ class Asked:
     paths: list[Path]
     labels: list[str]
     words: dict[str, str]
-    clip: dict[str, Any] | Path
+    clip: ClipSource | Path
     size: int | None
 
 
@@ -80,7 +80,7 @@ def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:
     return Asked(paths, [i["label"] for i in images], task.payload["text"], own, size)
 
 
-def _clip(given: str | None) -> dict[str, Any] | Path:
+def _clip(given: str | None) -> ClipSource | Path:
     """Return the CLIP that ``--clip`` names."""
     from clclip.clip.own.settle import resolve_clip
 

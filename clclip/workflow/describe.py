@@ -9,7 +9,10 @@ from typing import Any
 from clclip.config.experiment import Experiment
 from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import (
+    ClipSource,
+    Task,
+)
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
@@ -131,7 +134,7 @@ def _tasks(
 def _training_images(task: Task, splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
     if KINDS[task["kind"]].boxes:
-        found = detection_train(splits["train"], dict(task), str(where))
+        found = detection_train(splits["train"], task, str(where))
         if share := share_held_out(task):
             found, _ = divided(found, share, where)
         return len(found["images"])
@@ -195,7 +198,7 @@ def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]
     return found | {"there": there, "where": data["root"], "download": bool(data.get("download"))}
 
 
-def _clip(clip: dict[str, Any]) -> dict[str, Any]:
+def _clip(clip: ClipSource) -> dict[str, Any]:
     """Tell of the CLIP: where its weights come from and whether they are there."""
     found = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
     if folder := clip.get("folder"):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from clclip.clip.own.model_config import NAME, Missing, parsed, tokenizer_name
 from clclip.clip.own.sources import OWN, tokenizer_files
+from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
 
 TEXT_CONFIG = "config.json"  # of a text tower of the hub, as transformers names it
 
 
-def write_folder(clip: Mapping[str, Any], folder: Path) -> None:
+def write_folder(clip: ClipSource, folder: Path) -> None:
     """Write all of a CLIP of one's own but its weights.
 
     Args:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from clclip.clip.features import FeatureStore
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.machine import speed
@@ -94,7 +95,7 @@ class OnlineFeatures:
 
 
 def open_features(
-    task: Mapping[str, Any], split: str, resources: Path, labels: Path
+    task: Task, split: str, resources: Path, labels: Path
 ) -> FeatureStore | OnlineFeatures:
     """Return where a task's frozen features come from.
 
@@ -108,7 +109,7 @@ def open_features(
     return online_features(task, resources, labels) if store is None else FeatureStore(store)
 
 
-def online_features(task: Mapping[str, Any], resources: Path, labels: Path) -> OnlineFeatures:
+def online_features(task: Task, resources: Path, labels: Path) -> OnlineFeatures:
     """Return the tower over a split's images, whether features are cached or not.
 
     Args:

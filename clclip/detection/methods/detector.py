@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from clclip.core.artifacts import Task
 from clclip.detection.inputs.dataset import FeatureBatches
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
@@ -63,7 +64,7 @@ class RehearsalTask:
         batches: the task's batches without rehearsed objects.
     """
 
-    task: Mapping[str, Any]
+    task: Task
     task_file: Path
     resources: Path
     batches: FeatureBatches

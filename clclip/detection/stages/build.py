@@ -10,6 +10,7 @@ import torch
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.kind import method_of
 from clclip.core.task import read_task, task_folders, trains_all
 from clclip.detection.methods.detector import Detector, DetectorInputs
@@ -38,7 +39,7 @@ def make_detector(
     return detector
 
 
-def build_detector(task: Mapping[str, Any], resources: Path, width: int, stride: float) -> Detector:
+def build_detector(task: Task, resources: Path, width: int, stride: float) -> Detector:
     """Return the freshly initialised detector of a task, for all classes seen so far.
 
     Args:

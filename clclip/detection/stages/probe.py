@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from clclip.core.artifacts import Task
 from clclip.core.files import write_json
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.region_maps import spatial_direction
@@ -41,7 +42,7 @@ class ProposalOverlaps:
         truth: the test split, COCO format.
     """
 
-    def __init__(self, paths: int, task: Mapping[str, Any], truth: Mapping[str, Any]) -> None:
+    def __init__(self, paths: int, task: Task, truth: Mapping[str, Any]) -> None:
         ids = {category["name"]: category["id"] for category in truth["categories"]}
         self.path_of = {
             ids[name]: min(number, paths - 1)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import files_sha256
 from clclip.core.files import read_json, write_json
 from clclip.core.task import (
@@ -124,7 +125,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
 def _fit(
     model: Detector,
     parameters: Mapping[str, nn.Parameter],
-    task: Mapping[str, Any],
+    task: Task,
     folder: Path,
     shown: FeatureBatches,
     digest: str,

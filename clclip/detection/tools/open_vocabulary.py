@@ -9,7 +9,6 @@ two rows only the boxes change: what the detector still finds of things that it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.nn import functional
 from clclip.clip.cost_volume import cost_volume
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
 from clclip.core.task import read_task, seen_classes
@@ -143,7 +143,7 @@ def future_average_precision(
 
 
 def _row(
-    task: Mapping[str, Any],
+    task: Task,
     model: Detector,
     batches: FeatureBatches,
     text: Tensor,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
@@ -126,7 +127,7 @@ def _wipe(path: Path, task: int, classes: int, rows: Sequence[int]) -> None:
 
 def _card(
     model: ModelPlace,
-    plan: dict[str, Any],
+    plan: Task,
     folder: Path,
     kept: Sequence[str],
     hidden: Sequence[str],

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
@@ -129,9 +130,7 @@ def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[s
     return found
 
 
-def _moved(
-    source: Path, folder: Path, before: Mapping[str, Any], names: Mapping[str, str]
-) -> dict[str, Any]:
+def _moved(source: Path, folder: Path, before: Task, names: Mapping[str, str]) -> Task:
     """Write a part of the second model behind those of the first; return its task file."""
     from clclip.detection.weights import read_weights
     from clclip.model.use.merged import moved_tensors
@@ -166,13 +165,13 @@ def _moved(
             if isinstance(value, dict):
                 found[key] = {names.get(name, name): own for name, own in value.items()}
         write_json(target / CALIBRATION, found, indent=1)
-    return dict(plan)
+    return cast(Task, plan)
 
 
 def _card(
     one: ModelPlace,
     other: ModelPlace,
-    plan: dict[str, Any],
+    plan: Task,
     folder: Path,
     names: Mapping[str, str],
 ) -> dict[str, Any]:

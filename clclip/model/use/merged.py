@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, task_folders
 from clclip.detection.layers.batch import Batch
@@ -127,7 +127,7 @@ def _of_line(line: Line, batch: Batch) -> Iterator[tuple[int, Candidates, list[T
         yield part, (boxes, scores, [own + line.first for own in columns]), proposals
 
 
-def is_merged(task: Mapping[str, Any]) -> bool:
+def is_merged(task: Task) -> bool:
     """Tell whether a task's network has several lines."""
     return len(set(task.get("origins") or [1])) > 1
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from clclip.clip.cost_volume import gate_logits
 from clclip.clip.ids import text_file
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.task import features_dir, read_task, seen_classes
@@ -78,9 +79,7 @@ def cost_maps(benchmark: Benchmark, resources: Path) -> list[Maps]:
     return []
 
 
-def _maps(
-    owner: Experiment, task: Mapping[str, Any], store: Path, folder: Path, resources: Path
-) -> list[Maps]:
+def _maps(owner: Experiment, task: Task, store: Path, folder: Path, resources: Path) -> list[Maps]:
     """Return the maps from one store."""
     marker, truth = read_json(store / "done.json"), read_json(folder / "test.json")
     dense = np.load(store / "dense.npy", mmap_mode="r", allow_pickle=False)
@@ -140,9 +139,7 @@ def _drawn(box: Box) -> bool:
     return box.state in ("right", "wrong") and (box.score or 0) >= SHOWN_SCORE
 
 
-def gate_of(
-    experiment: Experiment, task: Mapping[str, Any]
-) -> Callable[[np.ndarray], np.ndarray] | None:
+def gate_of(experiment: Experiment, task: Task) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return the gate as a function of cost maps (h, w); None where it is not known.
 
     Its two numbers are learned in task 1 and then frozen. A refined volume, or a softmax against
