@@ -35,7 +35,7 @@ Tokenizer = Callable[[list[str]], Tensor]
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A frozen CLIP in evaluation mode, with what its inputs must look like."""
+    """A frozen CLIP in evaluation mode, with the preprocessing of its inputs."""
 
     model: nn.Module  # open_clip's CLIP or CustomTextCLIP
     tokenizer: Tokenizer  # texts -> (N, context) token ids; made on first use

@@ -31,13 +31,15 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
     Raises:
         InputError: if a key is unknown or a value is wrong.
     """
-    found = _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
-    if not found[HOLDOUT]:
-        del found[HOLDOUT]  # of a task that holds nothing out, as of one from before there was it
+    training = _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
+    if not training[HOLDOUT]:
+        del training[
+            HOLDOUT
+        ]  # of a task that holds nothing out, as of one from before there was it
     elif not KINDS[kind].boxes:
-        what = f"holdout {found[HOLDOUT]:g} for {kind}"
+        what = f"holdout {training[HOLDOUT]:g} for {kind}"
         raise InputError(what, f"{where}: training.holdout", "an experiment of detection")
-    return found
+    return training
 
 
 def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -48,10 +50,10 @@ def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str
     Raises:
         InputError: if an option is one of no method, or a value is wrong.
     """
-    found = KINDS[kind].methods[method]
-    options = _options(found, given, where)
+    facts = KINDS[kind].methods[method]
+    options = _options(facts, given, where)
     values = _plain(options, f"{where}: switches")
-    return {key: value for key, value in values.items() if found.counts(options, key)}
+    return {key: value for key, value in values.items() if facts.counts(options, key)}
 
 
 def check_own_options(experiment: Experiment, where: str) -> None:
@@ -84,9 +86,9 @@ def check_own_options(experiment: Experiment, where: str) -> None:
             expected = f"a method that has it: {', '.join(readers)}"
             raise InputError(what, _place(where, section, key), expected)
     for key, section, cases in sections:
-        found = [_options(method, given, _place(where, name)) for name, given in cases.items()]
-        if not any(method.counts(options, key) for options in found):
-            what, expected = _why_not(experiment.method, found[0], key)
+        resolved = [_options(method, given, _place(where, name)) for name, given in cases.items()]
+        if not any(method.counts(options, key) for options in resolved):
+            what, expected = _why_not(experiment.method, resolved[0], key)
             raise InputError(
                 f"switch {key!r} means nothing {what}", _place(where, section, key), expected
             )
@@ -169,5 +171,5 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
             raise InputError(f"got {features!r:.60}", f"{where}: features", expected)
         for name, type_ in wanted.items():
             if not isinstance(features.get(name), type_):
-                found = f"got {features.get(name)!r:.60}"
-                raise InputError(found, f"{where}: features.{name}", expected)
+                problem = f"got {features.get(name)!r:.60}"
+                raise InputError(problem, f"{where}: features.{name}", expected)

@@ -150,9 +150,9 @@ def check_same(start: Start, payload: Task, where: object) -> None:
     Raises:
         InputError: for another tower, canvas, or tokens.
     """
-    wanted, found = start.plan["clip"]["id"], payload["clip"]["id"]
-    if found != wanted:
-        raise InputError(f"the CLIP {found}", f"{where}: clip", f"the model's, {wanted}")
+    wanted, actual = start.plan["clip"]["id"], payload["clip"]["id"]
+    if actual != wanted:
+        raise InputError(f"the CLIP {actual}", f"{where}: clip", f"the model's, {wanted}")
     theirs, ours = start.plan.get("features"), payload.get("features")
     for key in ("size", "dense", "taps"):
         if theirs and ours and theirs[key] != ours[key]:
@@ -169,7 +169,7 @@ def clip_of(given: ClipConfig, start: Start | None, cache: Path | None, job: boo
     Args:
         given: the file's section.
         start: the model, if there is one.
-        cache: folder of what earlier plans found of CLIPs.
+        cache: folder of earlier plans' records of CLIPs.
         job: whether a job of a planned run asks.
     """
     keys = given.given()

@@ -132,13 +132,13 @@ def stream_file(stem: str) -> StreamFile:
 def streams_of(stem: str) -> dict[str, Stream]:
     """Return the streams of a file by name; its prefix alone stands for the default."""
     file = stream_file(stem)
-    found: dict[str, Stream] = {}
+    result: dict[str, Stream] = {}
     for short, tasks in file.streams.items():
         stream = _stream(f"{file.prefix}_{short}".rstrip("_"), tasks, file, stem)
-        found[stream.name] = stream
+        result[stream.name] = stream
         if short == file.default:
-            found[str(file.prefix)] = stream
-    return found
+            result[str(file.prefix)] = stream
+    return result
 
 
 def streams() -> dict[str, Stream]:

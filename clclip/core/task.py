@@ -1,6 +1,6 @@
 """``task.json``: the resolved plan of one task, the only configuration that later stages read.
 
-Kept apart from ``clclip.workflow.plan`` so that a stage which reads its task does not depend on how
+Separate from ``clclip.workflow.plan`` so that a stage which reads its task does not depend on how
 plans are made: the fingerprint of its code then changes with this file alone.
 """
 

@@ -77,15 +77,15 @@ def instances(data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, int]
     Classification: the number of images.
     """
     if "annotations" not in data:
-        found = Counter(image["label"] for image in data["images"])
-        return {name: found[name] for name in classes}
+        counts = Counter(image["label"] for image in data["images"])
+        return {name: counts[name] for name in classes}
     names = {category["id"]: category["name"] for category in data["categories"]}
-    found = Counter(
+    counts = Counter(
         names[box["category_id"]]
         for box in data["annotations"]
         if not box["iscrowd"] and not box.get("ignore")
     )
-    return {name: found[name] for name in classes}
+    return {name: counts[name] for name in classes}
 
 
 def _all(entries: Any, fits: Callable[[Any], bool], where: str) -> None:

@@ -112,7 +112,7 @@ def detection_train(data: dict[str, Any], task: Task, where: str) -> dict[str, A
     """Return the training split of a detection task, without "info".
 
     Ignored (difficult) objects are neither labels nor a reason to keep an image; crowds are labels
-    with ``iscrowd`` on images that are kept for another object.
+    with ``iscrowd`` on images that are used for another object.
 
     Args:
         data: the prepared COCO-format split.
@@ -130,11 +130,11 @@ def detection_train(data: dict[str, Any], task: Task, where: str) -> dict[str, A
     shown = {box["image_id"] for box in objects if box["category_id"] in now}
     allowed = _image_filter(data, objects, before, task)
     images = [image for image in data["images"] if image["id"] in shown and allowed(image["id"])]
-    kept = {image["id"] for image in images}
+    ids = {image["id"] for image in images}
     labels = [
         box
         for box in data["annotations"]
-        if box["image_id"] in kept and box["category_id"] in now and not box.get("ignore")
+        if box["image_id"] in ids and box["category_id"] in now and not box.get("ignore")
     ]
     split = _coco(images, labels, data, current)
     _check_images(split, task, len(shown), where)

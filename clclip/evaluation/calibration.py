@@ -30,7 +30,7 @@ LEAST_SCORE = 0.05
 
 @dataclass(frozen=True)
 class Bin:
-    """Detections of like scores: how many, their mean score, the share that is right."""
+    """Detections of similar scores: how many, their mean score, the share that is right."""
 
     count: int
     score: float
@@ -101,11 +101,11 @@ def calibration(*task_files: Path, mapped: bool = False) -> dict[str, Reliabilit
         else:
             rows += _images(task, task_file.parent)
     groups = parts(task["groups"])
-    found = {}
+    result = {}
     for word, part in (("previous", "P"), ("current", "C")):
         own = [(score, right) for name, score, right in rows if name in set(groups[part])]
-        found[word] = reliability([score for score, _ in own], [right for _, right in own])
-    return found
+        result[word] = reliability([score for score, _ in own], [right for _, right in own])
+    return result
 
 
 def _detections(task: Task, folder: Path, mapped: bool = False) -> list[tuple[str, float, bool]]:
@@ -116,8 +116,10 @@ def _detections(task: Task, folder: Path, mapped: bool = False) -> list[tuple[st
     pairs = Matching(truth, rows, ids).pair()
     names = list(ids)
     column = {category: k for k, category in enumerate(ids.values())}
-    labels = np.array([column[found["category_id"]] for found in pairs.found], dtype=np.int64)
-    scores = np.array([found["score"] for found in pairs.found], dtype=np.float64)
+    labels = np.array(
+        [column[detection["category_id"]] for detection in pairs.detections], dtype=np.int64
+    )
+    scores = np.array([detection["score"] for detection in pairs.detections], dtype=np.float64)
     if mapped:
         scores = read_parts(task_folders(folder / "task.json")).scores(scores, labels, names)
     return [

@@ -67,12 +67,12 @@ def score_detection(task: Task, folder: Path) -> dict[str, Any]:
     matches = matching.match()
 
     def readings_on(chosen: set[int] | None, names: list[str]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {
+        result: dict[str, dict[str, Any]] = {
             reading: {name: _percent(matches[name], reading, chosen) for name in names}
             for reading in METRIC_NAMES
             if reading != "coco"
         }
-        return found | {"coco": _over_overlaps(matching, chosen)}
+        return result | {"coco": _over_overlaps(matching, chosen)}
 
     # seconds on a large test set, and the same for all parts on the same images
     every = readings_on(None, groups["A"]) if images == "full" else None
@@ -107,11 +107,11 @@ def _entries(
     return {name: {"score": value, "objects": counts[name]} for name, value in scores.items()}
 
 
-def _percent(found: ClassMatches, flavour: str, images: set[int] | None) -> float | None:
+def _percent(matches: ClassMatches, flavour: str, images: set[int] | None) -> float | None:
     """Return one class's AP at one IoU, in percent."""
     if images is not None:
-        found = found.within(images)
-    value = average_precision(found.true_positive, found.object_images.size, flavour)
+        matches = matches.within(images)
+    value = average_precision(matches.true_positive, matches.object_images.size, flavour)
     return None if value is None else 100 * value
 
 

@@ -76,10 +76,10 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         the card as written.
     """
-    found = {key: value for key, value in card.items() if key not in ("files", "digest")}
+    content = {key: value for key, value in card.items() if key not in ("files", "digest")}
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_DIGESTED)
     files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
-    whole = {**found, "files": files}
+    whole = {**content, "files": files}
     whole["digest"] = digest(whole, 64)
     write_json(folder / CARD, whole, indent=1)
     return whole

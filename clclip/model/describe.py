@@ -82,7 +82,7 @@ def part(plan: Task, folder: Path, last: Task) -> dict[str, Any]:
     own, origin = current_classes(plan), origins[plan["task"] - 1]
     start = sum(map(len, last["groups"][: origin - 1]))
     hidden = [name for name in own if name in last.get("hidden", ())]
-    found = {
+    entry = {
         "task": plan["task"],
         "folder": f"task{plan['task']}",
         "classes": [name for name in own if name not in hidden],
@@ -93,9 +93,13 @@ def part(plan: Task, folder: Path, last: Task) -> dict[str, Any]:
         "training": plan["training"],
         "switches": plan["switches"],
     }
-    found |= {key: plan[key] for key in ("start",) if key in plan}
-    kept = folder / CALIBRATION
-    return found | ({"thresholds": read_json(kept).get("thresholds", {})} if kept.is_file() else {})
+    entry |= {key: plan[key] for key in ("start",) if key in plan}
+    calibration = folder / CALIBRATION
+    return entry | (
+        {"thresholds": read_json(calibration).get("thresholds", {})}
+        if calibration.is_file()
+        else {}
+    )
 
 
 def _counts(labels: Path) -> dict[str, int] | None:

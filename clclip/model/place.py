@@ -28,7 +28,7 @@ class ModelPlace:
         task_file: task.json of its last part; those of the others lie in its siblings.
         plan: that task file.
         texts: folder that holds ``text/``.
-        towers: folder that holds ``clip/{id}``; None: found nowhere.
+        towers: folder that holds ``clip/{id}``; None: there is none.
         card: card.json, or what it would say of a run.
     """
 
@@ -128,7 +128,7 @@ def _made(clip: ClipSource, folder: Path) -> bool:
 def _check_tower(model: ModelPlace, home: Path) -> None:
     """Refuse another tower than the one that the model was trained on."""
     folder = clip_dir(model.plan, home)
-    found = read_clip(folder)["sha256"]
-    if found != model.card["clip"]["sha256"]:
-        what = f"another tower ({found[:8]}) than the model's ({model.card['clip']['sha256'][:8]})"
+    actual = read_clip(folder)["sha256"]
+    if actual != model.card["clip"]["sha256"]:
+        what = f"another tower ({actual[:8]}) than the model's ({model.card['clip']['sha256'][:8]})"
         raise InputError(what, folder, "the tower that the model was trained on")

@@ -46,8 +46,8 @@ def of_folder(place: Path, clip: str | None) -> Asked:
     """
     root, name = (place, "train") if (place / "train").is_dir() else (place.parent, place.name)
     spec = {"format": "folder", "root": str(root), "train": name, "test_fraction": 0.2}
-    found = folder.read_splits(spec | {"split_seed": 0}).images
-    images = sorted(found["train"] + found["test"], key=lambda image: image["file_name"])
+    splits = folder.read_splits(spec | {"split_seed": 0}).images
+    images = sorted(splits["train"] + splits["test"], key=lambda image: image["file_name"])
     paths = [root / image["file_name"] for image in images]
     return Asked(paths, [image["label"] for image in images], {}, _clip(clip), None)
 

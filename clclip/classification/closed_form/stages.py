@@ -81,7 +81,7 @@ class FromFeatures(Protocol):
 
 
 def write_predictions(task_file: Path, store: ImageFeatures, classifier: FromFeatures) -> None:
-    """Judge the images of test.json and write predictions.json beside ``task_file``."""
+    """Classify the images of test.json and write predictions.json beside ``task_file``."""
     folder = task_file.parent
     split = read_stage_file(folder / "test.json", "labels")
     features = store.rows([image["id"] for image in split["images"]])

@@ -84,7 +84,7 @@ class Adapted:
     scale: float
 
     def log_probabilities(self, features: Array) -> Array:
-        """Return (N, K) of features (V, N, d); only the images themselves are judged."""
+        """Return (N, K) of features (V, N, d); only the unmirrored view is used."""
         return log_softmax(self.scale * cosines(self.adapter, features[0], self.text))
 
 

@@ -113,8 +113,8 @@ def region_proposals(
         strides: stride of each level in canvas pixels.
         anchor_size: anchor side in strides.
         batch: anchors sampled per image for the loss.
-        post_nms_train: proposals kept per image in training.
-        post_nms_test: proposals kept per image at inference.
+        post_nms_train: proposals per image after NMS in training.
+        post_nms_test: proposals per image after NMS at inference.
     """
     anchors = StridedAnchors(strides, anchor_size)
     network = RegionProposals(

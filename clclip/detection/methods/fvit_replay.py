@@ -1,8 +1,8 @@
 """``fvit_replay``: Augmented Box Replay (ABR, Liu et al., ICCV 2023) on F-ViT.
 
-After a task, boxes of its classes nearest to their class's mean are kept as pictures; later images
-show them by mixup (1/4 of the time) or mosaic (1/4), and losses are inclusive: L = L_rpn + L_ICL +
-L_box + alpha (L_ID,cls + L_ID,box) + beta (L_AFD + gamma L_PAD).
+After a task, boxes of its classes nearest to their class's mean are stored as pictures; later
+images show them by mixup (1/4 of the time) or mosaic (1/4), and losses are inclusive:
+L = L_rpn + L_ICL + L_box + alpha (L_ID,cls + L_ID,box) + beta (L_AFD + gamma L_PAD).
 
 Published settings (Faster R-CNN R50-C4, VOC): 2000 boxes, none smaller than 70 px both ways; alpha
 1, 0.5, 0.1 for 1-2, 5, 10 new classes; beta 0.5 for 10+10, else 1; gamma 0.5 to 5; Beta(2, 5), two

@@ -68,11 +68,13 @@ def cost_maps(benchmark: Benchmark, resources: Path) -> list[Maps]:
     Raises:
         InputError: if the store, the text embeddings or an image are broken.
     """
-    found = []
+    last_tasks = []
     for experiment in benchmark.experiments:
         folder = experiment.task_dir(experiment.summary["tasks"][-1]["task"])
-        found.append((experiment, folder, read_task(folder / "task.json")))
-    for experiment, folder, task in sorted(found, key=lambda one: "gate" not in one[2]["switches"]):
+        last_tasks.append((experiment, folder, read_task(folder / "task.json")))
+    for experiment, folder, task in sorted(
+        last_tasks, key=lambda one: "gate" not in one[2]["switches"]
+    ):
         store = features_dir(task, "test", resources)
         if store is not None and (store / "done.json").is_file():
             return _maps(experiment, task, store, folder, resources)
@@ -88,7 +90,7 @@ def _maps(owner: Experiment, task: Task, store: Path, folder: Path, resources: P
         raise InputError(
             f"text of shape {text.shape}", store, f"{len(names)} rows of {dense.shape[1]}"
         )
-    gate, found = gate_of(owner, task), _view_of(folder, truth)
+    gate, shown_view = gate_of(owner, task), _view_of(folder, truth)
     root = image_root(task, resources)
     row_of = {image: k for k, image in enumerate(marker["images"])}
     by_id = {category["id"]: category["name"] for category in truth["categories"]}
@@ -109,7 +111,7 @@ def _maps(owner: Experiment, task: Task, store: Path, folder: Path, resources: P
         shown = (present + [name for name in names if name not in present])[:CLASSES]
         volume = np.einsum("dhw,kd->khw", tokens, text[[names.index(name) for name in shown]])
         low, high = float(volume.min()), float(volume.max())
-        boxes = boxes_of(found, image["id"], by_id) if found else []
+        boxes = boxes_of(shown_view, image["id"], by_id) if shown_view else []
         classes = [
             ClassMaps(
                 name,

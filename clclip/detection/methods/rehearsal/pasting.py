@@ -70,7 +70,7 @@ def place(
     rule: PasteRule,
     draws: torch.Generator,
 ) -> tuple[int, int] | None:
-    """Return the top left corner (x, y) of a paste, or None if no place was found.
+    """Return the top left corner (x, y) of a paste, or None if there is no free place.
 
     First the top left corner is drawn in the first 60 % of either side, then the bottom right one
     in the last 60 %, ``rule.tries`` times each. A place is free by the visible part of the paste.
