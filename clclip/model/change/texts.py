@@ -15,7 +15,7 @@ from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import write_bytes
 from clclip.core.task import text_names
-from clclip.model.describe import KINDS
+from clclip.model.kinds import KINDS
 from clclip.model.place import ModelPlace, open_place
 
 
