@@ -21,9 +21,9 @@ from pydantic import Field
 
 from clclip.config.variants import Variant
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
+from clclip.core.artifacts import KindName
 from clclip.core.errors import InputError, nearest
 from clclip.core.models import Strict, parse
-from clclip.core.task import KindName
 
 
 class StreamFile(Strict):

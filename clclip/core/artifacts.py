@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, cast
+from typing import Annotated, Any, Literal, NotRequired, cast, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
-from clclip.core.task import KindName
 
+KindName = Literal["detection", "classification"]
+KIND_NAMES: tuple[str, ...] = get_args(KindName)
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Score = Number | None
 Id = int | str

@@ -9,18 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import KIND_NAMES, Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 
 KEYS = (
     "kind method seed task groups text data clip training switches evaluation".split()
 )  # besides "features" for detection, and "trains": "all" where no class waits for a later task
-
-KindName = Literal["detection", "classification"]
-KIND_NAMES: tuple[str, ...] = get_args(KindName)
 
 RUNTIME_KEYS = ("cache_features", "devices", "nodes")
 """Training keys that do not affect results: jobs get them as options, task.json never."""

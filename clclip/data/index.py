@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import KIND_NAMES, Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_object
-from clclip.core.task import KIND_NAMES, data_dir
+from clclip.core.task import data_dir
 
 _EXPECTED = "the file as `clclip prepare` wrote it"
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from clclip.core.artifacts import KindName
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
-from clclip.core.task import KindName
 
 CARD = "card.json"
 FORMAT = 1
