@@ -138,7 +138,7 @@ def test_batches_made_ahead_equal_those_made_when_asked_for(monkeypatch):
             assert torch.equal(torch.rand(2, generator=a), torch.rand(2, generator=b))
     assert set(plain.source.threads) == {"MainThread"}
     assert sorted(name.split("_")[0] for name in ahead.source.threads) == ["MainThread"] + 3 * [
-        "ahead"
+        "prefetch"
     ]
     ahead.close()
     monkeypatch.setattr(Source, "canvases", lambda *_: 1 / 0)
