@@ -147,15 +147,15 @@ class Learner:
             step: 0-based optimizer step; with seed and task it decides dropout and replay draws.
             share: which of them are at hand; at least one.
         """
-        made = self._step(batch, step, share)
-        losses = Losses(len(made.rows))
-        logits = self.context.scale * made.student @ made.compared.T
-        losses["ce_text"] = F.cross_entropy(logits, made.targets)
-        visual, refined = self.classifier.losses(made)
+        inputs = self._step(batch, step, share)
+        losses = Losses(len(inputs.rows))
+        logits = self.context.scale * inputs.student @ inputs.compared.T
+        losses["ce_text"] = F.cross_entropy(logits, inputs.targets)
+        visual, refined = self.classifier.losses(inputs)
         losses |= visual
-        losses |= self.teacher.losses(made)
+        losses |= self.teacher.losses(inputs)
         if self.replay.gaussians is not None:
-            losses.add("replay", *self.replay.loss(made, refined))
+            losses.add("replay", *self.replay.loss(inputs, refined))
         return losses
 
     def _step(self, batch: Tensor, step: int, share: Share) -> Step:
