@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from clclip.config.clip import ClipConfig
 from clclip.config.data import DataConfig
+from clclip.core.artifacts import KindName
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.models import (
     Strict,
@@ -24,7 +25,6 @@ from clclip.core.models import (
     check_seeds,
     check_text,
 )
-from clclip.core.task import KindName
 from clclip.evaluation.calibrated.objective import Objective
 from clclip.model.kinds import KINDS
 
@@ -72,6 +72,13 @@ class TrainingConfig(Strict):
         le=0.9,
         description="detection: share of a task's training images that no method trains on and "
         "its scores are calibrated on (0: none; the key is then not in task.json)",
+    )
+    repeat_threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="detection: images of classes that fewer than this share of a task's images "
+        "show come more often, as in LVIS (0: all alike; the key is then not in task.json)",
     )
     # how a batch is spread changes results by rounding only: these reach jobs beside task.json
     devices: int = Field(

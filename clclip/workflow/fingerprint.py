@@ -28,16 +28,16 @@ IGNORED = frozenset(
 def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAGE) -> str:
     """Return the fingerprint of the code that ``stage`` runs for a kind and a method.
 
-    A method's file is found by its name in the table of methods and not by an import, so it is
+    A method's file is looked up by its name in the table of methods and not by an import, so it is
     looked up here; a line more in that table changes nothing for other methods.
     """
     of = KINDS[kind]
-    found = fingerprint(of.module(stage, method), package)
+    stage_code = fingerprint(of.module(stage, method), package)
     own = of.methods.get(method)
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):
-        return found
-    text = f"{found};{own.code};{fingerprint(own.module, package)}"
+        return stage_code
+    text = f"{stage_code};{own.code};{fingerprint(own.module, package)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -57,16 +57,16 @@ def fingerprint(module: str, package: Path = PACKAGE) -> str:
 
 def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
     """Return the package's modules that ``module`` reaches through imports, with itself."""
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _source(name, package)
-        if name in found or _ignored(name) or path is None:
+        if name in modules or _ignored(name) or path is None:
             continue
-        found.add(name)
+        modules.add(name)
         waiting += _imports(path, name, package.name)
-    return sorted(found)
+    return sorted(modules)
 
 
 def _ignored(name: str) -> bool:
@@ -124,12 +124,12 @@ def _module(path: Path) -> _Module:
 
 def _imports(path: Path, name: str, root: str) -> list[str]:
     """Return the dotted names of the package ``root`` that the module ``name`` imports."""
-    found: list[str] = []
+    names: list[str] = []
     for level, module, members in _module(path).imports:
         parts = [*name.split(".")[:-level], *filter(None, [module])] if level else [module]
         base = ".".join(parts)
-        found += [base, *(f"{base}.{member}" for member in members)]
-    return [imported for imported in found if imported.split(".")[0] == root]
+        names += [base, *(f"{base}.{member}" for member in members)]
+    return [imported for imported in names if imported.split(".")[0] == root]
 
 
 def _source_digest(path: Path | None) -> str:

@@ -105,7 +105,7 @@ def _root(folder: Path, home: Path) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name of an experiment that is like a folder's."""
+    """Return a valid experiment name from a folder's."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or "mine"
 
 
@@ -187,6 +187,7 @@ def _training(boxes: bool) -> str:
     return (
         "\ntraining:\n"
         "  epochs: 8 # 14 with a real tower\n"
+        "  min_steps: 280 # of a task at least: one of few images needs steps, not passes\n"
         "  lr: 2e-3\n"
         "  image_size: 256 # px of the square canvas, a multiple of 32; small things need more\n"
     )
@@ -202,7 +203,7 @@ def _scalar(value: Any) -> str:
 
 
 def summary_text(written: Written) -> str:
-    """Return what was found and what to type next."""
+    """Return what was recognised and the next command."""
     sizes = " + ".join(str(len(group)) for group in written.tasks)
     count = sum(map(len, written.tasks))
     lines = [f"{written.data['format']} data, {count} classes: tasks of {sizes}"]
