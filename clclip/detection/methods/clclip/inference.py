@@ -136,22 +136,24 @@ def _score(
     )
 
 
-def likely(pairs: Routed, logits: Tensor, row: Tensor | None, probability: float) -> Routed:
+def likely(pairs: Routed, logits: Tensor, row: Tensor | None, ratio: float) -> Routed:
     """Return the pairs whose class the path's text classifier does not rule out.
 
     It looks at the region's features, where the share of the cost volume sees the frozen tokens
     alone. Nothing in it changes later: the classes are the task's own, those before it and
-    background (second stage of ``route: text``; ours).
+    background (second stage of ``route: text``; ours). A pair is held against the likeliest entry
+    of its region, so that where the texts tell nothing apart every pair passes, however many
+    classes share the probability.
 
     Args:
         pairs: pairs of the task's K classes, by share.
         logits: (R, previous + K + 1) of the regions that the path looked at, background last.
         row: the row in ``logits`` of each proposal; None where all of them are there.
-        probability: smallest probability of a pair's class.
+        ratio: smallest probability of a pair's class over that of the likeliest entry.
     """
     region, classes = pairs.region, pairs.gates.maps.shape[1]
-    own = logits.float().log_softmax(1)[:, -1 - classes : -1]
-    keep = own[region if row is None else row[region], pairs.column] > math.log(probability)
+    own = logits[:, -1 - classes : -1] - logits.amax(1, keepdim=True)
+    keep = own[region if row is None else row[region], pairs.column] > math.log(ratio)
     return Routed(pairs.gates, *(part[keep] for part in pairs[1:]))
 
 
