@@ -27,16 +27,16 @@ IGNORED = frozenset(
 def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAGE) -> str:
     """Return the fingerprint of the code that ``stage`` runs for a kind and a method.
 
-    A method's file is found by its name in the table of methods and not by an import, so it is
+    A method's file is looked up by its name in the table of methods and not by an import, so it is
     looked up here; a line more in that table changes nothing for other methods.
     """
     of = KINDS[kind]
-    found = fingerprint(of.module(stage, method), package)
+    stage_code = fingerprint(of.module(stage, method), package)
     own = of.methods.get(method)
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):
-        return found
-    text = f"{found};{own.code};{fingerprint(own.module, package)}"
+        return stage_code
+    text = f"{stage_code};{own.code};{fingerprint(own.module, package)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -56,16 +56,16 @@ def fingerprint(module: str, package: Path = PACKAGE) -> str:
 
 def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
     """Return the package's modules that ``module`` reaches through imports, with itself."""
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _source(name, package)
-        if name in found or _ignored(name) or path is None:
+        if name in modules or _ignored(name) or path is None:
             continue
-        found.add(name)
+        modules.add(name)
         waiting += _imports(path, name, package.name, path.stat().st_mtime_ns)
-    return sorted(found)
+    return sorted(modules)
 
 
 def _ignored(name: str) -> bool:
@@ -106,7 +106,7 @@ def _imports(path: Path, name: str, root: str, mtime: int) -> list[str]:
                 parts = name.split(".")[: -node.level]
                 base = ".".join([*parts, base] if base else parts)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [found for found in names if found.split(".")[0] == root]
+    return [imported for imported in names if imported.split(".")[0] == root]
 
 
 def _source_digest(path: Path | None) -> str:

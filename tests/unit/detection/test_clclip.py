@@ -107,7 +107,7 @@ def test_added_classes_leave_the_detections_of_old_ones_before_the_cut(seed, ext
     for name in old:
         assert torch.equal(more[name][kept], old[name])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regions, "AT_ONCE", 0)
+        patch.setattr(regions, "BATCHED_NMS_LIMIT", 0)
         by_class = select_detections(boxes, scores.round(decimals=1), columns, **rules)
     at_once = select_detections(boxes, scores.round(decimals=1), columns, **rules)
     assert all(torch.equal(by_class[name], at_once[name]) for name in at_once)
