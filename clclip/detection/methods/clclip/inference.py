@@ -136,22 +136,24 @@ def _score(
     )
 
 
-def likely(pairs: Routed, logits: Tensor, row: Tensor | None, probability: float) -> Routed:
+def likely(pairs: Routed, logits: Tensor, row: Tensor | None, ratio: float) -> Routed:
     """Return the pairs whose class the path's text classifier does not rule out.
 
     The second stage of ``route: text`` (ours). The classifier reads the trained region features,
     where the first stage reads the frozen cost volume alone. Its classes are the task's own, those
-    before it and background, so later tasks change nothing.
+    before it and background, so later tasks change nothing. A pair is held against the likeliest
+    entry of its region: where the texts separate nothing every pair passes, however many classes
+    share the probability.
 
     Args:
         pairs: pairs of the task's K classes, by share.
         logits: (R, previous + K + 1) of the regions that the path ran on, background last.
         row: the row in ``logits`` of each proposal; None: all proposals, in order.
-        probability: smallest probability of a pair's class.
+        ratio: smallest probability of a pair's class over that of the likeliest entry.
     """
     region, classes = pairs.region, pairs.gates.maps.shape[1]
-    own = logits.float().log_softmax(1)[:, -1 - classes : -1]
-    keep = own[region if row is None else row[region], pairs.column] > math.log(probability)
+    own = logits[:, -1 - classes : -1] - logits.amax(1, keepdim=True)
+    keep = own[region if row is None else row[region], pairs.column] > math.log(ratio)
     return Routed(pairs.gates, *(part[keep] for part in pairs[1:]))
 
 
