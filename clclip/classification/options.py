@@ -71,8 +71,8 @@ class ClassificationOptions(Options):
     )
     merge: Literal["none", "magmax", "mean"] = Field(
         "none",
-        description="tower that classifies: the last task's; or CLIP's plus, of all tasks' changes, each "
-        "weight's largest (MagMax) or mean",
+        description="tower that classifies: the last task's, or CLIP's plus each weight's largest "
+        "(MagMax) or mean change over the tasks",
     )
     merge_scale: float | None = Field(
         None, gt=0, le=10, description="factor on merged changes; null: 0.5 for magmax, 1 for mean"
