@@ -21,8 +21,8 @@ KINDS = ("same task", "earlier task", "later task")
 class Answer:
     """The class that a method gives an image after a task, in percent of its probability.
 
-    ``mistake`` is empty for a right answer, else where the given class comes from, seen from the true
-    one: the same task, an earlier or a later one. ``seed`` None is the first.
+    ``mistake`` is empty for a right answer, else the task of the given class relative to the true
+    one's: the same task, an earlier or a later one. ``seed`` None is the first.
     """
 
     task: int
