@@ -6,17 +6,27 @@ The child has its own folder, environment and arguments, and imports this projec
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 SECONDS = 300  # a run that takes longer is ended
+LOADED = (
+    "pydantic",
+    "snakemake.cli",
+    "snakemake.persistence",
+    "snakemake.scheduling.job_scheduler",
+    "snakemake_executor_plugin_slurm",  # every start looks at it, and it imports pandas
+)
 
 
 @cache
@@ -85,9 +95,8 @@ def _be_snakemake(
 
 
 if __name__ == "__main__":
-    import warnings
-
-    import snakemake_executor_plugin_slurm  # noqa: F401 - every start looks at it, and it takes long
-
+    for name in LOADED:
+        importlib.import_module(name)
+    gc.freeze()
     warnings.simplefilter("ignore")
     _serve()
