@@ -52,6 +52,45 @@ LAYOUTS = {
             "valid/images/c_jpg.rf.3f.jpg",
         ],
     ),
+    "Ultralytics, lists of images": (
+        {
+            "data.yaml": "path: /content/birds\ntrain: train.txt\nval: lists/val.txt\n"
+            f"{NAMES_LIST}",
+            "train.txt": "./images/train/a.jpg\n/content/birds/images/train/b.jpg\n",
+            "lists/val.txt": "../images/val/c.jpg\n",
+            "labels/train/a.txt": A,
+            "labels/val/c.txt": C,
+        },
+        ["images/train/a.jpg", "images/train/b.jpg", "images/val/c.jpg"],
+    ),
+    "Ultralytics on Windows": (
+        {
+            "data.yaml": f"path: C:\\data\\birds\ntrain: images\\train\nval: images\\val\n"
+            f"{NAMES_MAP}",
+            "labels/train/a.txt": A.replace("\n", "\r\n"),
+            "labels/val/c.txt": "\ufeff" + C,
+        },
+        ["images/train/a.JPG", "images/train/b.JPEG", "images/val/c.PNG"],
+    ),
+    "Roboflow Darknet": (
+        {
+            "train/_darknet.labels": NAMES_TEXT,
+            "valid/_darknet.labels": NAMES_TEXT,
+            "train/a.txt": A,
+            "train/b.txt": "",
+            "valid/c.txt": C,
+        },
+        ["train/a.jpg", "train/b.jpg", "valid/c.jpg"],
+    ),
+    "labelImg": (
+        {
+            "train/classes.txt": NAMES_TEXT,
+            "val/classes.txt": NAMES_TEXT,
+            "train/a.txt": A,
+            "val/c.txt": C,
+        },
+        ["train/a.jpg", "train/b.jpg", "val/c.jpg"],
+    ),
     "CVAT Ultralytics": (
         {
             "data.yaml": f"path: .\ntrain: train.txt\nval: val.txt\n{NAMES_MAP}",
@@ -143,6 +182,15 @@ def test_a_label_studio_export_is_split_by_a_fraction(tmp_path):
         assert [len(part) for part in names] == [7, 3] and sorted(names[0] + names[1]) == images
         drawn.append(names[1])
     assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_an_export_without_its_images_is_refused(tmp_path, folder):
+    """Label Studio's, of images that it only links to."""
+    files = {"classes.txt": NAMES_TEXT, "notes.json": "{}", "labels/1f-a.txt": A}
+    spec = make(tmp_path / "d", files | ({"images/.keep": ""} if folder else {}), [])
+    with pytest.raises(InputError, match=r"1 label files and no image, .*copy them into images/"):
+        prepare(spec | {"test_fraction": 0.5}, tmp_path / "out")
 
 
 def test_any_split_can_be_the_test_split(tmp_path):

@@ -81,6 +81,7 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
                 folders += [Path(os.path.dirname(name)) for name in listed]
             found.update(dict.fromkeys(listed))
         images[split] = list(found)
+    _check_images(images, declared, root)
     if "test" not in images:
         images = _drawn(images["train"], spec, root)
     labels = _label_files([name for names in images.values() for name in names])
@@ -88,6 +89,22 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
     unused = [name for name, entries in declared.splits.items() if tuple(entries) not in read]
     home = Path(os.path.commonpath(folders))
     return Layout(declared, home, images, labels, list(dict.fromkeys(lists)), unused)
+
+
+def _check_images(images: Mapping[str, list[str]], declared: Declared, root: Path) -> None:
+    """Refuse labels without any image, which labelling tools export unless told otherwise.
+
+    Raises:
+        InputError: if there are labels, and no image.
+    """
+    if any(images.values()):
+        return
+    names = {file.name for file in declared.files} | {"_darknet.labels"}
+    labels = [path for path in root.rglob("labels/**/*.txt") if path.name not in names]
+    if labels:
+        what = f"{len(labels)} label files and no image"
+        expected = "the images too (export them with the labels, or copy them into images/)"
+        raise InputError(what, root, expected)
 
 
 def _chosen(spec: Mapping[str, Any], declared: Declared, root: Path) -> dict[str, list[str]]:
