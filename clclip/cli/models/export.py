@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
     check_free(options.out)
     if options.onnx:
-        from clclip.model.onnx import check_onnx
+        from clclip.model.onnx.writing import check_onnx
 
         check_onnx()
     from clclip.model.export import export
