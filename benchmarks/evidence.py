@@ -29,11 +29,11 @@ from typing import Any
 import yaml
 from evidence_markdown import markdown
 
-from clclip.config.kinds import KINDS
 from clclip.core.digest import digest
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_text
 from clclip.evaluation.continual import deviation, mean
+from clclip.model.kinds import KINDS
 from clclip.report.sections.conditions import Comparison, Outcome, drawn, standalone
 from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
 from clclip.workflow.plan import plan_run

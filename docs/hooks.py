@@ -21,8 +21,8 @@ from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 from reference import commands_page, config_page, switch_keys
 
-from clclip.config.kinds import KINDS
 from clclip.config.names import is_name, read_name
+from clclip.model.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent
 GENERATED = {"config-reference.md": config_page, "commands.md": commands_page}

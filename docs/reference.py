@@ -27,7 +27,6 @@ from clclip.config.experiment import (
     TaskOverride,
     TrainingConfig,
 )
-from clclip.config.kinds import KINDS
 from clclip.config.listing import stream_rows, variant_rows
 from clclip.config.names import PATTERN
 from clclip.config.run import ReportStyle, RunConfig
@@ -37,6 +36,7 @@ from clclip.core.kind import Kind
 from clclip.core.machine import Speed
 from clclip.core.options import Options, in_words
 from clclip.data.shapes.difficulty import Difficulty
+from clclip.model.kinds import KINDS
 
 PAGES = {
     "detection": "[CL-CLIP](cl-clip.md) and [the other methods](methods.md)",

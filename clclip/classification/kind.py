@@ -22,6 +22,9 @@ CLASSIFICATION = Kind(
         "predict": "clclip.classification.stages",
         "score": "clclip.evaluation.score",
     },
+    memory="gaussian.",
+    verb="tells apart",
+    hub=("image-classification", "accuracy"),
     predicts_with_training=True,
     training={
         "epochs": 10,

@@ -10,9 +10,9 @@ from clclip.core.errors import InputError
 
 def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
-    from clclip.config.kinds import KINDS
     from clclip.config.resolve import check_settings
     from clclip.core.task import read_task
+    from clclip.model.kinds import KINDS
     from clclip.workflow.fingerprint import stage_fingerprint
     from clclip.workflow.gpu_slots import devices
     from clclip.workflow.task_store import stored, training_slice

@@ -23,6 +23,7 @@ from clclip.clip.tower import FrozenTower
 from clclip.clip.trunk import trunk_of
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
+from clclip.core.task import has_boxes
 from clclip.data.images import load_rgb
 
 logger = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ def _accuracy(found: Tensor, labels: Tensor, names: list[str]) -> dict[str, Any]
 def _ground_truth(data: Path) -> tuple[list[str], dict[int, tuple[Tensor, Tensor]]]:
     """Return class names and image id -> (xyxy boxes in pixels, labels); crowds left out."""
     index = read_json(data / "index.json")
-    if index.get("kind") != "detection":
+    if not has_boxes(index):
         raise InputError(f"{index.get('kind')} data", data / "index.json", "a detection data set")
     labelled = read_json(data / index["splits"]["test"])
     names = [category["name"] for category in labelled["categories"]]

@@ -16,7 +16,6 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from clclip.config.clip import ClipConfig
 from clclip.config.data import DataConfig
-from clclip.config.kinds import KINDS
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.models import (
     Strict,
@@ -25,9 +24,10 @@ from clclip.core.models import (
     check_seeds,
     check_text,
 )
+from clclip.core.task import KindName
 from clclip.evaluation.calibrated.objective import Objective
+from clclip.model.kinds import KINDS
 
-KindName = Literal["detection", "classification"]
 RESERVED = ("figures", "report.html", "report.log", "summary.csv", "table.txt")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 

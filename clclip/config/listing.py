@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment, resolved
 from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
 from clclip.config.resolve import resolve_options
@@ -17,6 +16,7 @@ from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import expanded
+from clclip.model.kinds import KINDS
 
 Row = tuple[str, str]
 

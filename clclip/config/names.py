@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from clclip.config.kinds import KINDS
 from clclip.config.streams import (
     Stream,
     StreamFile,
@@ -24,6 +23,7 @@ from clclip.config.streams import (
 from clclip.config.variants import Variant, leaves, shared_variants
 from clclip.config.yaml_files import merged
 from clclip.core.errors import InputError, WrongValue
+from clclip.model.kinds import KINDS
 
 PATTERN = "STREAM_METHOD[_VARIANT...]"
 

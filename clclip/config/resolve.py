@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clclip.config.experiment import Experiment, TrainingConfig
-from clclip.config.kinds import KINDS
 from clclip.config.load import merged
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
@@ -21,6 +20,7 @@ from clclip.core.kind import Method, method_of
 from clclip.core.models import input_error, parse
 from clclip.core.options import Options, in_words
 from clclip.core.task import BESIDE_TASK
+from clclip.model.kinds import KINDS
 
 HOLDOUT = "holdout"
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from clclip.config.experiment import Experiment, TrainingConfig
-from clclip.config.kinds import KINDS
 from clclip.config.run import RunConfig
 from clclip.config.streams import StreamFile
 from clclip.core.options import Options
+from clclip.model.kinds import KINDS
 
 
 def schema_text() -> str:

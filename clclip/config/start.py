@@ -14,6 +14,7 @@ from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
 from clclip.model.card import hidden_columns, read_card
+from clclip.model.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,11 @@ def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
         raise InputError(f"got {given!r:.60}", f"{where}: start", "the path of a model folder")
     start = read_start(given, where)
     plan = start.plan
-    for key in ("kind", "method"):
-        wanted = {"clclip_paper": "clclip"}.get(str(values.get(key)), values.get(key))
-        if wanted not in (None, plan[key]):
+    method = values.get("method")
+    facts = KINDS[plan["kind"]].methods.get(str(method))
+    wanted = {"kind": values.get("kind"), "method": facts.alias or method if facts else method}
+    for key in wanted:
+        if wanted[key] not in (None, plan[key]):
             what = f"{key} {values[key]!r} for a model of {key} {plan[key]!r}"
             raise InputError(what, f"{where}: {key}", f"{plan[key]}, or the key left out")
     clip = {k: plan["clip"][k] for k in ("model", "tag") if plan["clip"].get(k)}

@@ -23,8 +23,7 @@ from clclip.config.variants import Variant
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
 from clclip.core.errors import InputError, nearest
 from clclip.core.models import Strict, parse
-
-Kind = Literal["detection", "classification"]
+from clclip.core.task import KindName
 
 
 class StreamFile(Strict):
@@ -32,7 +31,7 @@ class StreamFile(Strict):
 
     base: str | None = Field(None, description="another file here, whose keys this one overrides")
     prefix: str | None = Field(None, description="what the names begin with; default: the stem")
-    kind: Kind = Field(description="detection or classification")
+    kind: KindName = Field(description="detection or classification")
     data: dict[str, Any] = Field(description="images and annotations, as in an experiment file")
     classes: list[str] = Field([], description="class order; left out, the data gives it")
     order: Literal["given", "seed"] = Field("given", description="seed: shuffled by the seed")

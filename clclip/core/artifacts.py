@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
+from clclip.core.task import KindName
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Score = Number | None
@@ -115,7 +116,7 @@ class Summary(_Open):
     """``summary.json`` of a seed or of an experiment; standard deviations are over its seeds."""
 
     experiment: str
-    kind: Literal["detection", "classification"]
+    kind: KindName
     method: str
     seeds: Annotated[list[int], Field(min_length=1)]
     groups: list[list[str]]
@@ -141,7 +142,7 @@ class Summary(_Open):
 class Task(_Open):
     """``task.json``: the resolved plan of one task, the only configuration of its stages."""
 
-    kind: Literal["detection", "classification"]
+    kind: KindName
     method: str
     seed: int
     task: int  # from 1; that of the last group, 1 where all classes are trained at once

@@ -104,6 +104,9 @@ class Kind:
         dense: tasks read dense features and the texts of their classes.
         side: the side of images in px where an experiment gives none, by its CLIP; None: unknown.
         stages: stage -> module that does the work.
+        memory: prefix of tensors that only later tasks read: remembered data, or statistics of it.
+        verb: what a trained model does with its classes.
+        hub: what the Hugging Face hub calls the task, and the metric of its scores.
         predictions: files that ``predict`` writes, the predictions first.
         predicts_with_training: whether ``train`` predicts at once: starting torch a second time
             would cost more than the training.
@@ -120,6 +123,9 @@ class Kind:
     dense: bool
     side: Callable[[Mapping[str, Any]], int | None]
     stages: Mapping[str, str]
+    memory: str
+    verb: str
+    hub: tuple[str, str]
     predictions: tuple[str, ...] = ("predictions.json",)
     predicts_with_training: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)

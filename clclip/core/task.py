@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
@@ -18,6 +18,8 @@ KEYS = (
     "kind method seed task groups text data clip training switches evaluation".split()
 )  # besides "features" for detection, and "trains": "all" where no class waits for a later task
 
+KindName = Literal["detection", "classification"]
+KIND_NAMES: tuple[str, ...] = get_args(KindName)
 
 BESIDE_TASK = ("cache_features", "devices", "nodes")
 """Training keys that do not affect results: jobs get them as options, task.json never."""
@@ -57,8 +59,8 @@ def check_task(task: Any, where: object) -> None:
     number = 1 if trains_all(task) else len(groups)
     if task["task"] != number:
         raise InputError(f"got task {task['task']}", where, f"{number}, as its groups tell")
-    if task["kind"] not in ("detection", "classification"):
-        raise InputError(f"got kind {task['kind']!r:.60}", where, "detection or classification")
+    if task["kind"] not in KIND_NAMES:
+        raise InputError(f"got kind {task['kind']!r:.60}", where, " or ".join(KIND_NAMES))
     for key in ("text", "data", "clip", "training", "switches", "evaluation"):
         if not isinstance(task[key], dict):
             raise InputError(f"got {task[key]!r:.60}", f"{where}: {key}", "an object")
@@ -71,6 +73,11 @@ def check_task(task: Any, where: object) -> None:
 def _is_group(group: Any) -> bool:
     """Tell whether ``group`` is a non-empty list of names."""
     return isinstance(group, list) and bool(group) and all(isinstance(n, str) for n in group)
+
+
+def has_boxes(record: Mapping[str, Any]) -> bool:
+    """Tell whether a task, a data index, a summary or a card is of detection: labels are boxes."""
+    return record.get("kind") == "detection"
 
 
 def trains_all(task: Mapping[str, Any]) -> bool:

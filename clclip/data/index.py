@@ -9,7 +9,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_object
-from clclip.core.task import data_dir
+from clclip.core.task import KIND_NAMES, data_dir
 
 _EXPECTED = "the file as `clclip prepare` wrote it"
 
@@ -22,7 +22,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / "index.json"
     index = _read(path, ("kind", "classes", "splits", "root"))
-    if index["kind"] not in ("detection", "classification"):
+    if index["kind"] not in KIND_NAMES:
         raise InputError(f"kind {index['kind']!r:.60}", path, _EXPECTED)
     _all(index["classes"], _is_text, f"{path}: classes")
     return index

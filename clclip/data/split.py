@@ -32,6 +32,7 @@ from clclip.core.files import write_json
 from clclip.core.task import (
     current_classes,
     data_dir,
+    has_boxes,
     previous_classes,
     read_task,
     seen_classes,
@@ -61,7 +62,7 @@ def split_task(task_file: Path, resources: Path) -> None:
     index = read_index(home)
     _check_classes(task, index, task_file)
     data = {split: read_split(home / f"{split}.json", index["kind"]) for split in ("train", "test")}
-    if index["kind"] == "detection":
+    if has_boxes(index):
         train = detection_train(data["train"], task, str(task_file))
         if share := share_held_out(task):
             train, _ = divided(train, share, task_file)
@@ -259,7 +260,7 @@ def _check_images(split: dict[str, Any], task: dict[str, Any], shown: int, where
     names = ", ".join(repr(name) for name in current_classes(task))
     what = f"no training image for task {task['task']} ({names})"
     rule = _image_rule(task)
-    if task["kind"] == "detection" and shown and rule != "overlap":
+    if has_boxes(task) and shown and rule != "overlap":
         what = f"{what}: image_rule {rule} leaves none of {shown} images"
         other = "images of as many places as tasks" if rule == "place" else "another class order"
         raise InputError(what, where, f"data.image_rule: overlap, or {other}")

@@ -40,6 +40,9 @@ DETECTION = Kind(
         "predict": "clclip.detection.stages.train",
         "score": "clclip.evaluation.score",
     },
+    memory="memory.",
+    verb="detects",
+    hub=("object-detection", "mean_average_precision"),
     # what the proposals cover, and what the diagnosis of forgetting reads
     predictions=("predictions.json", "recall.json", "proposals.json", "probe.json"),
 )

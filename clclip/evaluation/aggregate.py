@@ -13,6 +13,7 @@ from typing import Any
 from clclip.core.artifacts import PARTS, PerPart, Scores, read_scores, read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, read_object, write_json, write_text
+from clclip.core.task import has_boxes
 from clclip.evaluation import continual
 from clclip.evaluation.comparable import training_images
 
@@ -61,14 +62,13 @@ def aggregate_seed(
     after = [
         {name: entry["score"] for name, entry in score["per_class"].items()} for score in scores
     ]
-    classification = last["kind"] == "classification"
     counts = {name: entry["objects"] for name, entry in scores[-1]["per_class"].items()}
     before = tasks[0]["task"] - 1  # tasks of the model that the stream started from
-    matrix = continual.score_matrix(after, groups, counts if classification else None, before)
+    matrix = continual.score_matrix(after, groups, None if has_boxes(last) else counts, before)
     forgetting = None
     if len(tasks) > 1:
         by_class = continual.detection_forgetting(after, groups)
-        forgetting = continual.task_forgetting(matrix) if classification else by_class
+        forgetting = by_class if has_boxes(last) else continual.task_forgetting(matrix)
     summary = {
         "experiment": experiment,
         "kind": last["kind"],

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from clclip.core.files import read_json
-from clclip.core.task import read_task, seen_classes, task_folders
+from clclip.core.task import has_boxes, read_task, seen_classes, task_folders
 from clclip.evaluation.calibrated.part import read_parts
 from clclip.evaluation.matching import Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
@@ -96,7 +96,7 @@ def calibration(*task_files: Path, mapped: bool = False) -> dict[str, Reliabilit
     rows: list[tuple[str, float, bool]] = []
     for task_file in task_files:
         task = read_task(task_file)
-        if task["kind"] == "detection":
+        if has_boxes(task):
             rows += _detections(task, task_file.parent, mapped)
         else:
             rows += _images(task, task_file.parent)

@@ -19,7 +19,7 @@ import numpy as np
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json
-from clclip.core.task import read_task, seen_classes
+from clclip.core.task import has_boxes, read_task, seen_classes
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision_on
 from clclip.evaluation.comparable import COMPARED
 from clclip.evaluation.continual import deviation
@@ -115,7 +115,7 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
         for seed in seeds
     ]
     scores: PairedAp | PairedAccuracy
-    if sides[0]["kind"] == "detection":
+    if has_boxes(sides[0]):
         scores = _detections(folders, sides[0], samples, random_seed)
     else:
         scores = _classifications(folders)

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
+from clclip.core.task import KindName
 
 CARD = "card.json"
 FORMAT = 1
@@ -52,7 +53,7 @@ class _Category(_Open):
 
 class _Card(_Open):
     format: int
-    kind: Literal["detection", "classification"]
+    kind: KindName
     method: str
     classes: list[str]
     categories: list[_Category]

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.classification.kind import CLASSIFICATION
 from clclip.clip.ids import text_file
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
 from clclip.core.artifacts import read_stage_file
 from clclip.core.files import read_json
-from clclip.core.kind import Kind
-from clclip.core.task import clip_dir, current_classes, previous_classes, seen_classes
-from clclip.detection.kind import DETECTION
+from clclip.core.task import clip_dir, current_classes, has_boxes, previous_classes, seen_classes
 from clclip.evaluation.aggregate import versions
 from clclip.evaluation.predictions import class_ids
 from clclip.model.card import FORMAT
+from clclip.model.kinds import KINDS
 
 CALIBRATION = "calibration.json"
 """Beside a part's weights: ``thresholds`` {class: score} and what else was fitted afterwards."""
@@ -24,8 +22,6 @@ CALIBRATION = "calibration.json"
 GATE = "gate.safetensors"
 """Beside the weights of a part that has a gate of its own though it is not the first: of a model
 that was merged from two."""
-
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (DETECTION, CLASSIFICATION)}
 
 
 def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> di
 
 def categories(task: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Return the category ids of a detector's reported classes; none for a classifier."""
-    if task["kind"] != "detection":
+    if not has_boxes(task):
         return []
     hidden, labels = set(task.get("hidden", ())), folder / "test.json"
     names = [name for name in seen_classes(task) if name not in hidden]
@@ -106,7 +102,7 @@ def _counts(labels: Path) -> dict[str, int] | None:
 def preprocessing(task: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, Any]:
     """Return how an image becomes what the tower sees."""
     pixels = {"mean": clip["mean"], "std": clip["std"], "range": "0..1, RGB, upright by EXIF"}
-    if task["kind"] == "detection":
+    if has_boxes(task):
         features = task["features"]
         layout = "longer side to the canvas, bilinear antialiased, top left, zeros beyond"
         return {

@@ -9,15 +9,13 @@ from typing import Any
 from clclip.clip.ids import text_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_bytes, write_text
-from clclip.core.task import clip_dir
+from clclip.core.task import clip_dir, has_boxes
 from clclip.model.card import is_model, write_card
-from clclip.model.describe import CALIBRATION, GATE, KINDS
+from clclip.model.describe import CALIBRATION, GATE
 from clclip.model.folder import new_folder
+from clclip.model.kinds import KINDS
 from clclip.model.place import ModelPlace, open_place
 from clclip.model.readme import readme
-
-MEMORY = {"detection": "memory.", "classification": "gaussian."}
-"""Prefix of tensors that only later tasks read: remembered data, or statistics of it."""
 
 BESIDE = (CALIBRATION, GATE)
 """What may lie beside a part's weights."""
@@ -73,7 +71,7 @@ def _add_onnx(model: ModelPlace, folder: Path) -> None:
     from clclip.model.onnx.writing import FILE
 
     path = folder / FILE
-    if model.plan["kind"] == "detection":
+    if has_boxes(model.plan):
         from clclip.model.onnx.detection import export_detector
         from clclip.model.use.detection import DetectionModel
 
@@ -96,7 +94,7 @@ def finish(folder: Path, card: dict[str, Any], name: str) -> dict[str, Any]:
 def copy_parts(model: ModelPlace, folder: Path, with_memory: bool = True) -> str:
     """Copy the parts' task files and weights; return what the card says of memory."""
     found = False
-    prefix = MEMORY[model.plan["kind"]]
+    prefix = KINDS[model.plan["kind"]].memory
     for source in model.folders:
         target = folder / source.name
         copy_part(source, target, weights=False)

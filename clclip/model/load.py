@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clclip.core.errors import InputError
+from clclip.core.task import has_boxes
+from clclip.model.kinds import KINDS
 from clclip.model.place import open_place
 
 if TYPE_CHECKING:  # torch is imported when a model is
@@ -40,10 +42,10 @@ def load_model(
     """
     found = open_place(Path(place), task, None if resources is None else Path(resources))
     if kind is not None and found.plan["kind"] != kind:
-        use = "classify" if kind == "detection" else "detect"
+        use, _ = KINDS[found.plan["kind"]].tool
         what = f"a {found.plan['kind']} model"
         raise InputError(what, place, f"a {kind} model or run (use `clclip {use}`)")
-    if found.plan["kind"] == "detection":
+    if has_boxes(found.plan):
         from clclip.model.use.detection import DetectionModel
 
         return DetectionModel(found, device)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-TASKS = {"detection": "object-detection", "classification": "image-classification"}
+from clclip.core.task import has_boxes
+from clclip.model.kinds import KINDS
 
 
 def readme(card: Mapping[str, Any], name: str) -> str:
@@ -32,12 +33,11 @@ def _front(card: Mapping[str, Any], name: str) -> str:
     """Return the YAML front matter."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    task, results = TASKS[card["kind"]], []
+    (task, metric), results = KINDS[card["kind"]].hub, []
     scores = card.get("scores") or {}
     value = scores.get("metrics", {}).get("A")
     if value is not None:
         data = card["parts"][-1]["data"]["id"]
-        metric = "accuracy" if card["kind"] == "classification" else "mean_average_precision"
         label = f"{scores['metric']}, all classes seen, percent"
         results = [EvalResult(task, data, data, metric, value, metric_name=label)]
     front = ModelCardData(
@@ -51,23 +51,22 @@ def _front(card: Mapping[str, Any], name: str) -> str:
 
 
 def _intro(card: Mapping[str, Any], name: str) -> str:
-    kind = "detects" if card["kind"] == "detection" else "tells apart"
+    verb = KINDS[card["kind"]].verb
     clip, many = card["clip"], len(card["parts"])
     tag = f" ({clip['tag']})" if clip.get("tag") else ""
     tasks = f"{many} task{'s' * (many > 1)}"
     return f"""# {name}
 
-A continual model of clclip: it {kind} {len(card["classes"])} classes, learned in {tasks} by the
+A continual model of clclip: it {verb} {len(card["classes"])} classes, learned in {tasks} by the
 method `{card["method"]}` on the frozen CLIP {clip["model"]}{tag}. New classes can be added from
 their own images alone, and classes can be dropped."""
 
 
 def _usage(card: Mapping[str, Any]) -> str:
-    command = "detect" if card["kind"] == "detection" else "classify"
-    out = "boxes" if command == "detect" else "classes.json"
+    command, out = KINDS[card["kind"]].tool
     shown = (
         "print(found.boxes, found.scores, found.names)  # (N, 4) x0 y0 x1 y1 in px; (N,); N names"
-        if command == "detect"
+        if has_boxes(card)
         else "print(found.names[0], found.scores[0])  # likeliest first; found.probabilities: (K,)"
     )
     return f"""## Use

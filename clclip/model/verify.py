@@ -17,6 +17,7 @@ import torch
 from torchvision.ops import box_iou
 
 from clclip.core.errors import InputError
+from clclip.core.task import has_boxes
 from clclip.data.own_images import find_images
 from clclip.detection.methods.detector import Detector
 from clclip.model.load import load_model
@@ -195,7 +196,7 @@ def _facts(before: Model, after: Model, images: int, batch: int) -> dict[str, An
         "batch": batch,
         "device": str(after.device),
         "compared": "bit for bit, before the cut to the best detections of an image"
-        if before.kind == "detection"
+        if isinstance(before, DetectionModel)
         else "bit for bit",
         "same_tower": before.card["clip"]["sha256"] == after.card["clip"]["sha256"],
     }
@@ -237,9 +238,7 @@ def as_text(found: Verification) -> str:
         line = row["status"]
         if line == "changed":
             line += f" on {row['images']} images: scores by up to {row['score']:.3g}"
-            line += (
-                f", boxes by up to {row['box_px']:.3g} px" if facts["kind"] == "detection" else ""
-            )
+            line += f", boxes by up to {row['box_px']:.3g} px" if has_boxes(facts) else ""
         if "old" in row:
             line += f"  ({row['old']} and {row['new']})"
         lines.append(f"  {name:{width}}  {line}")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clclip.config.kinds import KINDS
 from clclip.core.artifacts import Part, Summary, read_summary
 from clclip.core.errors import InputError
 from clclip.core.kind import Method
 from clclip.evaluation.comparable import comparison_key, title_suffix
+from clclip.model.kinds import KINDS
 from clclip.report.plotting import load_matplotlib
 
 # Okabe and Ito's palette (colour-blind safe), without its yellow: too pale on white.

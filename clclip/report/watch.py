@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from clclip.config.kinds import KINDS
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
+from clclip.model.kinds import KINDS
 from clclip.report.sections.timing import duration, last_done
 
 STAGES = ("split", "train", "predict", "score")

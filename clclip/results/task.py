@@ -11,7 +11,7 @@ from typing import Any
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
-from clclip.core.task import current_classes, previous_classes, read_task, seen_classes
+from clclip.core.task import current_classes, has_boxes, previous_classes, read_task, seen_classes
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ class Task:
         """
         truth = read_json(self.folder / "test.json")
         files = {image["id"]: image["file_name"] for image in truth["images"]}
-        detection = self.config["kind"] == "detection"
-        return self._boxes(truth, files) if detection else self._labels(truth, files)
+        return (self._boxes if has_boxes(self.config) else self._labels)(truth, files)
 
     def _boxes(self, truth: Mapping[str, Any], files: Mapping[Any, str]) -> list[dict[str, Any]]:
         """Return detections with class names."""
@@ -114,7 +113,7 @@ class Task:
         Raises:
             InputError: if the predictions of this or an earlier task are missing or broken.
         """
-        if self.config["kind"] != "detection":
+        if not has_boxes(self.config):
             return {}
         from clclip.evaluation.diagnosis import diagnose
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from clclip.core.digest import canonical
 from clclip.core.files import read_json
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
-from clclip.core.task import read_task
+from clclip.core.task import has_boxes, read_task
 
 logger = logging.getLogger(__name__)
 Mode = Literal["offline", "online"]
@@ -213,7 +213,7 @@ def _picture(
     from clclip.data.images import load_rgb
 
     pixels = load_rgb(root / image["file_name"], image.get("exif", True))
-    if task["kind"] == "classification":
+    if not has_boxes(task):
         caption = f"{image['label']}: {rows[0]['predicted']} {rows[0]['score']:.2f}"
         return wandb.Image(pixels, caption=caption)
     names = {category["id"]: category["name"] for category in truth["categories"]}

@@ -12,6 +12,7 @@ from clclip.config.load import read_experiment
 from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.data.readers import folder
+from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment
 
 
@@ -62,7 +63,7 @@ def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:
     from clclip.data.prepare import prepare
 
     experiment, base = read_experiment(file)
-    if experiment.kind != "classification":
+    if KINDS[experiment.kind].boxes:
         raise InputError(f"kind {experiment.kind!r}", file, "an experiment of classification")
     plan = RunPlan()
     planned = add_experiment(plan, experiment, experiment.seeds[:1], base, file)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from clclip.config.experiment import Experiment
-from clclip.config.kinds import KINDS
 from clclip.config.streams import stream
 from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups
+from clclip.model.kinds import KINDS
 
 VOC_SPLITS = {"2007": ("trainval", "test"), "2012": ("train", "val")}
 LOCATION_KEYS = (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from clclip.config.experiment import Experiment
-from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
@@ -25,6 +24,7 @@ from clclip.data.preview import preview
 from clclip.data.split import classification_split, detection_train
 from clclip.data.version import is_downloaded
 from clclip.evaluation.ap import METRIC_NAMES
+from clclip.model.kinds import KINDS
 from clclip.training.epochs import epochs_of
 from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
 

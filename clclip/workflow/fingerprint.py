@@ -11,7 +11,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from clclip.config.kinds import KINDS
+from clclip.model.kinds import KINDS
 
 PACKAGE = Path(__file__).parents[1]
 # What these decide reaches a stage through task.json alone, or is bookkeeping.

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.config.kinds import KINDS
 from clclip.config.load import listed_for_jobs
 from clclip.config.yaml_files import PACKAGE, project_folder
 from clclip.core.files import expanded
 from clclip.core.homes import name_account
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
 from clclip.core.models import as_list
+from clclip.model.kinds import KINDS
 
 STARTED_VARIABLE = "CLCLIP_RUN"  # set by `clclip run`
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

@@ -14,7 +14,6 @@ from typing import Any
 
 from clclip.clip.architecture import dense_mode, taps
 from clclip.config.experiment import Experiment
-from clclip.config.kinds import KINDS
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_options, resolve_options, resolve_training
 from clclip.config.run import RunConfig
@@ -25,6 +24,7 @@ from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.core.task import BESIDE_TASK, text_names
+from clclip.model.kinds import KINDS
 from clclip.workflow.data_spec import (
     check_places,
     class_groups,

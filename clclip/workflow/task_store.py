@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.config.kinds import KINDS
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import make_folder, read_json, replacing, write_json
 from clclip.core.task import read_task, task_folders
+from clclip.model.kinds import KINDS
 
 logger = logging.getLogger(__name__)
 

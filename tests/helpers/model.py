@@ -15,12 +15,12 @@ from clclip.classification.features.builder import build_image_features, embed_s
 from clclip.clip.features import build_features
 from clclip.clip.fetch import fetch_clip
 from clclip.clip.text import embed_text
-from clclip.config.kinds import KINDS
 from clclip.core.files import write_text
 from clclip.data.prepare import prepare
 from clclip.data.split import split_task
 from clclip.model.change.start import predict_merged, settle, silence, take_over
 from clclip.model.change.texts import take_over_texts
+from clclip.model.kinds import KINDS
 from clclip.training.seeds import generator
 from clclip.workflow.plan import plan_run
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from snakemake.common import dict_to_key_value_args
 
-from clclip.config.kinds import KINDS
+from clclip.model.kinds import KINDS
 from clclip.workflow import host, interrupt
 from clclip.workflow.folder_lock import claim_folder, runs_nothing
 from clclip.data.relocate import relocate

@@ -20,7 +20,7 @@ from clclip.classification.registry import METHODS
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
-from clclip.core.task import read_task
+from clclip.core.task import has_boxes, read_task
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
         raise InputError(f"{trained} trained tasks", run, "a run of at least two tasks")
     last = run / f"task{trained}"
     task = read_task(last / "task.json")
-    if task["kind"] != "classification":
+    if has_boxes(task):
         raise InputError(f"kind {task['kind']!r}", last / "task.json", "a classification run")
     if METHODS[task["method"]].closed_form:
         what = f"method {task['method']!r}, whose features are frozen"

@@ -16,8 +16,8 @@ from clclip.cli.stored import stored_stage
 )
 def run(options: argparse.Namespace) -> None:
     """Predict the test images of a task: predictions.json beside its task.json."""
-    from clclip.config.kinds import KINDS
     from clclip.core.task import read_task
+    from clclip.model.kinds import KINDS
 
     kind = KINDS[read_task(options.task)["kind"]]
     stored_stage(options, "predict", list(kind.predictions))

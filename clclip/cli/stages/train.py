@@ -47,8 +47,8 @@ def _predict_ahead(options: argparse.Namespace) -> None:
     They stay that job's to write beside the task. A closed-form task needs no torch, so it has
     nothing to save; the features of its test images may not be there yet.
     """
-    from clclip.config.kinds import KINDS
     from clclip.core.task import read_task
+    from clclip.model.kinds import KINDS
 
     folder, task = options.task.parent, read_task(options.task)
     kind = KINDS[task["kind"]]

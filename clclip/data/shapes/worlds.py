@@ -20,6 +20,7 @@ from PIL import Image
 
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import make_folder, write_json
+from clclip.core.task import has_boxes
 from clclip.data.shapes.clutter import cluttered_scene, place_of
 from clclip.data.shapes.difficulty import Difficulty
 from clclip.data.shapes.objects import (
@@ -207,7 +208,7 @@ def generate(
     spec, found = world_spec(world, draw, difficulty), find_world(world, draw, difficulty)
     make_folder(out / "images")
     for split in ("train", "test"):
-        build = _detection if spec["kind"] == "detection" else _classification
+        build = _detection if has_boxes(spec) else _classification
         write_json(out / f"{split}.json", build(found, spec, split, out))
         logger.info("%s: %d %s images drawn", world, spec["counts"][split], split)
     index = {

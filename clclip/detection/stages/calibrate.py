@@ -8,7 +8,7 @@ from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
-from clclip.core.task import current_classes, read_task, seen_classes
+from clclip.core.task import current_classes, has_boxes, read_task, seen_classes
 from clclip.data.holdout import share_held_out
 from clclip.data.split import held_out
 from clclip.detection.inputs.dataset import FeatureBatches, read_labels
@@ -40,7 +40,7 @@ def calibrate(task_file: Path, resources: Path) -> None:
         InputError: if the task holds nothing out, or an input is missing.
     """
     task, folder = read_task(task_file), task_file.parent
-    if task["kind"] != "detection" or not share_held_out(task):
+    if not has_boxes(task) or not share_held_out(task):
         what = "a task without training.holdout"
         raise InputError(
             what, task_file, "one that holds images out (or `clclip calibrate --data`)"

@@ -23,7 +23,7 @@ from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
-from clclip.core.task import read_task, seen_classes
+from clclip.core.task import has_boxes, read_task, seen_classes
 from clclip.detection.inputs.dataset import FeatureBatches, read_labels
 from clclip.detection.inputs.online import open_features
 from clclip.detection.layers.batch import Batch
@@ -121,7 +121,7 @@ def future_average_precision(
         raise InputError(f"{trained} trained tasks", run, "a run of at least two tasks")
     last = run / f"task{trained}" / "task.json"
     task = read_task(last)
-    if task["kind"] != "detection":
+    if not has_boxes(task):
         raise InputError(f"kind {task['kind']!r}", last, "a detection run")
     source = open_features(task, "test", resources, last.parent / "test.json")
     batches = FeatureBatches(read_labels(last.parent / "test.json", []), source)

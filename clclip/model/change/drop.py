@@ -17,7 +17,7 @@ from torch import Tensor
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
-from clclip.core.task import current_classes, text_names
+from clclip.core.task import current_classes, has_boxes, text_names
 from clclip.evaluation.continual import mean, weighted_mean
 from clclip.model.card import hidden_columns
 from clclip.model.change.texts import write_texts
@@ -153,8 +153,7 @@ def _scores(card: Mapping[str, Any], kept: Collection[str]) -> dict[str, Any] | 
     rows = {name: row for name, row in card["scores"]["per_class"].items() if name in kept}
     values = [row["score"] for row in rows.values()]
     objects = [row["objects"] for row in rows.values()]
-    boxes = card["kind"] == "detection"
-    whole = mean(values) if boxes else weighted_mean(values, objects)
+    whole = mean(values) if has_boxes(card) else weighted_mean(values, objects)
     return {
         **card["scores"],
         "per_class": rows,

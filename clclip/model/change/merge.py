@@ -14,7 +14,7 @@ from typing import Any
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
-from clclip.core.task import text_names
+from clclip.core.task import has_boxes, text_names
 from clclip.model.card import hidden_columns
 from clclip.model.change.drop import hidden_names
 from clclip.model.change.texts import write_texts
@@ -71,10 +71,10 @@ def check_fit(one: ModelPlace, other: ModelPlace) -> None:
     """
     for model in (one, other):
         plan = model.plan
-        if plan["kind"] != "detection":
+        if not has_boxes(plan):
             expected = "two detectors: classifiers share their probability among all classes"
             raise InputError("a classification model", model.place, expected)
-        if plan["method"] != "clclip" or plan["switches"].get("shared") != "adapters":
+        if plan["switches"].get("shared") != "adapters":  # an option of CL-CLIP alone
             how = f"{plan['method']}, shared: {plan['switches'].get('shared', 'one network')}"
             expected = "CL-CLIP with a path per task (shared: adapters)"
             raise InputError(f"a model of {how}", model.place, expected)

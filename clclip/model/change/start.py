@@ -15,7 +15,7 @@ from typing import Any
 from clclip.core.digest import canonical, digest, files_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
-from clclip.core.task import read_task, task_folders
+from clclip.core.task import has_boxes, read_task, task_folders
 from clclip.model.card import read_card
 from clclip.model.export import copy_part
 
@@ -76,7 +76,7 @@ def settle(task_file: Path) -> None:
     path = folder / "weights.safetensors"
     tensors, metadata = read_weights(path)
     plain = {key: value for key, value in task.items() if key not in OF_A_MODEL}
-    if task["kind"] == "detection":
+    if has_boxes(task):
         metadata["digest"] = _inputs_digest(plain, task_file)
     else:
         metadata["digest"] = digest(plain)
@@ -115,7 +115,7 @@ def silence(task_file: Path) -> None:
     if not hidden:
         return
     found = read_json(path)
-    if task["kind"] == "detection":
+    if has_boxes(task):
         truth = read_json(folder / "test.json")["categories"]
         gone = {entry["id"] for entry in truth if entry["name"] in hidden}
         found = [row for row in found if row["category_id"] not in gone]

@@ -15,7 +15,7 @@ from clclip.clip.text import read_background, read_text
 from clclip.core.errors import InputError
 from clclip.core.files import write_bytes
 from clclip.core.task import text_names
-from clclip.model.describe import KINDS
+from clclip.model.kinds import KINDS
 from clclip.model.place import ModelPlace, open_place
 
 

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from clclip.cli.main import main
-from clclip.config.kinds import KINDS
 from clclip.config.listing import stream_rows
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import fitting, read_name, shipped_names
@@ -17,6 +16,7 @@ from clclip.config.streams import stream_file, stream_files, streams, streams_of
 from clclip.config.variants import shared_variants
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
+from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 
 BEFORE = json.loads((Path(__file__).parent / "names_before.json").read_text())

@@ -9,12 +9,12 @@ import yaml
 from pydantic import Field
 
 from clclip.config import resolve
-from clclip.config.kinds import KINDS
 from clclip.config.load import read_experiment
 from clclip.config.resolve import check_settings, resolve_options
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.detection.options import ReplayOptions
+from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 
 METHODS = {name: (kind, m) for kind in KINDS.values() for name, m in kind.methods.items()}

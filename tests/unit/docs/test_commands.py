@@ -22,11 +22,11 @@ from clclip.cli.command import commands
 from clclip.cli.main import main
 from clclip.cli.parser import build_parser
 from clclip.config.experiment import Experiment
-from clclip.config.kinds import KINDS
 from clclip.config.load import find_experiment, read_experiment
 from clclip.config.names import is_name
 from clclip.config.streams import StreamFile
 from clclip.core.models import parse
+from clclip.model.kinds import KINDS
 from clclip.workflow.describe import describe
 from clclip.workflow.plan import plan_run
 from clclip.workflow.task_store import training_slice

@@ -17,10 +17,10 @@ import yaml
 
 import clclip
 from clclip.cli.command import commands
-from clclip.config.kinds import KINDS
 from clclip.config.names import known_names
 from clclip.config.streams import stream_file, stream_files, streams
 from clclip.config.variants import shared_variants
+from clclip.model.kinds import KINDS
 from docs import reference
 from tests.helpers import docs
 

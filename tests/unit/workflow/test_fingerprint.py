@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import clclip
-from clclip.config.kinds import KINDS
 from clclip.detection.registry import METHODS
+from clclip.model.kinds import KINDS
 from clclip.workflow.fingerprint import IGNORED, fingerprint, stage_fingerprint, used_modules
 
 
