@@ -33,8 +33,7 @@ from clclip.cli.command import argument, command
     argument(
         "--onnx",
         action="store_true",
-        help="of a classifier: add model.onnx, from pixels to probabilities, its tower inside "
-        "(extra onnx)",
+        help="add model.onnx, from pixels to boxes or probabilities, its tower inside (extra onnx)",
     ),
     argument(
         "--resources",

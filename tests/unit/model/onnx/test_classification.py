@@ -17,9 +17,17 @@ from clclip.classification.closed_form.heads import Linear
 from clclip.classification.closed_form.joining import Balance
 from clclip.classification.closed_form.learner import Maps, Solved
 from clclip.classification.closed_form.options import ClosedFormOptions
+from clclip.classification.rapf.stages import Adapted
+from clclip.classification.seca.statistics import Joined
+from clclip.classification.vis.mixer import Mixer
+from clclip.classification.vis.stages import Vis
+from clclip.classification.zeroshot.stages import ByText
 from clclip.cli.main import main
-from clclip.model import onnx as exporting
-from clclip.model.onnx import ByFeatures
+from clclip.core.errors import InputError
+from clclip.model.onnx.classification import export_classifier
+from clclip.model.onnx.solved import head_of
+from clclip.model.onnx.writing import FILE
+from tests.helpers.model import NAMES, draw_folders, train, write_experiment
 
 
 @pytest.mark.parametrize("hidden", [0, 50])
@@ -42,23 +50,49 @@ def test_solved_classifiers_in_torch_are_those_in_numpy(hidden, normalise, halve
     solved = Solved(maps, linear(hidden or 12), **given)
     features = draws.normal(size=(2, 7, 12)).astype(np.float32)
     own = np.exp(solved.log_probabilities(features))
-    found = ByFeatures(solved)(torch.from_numpy(features)).numpy()
+    found = head_of(solved)(torch.from_numpy(features).double()).numpy()
     np.testing.assert_allclose(found, own, atol=1e-12)
 
 
-def test_a_detector_is_refused_and_nothing_is_written(boxes_run, tmp_path, capsys):
-    out = tmp_path / "model"
-    assert main(["export", "--run", str(boxes_run), "--out", str(out), "--onnx"]) == 2
-    said = capsys.readouterr().err
-    assert "a detector, in --onnx, expected a classifier" in said and said.count("\n") == 1
-    assert not out.exists()
+def unit_rows(draws, *shape):
+    rows = draws.normal(size=shape)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def test_missing_packages_are_told_before_any_work(boxes_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    words = ["export", "--run", str(boxes_run), "--out", str(tmp_path / "model"), "--onnx"]
-    assert main(words) == 2
-    assert "the package onnxscript is missing" in capsys.readouterr().err
+def others(draws):
+    """A classifier of each other kind on features (V, N, 12), or (N, 12)."""
+    text = unit_rows(draws, 5, 12)
+    mixer = Mixer(
+        draws.uniform(0.5, 2, 2), *(draws.normal(size=s) for s in ((6, 24), 6, (12, 6), 12))
+    )
+    hidden = Maps(ClosedFormOptions(hidden=40, normalise=False), 3, 12)
+    plain, random = Maps(ClosedFormOptions(), 0, 12), Maps(ClosedFormOptions(hidden=30), 1, 12)
+    prompts = unit_rows(draws, 3, 5, 12), 20.0
+    linear = {m: Linear(draws.normal(size=(m, 5)), draws.normal(size=5), 2.0) for m in (12, 30, 40)}
+    return {
+        "zeroshot": ByText(text, 20.0),
+        "rapf": Adapted(draws.normal(size=(12, 12)), text, 30.0),
+        "vis": Vis(mixer, hidden, linear[40]),
+        "seca_gda": Joined(plain, linear[12], prompts, Balance(0.0, 1.0)),
+        "seca_ranpac": Joined(random, linear[30], prompts, Balance(0.4, 0.3)),
+    }
+
+
+@pytest.mark.parametrize("method", ["zeroshot", "rapf", "vis", "seca_gda", "seca_ranpac"])
+def test_the_other_classifiers_in_torch_are_those_in_numpy(method):
+    draws = np.random.default_rng(1)
+    solved = others(draws)[method]
+    features = draws.normal(size=(2, 7, 12))
+    features = unit_rows(draws, 7, 12) if method.startswith("seca") else features
+    own = np.exp(solved.log_probabilities(features))
+    rows = head_of(solved)(torch.from_numpy(features)).numpy()
+    np.testing.assert_allclose(rows, own, atol=1e-12)
+    assert own.max(1).min() < 0.99  # there is something to differ in
+
+
+def test_a_classifier_of_an_unknown_kind_is_refused():
+    with pytest.raises(InputError, match=r"a classifier object, in --onnx, expected one of Solved"):
+        head_of(object())
 
 
 @pytest.mark.slow
@@ -69,7 +103,7 @@ def test_onnxruntime_alone_gives_the_model_s_answers(folders_run, tmp_path):
     assert main(words) == 0
     model = clclip.load_model(out, device="cpu")  # its card names the file, whose digest holds
     assert "model.onnx" in model.card["files"]
-    session = onnxruntime.InferenceSession(str(out / exporting.FILE))
+    session = onnxruntime.InferenceSession(str(out / FILE))
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["names"]) == model.classes
     steps = json.loads(told["preprocessing"])
@@ -86,9 +120,37 @@ def test_onnxruntime_alone_gives_the_model_s_answers(folders_run, tmp_path):
         "np.save(sys.argv[3], np.concatenate(rows))\n"
         "assert not {'torch', 'clclip'} & set(sys.modules)\n"
     )
-    files = [str(out / exporting.FILE), str(tmp_path / "images.npy"), str(tmp_path / "rows.npy")]
+    files = [str(out / FILE), str(tmp_path / "images.npy"), str(tmp_path / "rows.npy")]
     subprocess.run([sys.executable, "-c", script, *files], check=True)
     rows = np.load(tmp_path / "rows.npy")
     np.testing.assert_allclose(rows[:5], rows[5:], atol=1e-5)
     own = np.stack([answer.probabilities for answer in model(images)])
     np.testing.assert_allclose(rows[:5], own, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "switches"),
+    [
+        ("zeroshot", {}),
+        ("rapf", {"epochs": 1}),
+        ("vis", {"random_features": 50, "mixer_epochs": 1}),
+        ("seca", {"classifier": "gda"}),
+        ("seca_cov", {"hidden": 40}),
+    ],
+)
+def test_a_file_of_every_kind_gives_the_model_s_answers(method, switches, tmp_path):
+    draw_folders(tmp_path / "folders", NAMES)
+    keys = {"kind": "classification", "tasks": [NAMES[:2], NAMES[2:4]], "switches": switches}
+    if method != "seca":
+        keys["training"] = {}
+    run = train(write_experiment(tmp_path, "run", method=method, **keys))
+    model = clclip.load_model(run, device="cpu")
+    assert export_classifier(model, tmp_path / FILE) < 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / FILE))
+    side = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])["side"]
+    pictures = sorted((tmp_path / "folders/test").rglob("*.png"))[::5]
+    images = [np.asarray(Image.open(p).convert("RGB").resize((side, side))) for p in pictures]
+    (rows,) = session.run(None, {"images": np.stack(images).transpose(0, 3, 1, 2)})
+    own = np.stack([answer.probabilities for answer in model(images)])
+    np.testing.assert_allclose(rows, own, atol=1e-4)
