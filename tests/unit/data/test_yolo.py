@@ -1,8 +1,11 @@
 """The YOLO reader on the layouts that tools document, written by hand; counts made by hand."""
 
+from pathlib import Path
+
 import pytest
 
 from clclip.core.errors import InputError
+from clclip.data.labelled import read_labelled
 from clclip.data.prepare import data_version, declared_classes, prepare
 from clclip.data.preview import preview
 from tests.helpers.data import read, save_image
@@ -182,6 +185,18 @@ def test_a_label_studio_export_is_split_by_a_fraction(tmp_path):
         assert [len(part) for part in names] == [7, 3] and sorted(names[0] + names[1]) == images
         drawn.append(names[1])
     assert drawn[0] != drawn[1]
+
+
+def test_one_labelled_set_is_val_or_else_all_there_is(tmp_path):
+    """What ``clclip calibrate --data`` reads."""
+    spec = make(tmp_path / "val", *LAYOUTS["Roboflow"])
+    assert objects(read_labelled(Path(spec["root"])).dataset) == TEST
+    only = {"data.yaml": f"val: images/val\n{NAMES_MAP}", "labels/val/c.txt": C}
+    make(tmp_path / "only", only, ["images/val/c.jpg"])
+    assert objects(read_labelled(tmp_path / "only/data.yaml").dataset) == TEST
+    whole = {"classes.txt": NAMES_TEXT, "labels/a.txt": A, "labels/c.txt": C}
+    make(tmp_path / "whole", whole, ["images/a.jpg", "images/c.jpg"])
+    assert objects(read_labelled(tmp_path / "whole").dataset) == TRAIN + TEST
 
 
 @pytest.mark.parametrize("folder", [True, False])

@@ -107,6 +107,17 @@ def _check_images(images: Mapping[str, list[str]], declared: Declared, root: Pat
         raise InputError(what, root, expected)
 
 
+def labelled_split(spec: Mapping[str, Any]) -> str:
+    """Return the split that a data set is read as where one is asked for: val, test, or its only.
+
+    Raises:
+        InputError: as ``read_declared``.
+    """
+    declared = read_declared(spec)
+    splits = declared.splits or _by_folders(Path(os.path.abspath(spec["root"])))
+    return next((name for name in SPLITS[1:] if name in splits), "train")
+
+
 def _chosen(spec: Mapping[str, Any], declared: Declared, root: Path) -> dict[str, list[str]]:
     """Return the folders and lists of "train" and, unless it is drawn from it, of "test"."""
     splits = declared.splits or _by_folders(root)
