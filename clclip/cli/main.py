@@ -85,11 +85,9 @@ def _start_logging(log: Path | None, debug: bool) -> None:
 
 def _log_end(stage: str, seconds: float) -> None:
     """Write the line from which the report reads a stage's run time."""
-    import resource
+    from clclip.core.machine import peak_process_mib
 
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
-    logger.info("done stage=%s seconds=%.1f peak_mib=%d", stage, seconds, peak)
+    logger.info("done stage=%s seconds=%.1f peak_mib=%d", stage, seconds, peak_process_mib())
 
 
 def _fail(error: BaseException, status: int, debug: bool) -> int:

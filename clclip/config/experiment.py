@@ -73,6 +73,13 @@ class TrainingConfig(Strict):
         description="detection: share of a task's training images that no method trains on and "
         "its scores are calibrated on (0: none; the key is then not in task.json)",
     )
+    repeat_threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="detection: images of classes that fewer than this share of a task's images "
+        "show come more often, as in LVIS (0: all alike; the key is then not in task.json)",
+    )
     # how a batch is spread changes results by rounding only: these reach jobs beside task.json
     devices: int = Field(
         1, ge=1, le=64, description="processes that share a batch, a GPU each if there are any"

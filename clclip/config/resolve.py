@@ -22,7 +22,8 @@ from clclip.core.options import Options, in_words
 from clclip.core.task import BESIDE_TASK
 from clclip.model.kinds import KINDS
 
-HOLDOUT = "holdout"
+# 0 turns them off, and task.json then reads as one from before there were such keys
+OPTIONAL = ("holdout", "repeat_threshold")
 
 
 def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -32,11 +33,12 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
         InputError: if a key is unknown or a value is wrong.
     """
     found = _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
-    if not found[HOLDOUT]:
-        del found[HOLDOUT]  # of a task that holds nothing out, as of one from before there was it
-    elif not KINDS[kind].boxes:
-        what = f"holdout {found[HOLDOUT]:g} for {kind}"
-        raise InputError(what, f"{where}: training.holdout", "an experiment of detection")
+    for key in OPTIONAL:
+        if not found[key]:
+            del found[key]
+        elif not KINDS[kind].boxes:
+            what = f"{key} {found[key]:g} for {kind}"
+            raise InputError(what, f"{where}: training.{key}", "an experiment of detection")
     return found
 
 
@@ -153,7 +155,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
     """
     expected = "a file made by `clclip resolve`"
     for name in TrainingConfig.model_fields:
-        if name not in task["training"] and name not in (*BESIDE_TASK, HOLDOUT):
+        if name not in task["training"] and name not in (*BESIDE_TASK, *OPTIONAL):
             raise InputError(f"no key {name!r}", f"{where}: training", expected)
     parse(TrainingConfig, task["training"], f"{where}: training")
     kind = KINDS[task["kind"]]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
@@ -82,3 +84,9 @@ def _read(text: str) -> Speed:
         raise InputError(
             f"{place or text!r}: {first['msg']}", VARIABLE, "what `speed` of a run's config holds"
         ) from None
+
+
+def peak_process_mib() -> float:
+    """Return the largest memory this process has had, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

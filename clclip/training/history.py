@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import resource
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from clclip.core.files import write_text
+from clclip.core.machine import peak_process_mib
 from clclip.training import parallel
 
 logger = logging.getLogger(__name__)
@@ -118,4 +118,4 @@ def peak_mib() -> float:
     """Return the peak memory in MiB: of the device if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_process_mib()

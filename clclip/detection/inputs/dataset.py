@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.machine import speed
 from clclip.detection.inputs.online import OnlineFeatures
+from clclip.detection.inputs.repeats import repeat_factors, repeated_order
 from clclip.detection.inputs.views import View, jittered, letterboxed
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
@@ -99,6 +101,7 @@ class FeatureBatches:
         source: where frozen features come from: a store, or the tower as it goes.
         stream: what the random draws are seeded by: (experiment seed, task).
         augment: "none", "flip" (mirrored at random) or "lsj" (large-scale jitter besides).
+        repeat_threshold: classes in a smaller share of images are shown more often (0: none).
     """
 
     def __init__(
@@ -107,15 +110,22 @@ class FeatureBatches:
         source: FeatureStore | OnlineFeatures,
         stream: tuple[int, int] = (0, 0),
         augment: str = "none",
+        repeat_threshold: float = 0.0,
     ) -> None:
         self.images, self.source, self.stream = images, source, stream
-        self.augment = augment
+        self.augment, self.repeat_threshold = augment, repeat_threshold
         self._ahead = Ahead(self.prepare, prefetch())
 
     def order(self, epoch: int) -> list[int]:
         """Return the order of the images in an epoch."""
         draws = generator(*self.stream, "order", epoch)
+        if self.repeat_threshold:
+            return repeated_order(self._factors, draws)
         return torch.randperm(len(self.images), generator=draws).tolist()
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        return repeat_factors([image.labels for image in self.images], self.repeat_threshold)
 
     def training(self, epoch: int, members: Sequence[int]) -> Batch:
         """Return the batch of the images ``members`` (indices) as seen in ``epoch``."""

@@ -96,7 +96,11 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     images = read_labels(folder / "train.json", current_classes(task))
     training = task["training"]
     batches = FeatureBatches(
-        images, source, (task["seed"], task["task"]), augment=training["augment"]
+        images,
+        source,
+        (task["seed"], task["task"]),
+        augment=training["augment"],
+        repeat_threshold=training.get("repeat_threshold", 0.0),
     )
     model = build_detector(task, resources, source.width, source.stride)
     if previous:

@@ -187,6 +187,7 @@ def _training(boxes: bool) -> str:
     return (
         "\ntraining:\n"
         "  epochs: 8 # 14 with a real tower\n"
+        "  min_steps: 280 # of a task at least: one of few images needs steps, not passes\n"
         "  lr: 2e-3\n"
         "  image_size: 256 # px of the square canvas, a multiple of 32; small things need more\n"
     )

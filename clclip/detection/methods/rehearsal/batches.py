@@ -47,7 +47,7 @@ class PastedBatches(FeatureBatches):
         *,
         fixed: bool,
     ) -> None:
-        super().__init__(plain.images, source, plain.stream, plain.augment)
+        super().__init__(plain.images, source, plain.stream, plain.augment, plain.repeat_threshold)
         self.paste, self.fixed = paste, fixed
         self.columns = {name: k for k, name in enumerate(seen)}
 
