@@ -68,7 +68,8 @@ def others(draws):
     hidden = Maps(ClosedFormOptions(hidden=40, normalise=False), 3, 12)
     plain, random = Maps(ClosedFormOptions(), 0, 12), Maps(ClosedFormOptions(hidden=30), 1, 12)
     prompts = unit_rows(draws, 3, 5, 12), 20.0
-    linear = {m: Linear(draws.normal(size=(m, 5)), draws.normal(size=5), 2.0) for m in (12, 30, 40)}
+    linear = {m: Linear(draws.normal(size=(m, 5)), draws.normal(size=5), 1 / m) for m in (12, 30)}
+    linear[40] = Linear(draws.normal(size=(40, 5)), draws.normal(size=5), 1e-3)
     return {
         "zeroshot": ByText(text, 20.0),
         "rapf": Adapted(draws.normal(size=(12, 12)), text, 30.0),

@@ -33,10 +33,10 @@ CASES = [(method, {}) for method in METHODS] + [
 
 def made(method, **options):
     """A detector whose scores and boxes differ from region to region."""
-    model = make(method, GROUPS, score_threshold=0.05, **options).eval()
+    model = make(method, GROUPS, score_threshold=0.01, **options).eval()
     draws = generator("weights")
     for value in model.parameters():
-        value.data += 0.1 * torch.randn(value.shape, generator=draws)
+        value.data += 0.03 * torch.randn(value.shape, generator=draws)
     return model.requires_grad_(False)
 
 
@@ -62,7 +62,7 @@ def test_what_is_found_is_what_the_detector_finds(method, options):
     with every_pair(model):
         answers = model.detect(data)
         best = best_detections(model, canvases, list(range(5)), 100)
-    assert sum(len(one["scores"]) for one in answers) > 20
+    assert sum(len(one["scores"]) for one in answers) > 10
     for image, one in enumerate(answers):
         boxes, scores, labels = present(best, image)
         torch.testing.assert_close(scores, one["scores"], atol=2e-6, rtol=1e-5)
@@ -105,7 +105,7 @@ def test_scores_are_mapped_after_the_cut_and_sorted_anew():
 @pytest.mark.parametrize("method", ["fvit", "clclip"])
 def test_nothing_found_is_no_detection(method):
     model = made(method)
-    model.options = model.options.model_copy(update={"score_threshold": 0.999})
+    model.options = model.options.model_copy(update={"score_threshold": 1.0})
     _, canvases = seen(model)
     blank = Canvases([tap * 0 for tap in canvases.taps], canvases.dense, canvases.extents)
     best = best_detections(model, blank, list(range(5)), 10)
