@@ -164,23 +164,23 @@ def classifier_rows(
     prepared = [model._prepare(load_rgb(root / i["file_name"])) for i in test["images"]]
     pixels = torch.stack(prepared)
 
-    def judged(rows: torch.Tensor) -> torch.Tensor:
+    def probabilities(rows: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             seen = (rows.float() / 255 - model._mean) / model._std
-            return model.judge.predict_probabilities(seen)[:, model._columns]
+            return model.classifier.predict_probabilities(seen)[:, model._columns]
 
     def contestants(batch: int) -> dict[str, Callable[[], object]]:
         given = {"images": pixels[:batch].numpy()}
         return {
             "onnx": lambda: session.run(None, given),
-            "torch": lambda: judged(pixels[:batch]),
+            "torch": lambda: probabilities(pixels[:batch]),
         }
 
     rows = list(times(contestants, rounds))
     labels = np.array([model.classes.index(i["label"]) for i in test["images"]])
     parts = [pixels[start : start + 64] for start in range(0, len(pixels), 64)]
     file = np.concatenate([session.run(None, {"images": part.numpy()})[0] for part in parts])
-    own = torch.cat([judged(part) for part in parts]).float().numpy()
+    own = torch.cat([probabilities(part) for part in parts]).float().numpy()
     rows[0] |= {"difference": float(np.abs(file - own).max())}
     rows[0] |= {"score": 100 * float((file.argmax(1) == labels).mean())}
     rows[0] |= {"score of torch": 100 * float((own.argmax(1) == labels).mean())}
@@ -203,6 +203,18 @@ def run_rows(run: Path, resources: Path, rounds: int, most: int | None) -> list[
     return classifier_rows(model, name, {**test, "images": images}, root, rounds)
 
 
+def untrained_rows(rounds: int) -> list[dict[str, Any]]:
+    """Return the rows of a detector that was never trained, on images of the tiny world."""
+    home = worlds.world_folder("clutter20_tiny")
+    index = read_json(home / "index.json")
+    test = read_json(home / index["splits"]["test"])
+    with tempfile.TemporaryDirectory() as folder:
+        place = detect_images.untrained(Path(folder))
+        model = load_model(place, resources=worlds.HOME, device="cpu")
+        assert isinstance(model, DetectionModel)
+        return detector_rows(model, "clclip, untrained", test, home / index["root"], rounds)
+
+
 def main() -> None:
     """Measure and write onnx_runtime.json."""
     chosen = measure.options(
@@ -217,10 +229,7 @@ def main() -> None:
         for row in run_rows(run, chosen.resources, chosen.rounds, chosen.images)
     ]
     if not rows:
-        with tempfile.TemporaryDirectory() as folder:
-            model = load_model(detect_images.untrained(Path(folder)), resources=worlds.HOME)
-            test = {"images": [], "annotations": [], "categories": []}
-            print(test)
+        rows = untrained_rows(chosen.rounds)
     measure.write("onnx_runtime", chosen, rows)
 
 

@@ -66,7 +66,7 @@ def _stored_penalty(records: Sequence[Record]) -> float | None:
 
 
 def _balance(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Balance:
-    """Fit the balance of ridge and discriminant on the images that were kept as rows."""
+    """Fit the balance of ridge and discriminant on the images that are stored as rows."""
     if known.rows is None or known.plain is None:
         return USUAL
     features, labels, folds = known.rows

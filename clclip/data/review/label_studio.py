@@ -76,15 +76,15 @@ def _read(task: Mapping[str, Any], where: str) -> Reviewed:
     done = [a for a in _objects(task, "annotations", where) if not a.get("was_cancelled")]
     latest = max(done, key=lambda a: str(a.get("updated_at", "")), default=None)
     shown_rows = latest or next(iter(_objects(task, "predictions", where)), {})
-    found = Reviewed(names, latest is not None, where)
+    reviewed = Reviewed(names, latest is not None, where)
     for n, row in enumerate(_objects(shown_rows, "result", where)):
         value = row.get("value")
         if row.get("type") in _NO_BOX:
             expected = "rectangles, polygons or ellipses, which have a box"
             raise InputError(f"a region of type {row['type']}", f"{where}: result[{n}]", expected)
         if isinstance(value, dict) and _is_region(value):
-            found.boxes.append(_box(value, row, f"{where}: result[{n}]"))
-    return found
+            reviewed.boxes.append(_box(value, row, f"{where}: result[{n}]"))
+    return reviewed
 
 
 def _objects(given: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
@@ -120,10 +120,11 @@ def _box(
     if isinstance(value.get("points"), list):
         corners = value["points"]
     elif "radiusX" in value:
-        given = [number_or_none(value.get(key)) for key in ("x", "y", "radiusX", "radiusY")]
-        if None in given:
+        radii = [number_or_none(value.get(key)) for key in ("x", "y", "radiusX", "radiusY")]
+        numbers = [number for number in radii if number is not None]
+        if len(numbers) < len(radii):
             raise InputError(f"ellipse {shown(dict(value))}", where, "x, y and radii in percent")
-        x, y, across, down = given
+        x, y, across, down = numbers
         corners = [(x - across, y - down), (x + across, y + down)]
     else:
         given = [number_or_none(value.get(key)) for key in ("x", "y", "width", "height")]
@@ -153,16 +154,16 @@ def _corners(
     if not degrees:
         return [(x, y), (x + w, y + h)]
     angle = math.radians(degrees)
-    found = []
+    corners = []
     for across, down in ((0, 0), (w, 0), (0, h), (w, h)):
         dx, dy = across * wide, down * high
-        found.append(
+        corners.append(
             (
                 x + (dx * math.cos(angle) - dy * math.sin(angle)) / wide,
                 y + (dx * math.sin(angle) + dy * math.cos(angle)) / high,
             )
         )
-    return found
+    return corners
 
 
 def _names(link: str) -> list[str]:

@@ -69,6 +69,7 @@ def agreement(path: Path, model: DetectionModel, pictures: Sequence[np.ndarray])
     shared = total = 0
     with every_pair(model.detector):
         answers = model([*pictures], threshold=0.0)
+    assert isinstance(answers, list)  # of several pictures
     for number, answer in enumerate(answers):
         boxes, scores, classes = (part[image == number] for part in rows)
         ours = torch.from_numpy(answer.boxes), torch.from_numpy(answer.scores).float()

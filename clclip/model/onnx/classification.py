@@ -73,7 +73,7 @@ def difference(path: Path, model: ClassificationModel, images: Tensor) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     pixels = (images.float() / 255 - model._mean) / model._std
     with torch.no_grad():
-        own = model.judge.predict_probabilities(pixels)[:, model._columns].float().numpy()
+        own = model.classifier.predict_probabilities(pixels)[:, model._columns].float().numpy()
     worst = 0.0
     for count in (1, len(images)):
         table = session.run(None, {"images": images[:count].numpy()})[0]
@@ -89,7 +89,7 @@ def metadata(model: ClassificationModel, side: int) -> dict[str, str]:
     from open_clip import get_model_preprocess_cfg
 
     steps: dict[str, Any] = dict(model.card["preprocessing"])
-    given = dict(get_model_preprocess_cfg(model.judge.clip.model))
+    given = dict(get_model_preprocess_cfg(model.classifier.clip.model))
     steps |= {key: given.get(key) for key in ("resize_mode", "interpolation")}
     steps |= {"side": side, "input": "uint8 RGB (B, 3, S, S)"}
     return {
@@ -106,19 +106,19 @@ class Network(nn.Module):
 
     def __init__(self, model: ClassificationModel) -> None:
         super().__init__()
-        judge = model.judge
-        if isinstance(judge, FeatureClassifier):
-            self.tower, views = judge.tower, judge.views
-            head = head_of(judge.solved)
+        classifier = model.classifier
+        if isinstance(classifier, FeatureClassifier):
+            self.tower, views = classifier.tower, classifier.views
+            head = head_of(classifier.solved)
             self._probabilities = lambda images: head(views(images).double())
         else:
-            self.tower = judge.learner.tower
-            if judge.learner.adapters is not None:
-                judge.learner.adapters.requires_grad_(False)
-            self._probabilities = judge.predict_probabilities
-            if judge.solved is not None:
-                last = head_of(judge.solved)
-                self._probabilities = lambda images: last(judge.features(images).double())
+            self.tower = classifier.learner.tower
+            if classifier.learner.adapters is not None:
+                classifier.learner.adapters.requires_grad_(False)
+            self._probabilities = classifier.predict_probabilities
+            if classifier.solved is not None:
+                last = head_of(classifier.solved)
+                self._probabilities = lambda images: last(classifier.features(images).double())
         # the file's constants: nothing of it learns
         self.tower.visual.requires_grad_(False)
         self.mean, self.std, self.columns = model._mean, model._std, model._columns

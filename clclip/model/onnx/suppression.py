@@ -43,7 +43,9 @@ def _(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """Return how the operators of this module stand in an ONNX graph, for the exporter."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+
+    op: Any = opset18  # its types tell scalars from tensors, its functions take both
 
     def translated(boxes: Any, scores: Any, iou: float) -> Any:
         every = op.Constant(value_ints=[2**31 - 1])
