@@ -112,9 +112,9 @@ class Network(nn.Module):
             head = head_of(classifier.solved)
             self._probabilities = lambda images: head(views(images).double())
         else:
-            self.tower = classifier.learner.tower
-            if classifier.learner.adapters is not None:
-                classifier.learner.adapters.requires_grad_(False)
+            self.tower = classifier.visual.context.tower
+            if classifier.visual.adapters is not None:
+                classifier.visual.adapters.requires_grad_(False)
             self._probabilities = classifier.predict_probabilities
             if classifier.solved is not None:
                 last = head_of(classifier.solved)
