@@ -92,7 +92,7 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
 
 
 def _check_images(images: Mapping[str, list[str]], declared: Declared, root: Path) -> None:
-    """Refuse labels without any image, which labelling tools export unless told otherwise.
+    """Refuse labels without any image, which labelling tools export unless asked for both.
 
     Raises:
         InputError: if there are labels, and no image.
