@@ -205,7 +205,7 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
                 "tasks": len(model.groups),
                 "ms per image": 1e3 * measure.median(own) / len(run.first.targets),
                 "x first": measure.ratio(own, base),
-                "mAP@A": run.ap50(how) if whole else None,
+                **({"mAP@A": run.ap50(how)} if whole else {}),
                 "pairs a region": len(model.text) * pairs if pairs is not None else None,
                 "peak MiB": measure.peak_mib(calls[name, how]),
             }
