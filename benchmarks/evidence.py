@@ -1,11 +1,13 @@
 """Finished results that the published tables rest on, and the tables drawn from them.
 
     python benchmarks/evidence.py add results/EXPERIMENT ...   # in the clone that ran them
+    python benchmarks/evidence.py add --predicted results/EXPERIMENT ...  # by kept weights
     python benchmarks/evidence.py tables [--check]             # anywhere
     python benchmarks/evidence.py prove results/EXPERIMENT ... # in a clone whose code differs
 
 ``add`` keeps each seed's summary.json under ``benchmarks/evidence/EXPERIMENT/seedN.json`` with the
 commit, the fingerprint of the training code, a digest of the resolved tasks and the data's id.
+With ``--predicted`` only predictions are new: the row's commit and training code stay.
 ``tables`` draws what ``benchmarks/tables.yaml`` lists and says which cells are missing, which are
 stale (code, settings or data are others today), and where rows of one table differ in these.
 ``prove`` compares results made again by today's code with those kept, number by number. Where none
@@ -22,7 +24,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ class Entry:
     scores: dict[str, dict[str, float | None]]  # metric -> P, C and A
     forgetting: float | None
     summary: dict[str, Any]
+    predicted: str | None = None  # commit that predicted with these weights, if not the same
 
     @property
     def path(self) -> Path:
@@ -107,8 +110,12 @@ def shared_code(kind: str) -> str:
     return fingerprint(KINDS[kind].stages["train"])
 
 
-def add(folders: Sequence[Path]) -> None:
+def add(folders: Sequence[Path], predicted: bool = False) -> None:
     """Keep finished results; the code must be that of a commit.
+
+    Args:
+        folders: results/EXPERIMENT.
+        predicted: only the predictions are new, by the weights of the rows that are kept.
 
     Raises:
         InputError: if the package or its experiments have changes that no commit holds.
@@ -117,9 +124,26 @@ def add(folders: Sequence[Path]) -> None:
         raise InputError("changes without a commit", "clclip, config or workflow", "a clean clone")
     commit = _git("rev-parse", "--short=10", "HEAD")
     for entry in (entry for folder in folders for entry in collect(folder, commit)):
+        if predicted:
+            entry = _with_kept_weights(entry)
         entry.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(entry.path, json.dumps(entry.__dict__, indent=1) + "\n")
         print(f"kept {entry.path.relative_to(HERE.parent)}")
+
+
+def _with_kept_weights(now: Entry) -> Entry:
+    """Return new predictions of an entry as those of the weights that are kept of it.
+
+    Raises:
+        InputError: if nothing is kept of it, or on other data.
+    """
+    found = kept(now.experiment, [now.seed])
+    if not found or found[0].data != now.data:
+        raise InputError("no weights are kept of it", now.path, "a kept seed on the same data")
+    was = found[0]
+    return replace(
+        now, commit=was.commit, training=was.training, shared=was.shared, predicted=now.commit
+    )
 
 
 def prove(folders: Sequence[Path]) -> None:
@@ -307,8 +331,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("add", help="keep finished results").add_argument(
-        "folders", nargs="+", type=Path, metavar="results/EXPERIMENT"
+    adding = commands.add_parser("add", help="keep finished results")
+    adding.add_argument("folders", nargs="+", type=Path, metavar="results/EXPERIMENT")
+    adding.add_argument(
+        "--predicted", action="store_true", help="only predictions are new, by kept weights"
     )
     commands.add_parser("prove", help="show that today's code gives kept numbers").add_argument(
         "folders", nargs="+", type=Path, metavar="results/EXPERIMENT"
@@ -317,7 +343,7 @@ def main() -> int:
     tables.add_argument("--check", action="store_true", help="write nothing; 1 if stale or mixed")
     options = parser.parse_args()
     if options.command == "add":
-        add(options.folders)
+        add(options.folders, options.predicted)
         return 0
     if options.command == "prove":
         prove(options.folders)

@@ -35,5 +35,5 @@ def _shown(cell: Outcome | None, best: bool) -> str:
         return "–"
     spread = "" if cell.std is None else f" ± {cell.std:.1f}"
     number = f"**{cell.all:.1f}**" if best else f"{cell.all:.1f}"
-    parts = [f"{value:.1f}" for value in (cell.kept, cell.learned) if value is not None]
+    parts = [f"{value:.1f}" for value in (cell.previous, cell.current) if value is not None]
     return f"{number}{spread} ({' / '.join(parts)})"

@@ -45,7 +45,8 @@ def table(content: dict[str, Any], key: str) -> str:
     lines += ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in rows]
     host = content["machine"]
     device = host["gpu"] or f"{host['threads']} thread of {host['cpu']}"
-    about = f"`python benchmarks/{content['benchmark']}.py`, {content['rounds']} rounds, {device}"
+    script = content["benchmark"].removesuffix("_trained")
+    about = f"`python benchmarks/{script}.py`, {content['rounds']} rounds, {device}"
     return "\n".join([*lines, "", f"{about}, torch {host['torch']}, commit {host['commit']}."])
 
 

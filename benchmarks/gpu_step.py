@@ -30,7 +30,7 @@ from clclip.detection.methods.clclip.dispatch import DISPATCHES
 from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.fvit import FViT
 from clclip.detection.options import ClClipOptions, FViTOptions
-from clclip.training.device import placed, precision
+from clclip.training.device import precision, to_device
 from clclip.training.seeds import generator
 
 HEAD = {
@@ -122,9 +122,9 @@ def measured(chosen: Any, device: torch.device, head: dict[str, Any], sizes: Any
     for classes in counts:
         runs = {"tower": forward_of(tower, pixels)}
         for method in ("fvit", "clclip"):
-            model = placed(detector(method, classes, tower, head), device)
+            model = to_device(detector(method, classes, tower, head), device)
             runs[f"{method} step"] = step_of(model, tower, pixels, classes)
-            detect = placed(detector(method, classes, tower, head), device).eval()
+            detect = to_device(detector(method, classes, tower, head), device).eval()
             runs[f"{method} inference"] = forward_of(
                 lambda p, d=detect, c=classes: d.detect(labelled(tower, p, c)), pixels
             )

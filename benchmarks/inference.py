@@ -3,7 +3,8 @@
 Untrained detectors on cached features of 8 scenes: time and memory at K = 20, 80, 200 classes in
 T = 2 tasks, and with T = 2, 5, 11 tasks (a path each). Classes beyond the world's are copies of
 its own, so every object is near several. Pair recall: the share of labelled boxes whose own class
-is routed to them. ``--runs`` adds trained runs: seconds per image and AP50 of both routes.
+is routed to them. ``--runs`` adds trained runs, all in one run of the clock: seconds per image and
+AP50 by each route, and seconds with copies of their later tasks.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.detector import ClClip
 from clclip.detection.methods.clclip.inference import likely, route
+from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.stages.build import load_detector
 from clclip.detection.stages.train import PREDICT_BATCH, coco_results
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.matching import match
 
 ROUTES = ("share", "prior", "all")
+TASKS = 11  # of a trained stream lengthened by copies
 TRAINED_ROUTES = ("share", "text", "all")  # thresholds of a trained run fit shares or priors
 
 
@@ -128,41 +131,101 @@ def synthetic_rows(chosen: Any, counts: list[int], tasks: list[int], images: int
     return rows
 
 
-def trained_rows(run: Path, resources: Path, rounds: int) -> list[dict[str, Any]]:
-    """Measure a trained run: seconds per image and AP50 (area) of both routes."""
-    file = find_task(run, None)
-    task, folder = read_task(file), file.parent
-    source = open_features(task, "test", resources, folder / "test.json")
-    model = load_detector(file, resources, source.width, source.stride)
-    names, truth = seen_classes(task), read_json(folder / "test.json")
-    ids = {c["name"]: c["id"] for c in truth["categories"]}
-    ids = {name: ids[name] for name in names}
-    batches = FeatureBatches(read_labels(folder / "test.json", names), source)
-    rows = []
-    first = batches.plain(range(min(PREDICT_BATCH, len(batches.images))))
-    for how in TRAINED_ROUTES if isinstance(model, ClClip) else ("",):
-        if how:
-            routed(model, how)
-        found = _detections(model, batches, list(ids.values()))
+class Trained:
+    """A trained run with its test images.
+
+    Args:
+        run: results/EXPERIMENT/seedN.
+        resources: folder of features, texts and CLIPs.
+    """
+
+    def __init__(self, run: Path, resources: Path) -> None:
+        file = find_task(run, None)
+        self.name, self.task, folder = run.resolve().parent.name, read_task(file), file.parent
+        source = open_features(self.task, "test", resources, folder / "test.json")
+        self.model = load_detector(file, resources, source.width, source.stride)
+        names, self.truth = seen_classes(self.task), read_json(folder / "test.json")
+        ids = {c["name"]: c["id"] for c in self.truth["categories"]}
+        self.ids = {name: ids[name] for name in names}
+        self.batches = FeatureBatches(read_labels(folder / "test.json", names), source)
+        self.first = self.batches.plain(range(min(PREDICT_BATCH, len(self.batches.images))))
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The routes to measure; one without a name where there is none to choose."""
+        return TRAINED_ROUTES if isinstance(self.model, ClClip) else ("",)
+
+    def detector(self, how: str) -> nn.Module:
+        """Return the detector, routed so."""
+        return routed(self.model, how) if how else self.model
+
+    def ap50(self, how: str) -> float:
+        """Return AP50 (area) of all classes, in percent, on all test images."""
+        found = _detections(self.detector(how), self.batches, list(self.ids.values()))
         values = [
             average_precision(m.true_positive, m.object_images.size, "voc_area")
-            for m in match(truth, found, ids).values()
+            for m in match(self.truth, found, self.ids).values()
         ]
-        seconds = measure.timed({how: lambda: model.detect(first)}, rounds)[how]
-        values = [value for value in values if value is not None]
+        known = [value for value in values if value is not None]
+        return 100 * sum(known) / len(known)
+
+
+def trained_rows(chosen: Any) -> list[dict[str, Any]]:
+    """Measure trained runs in turn: seconds per image, and unless told otherwise AP50 (area).
+
+    With a path per task each is measured with copies of its last task besides, up to ``TASKS``
+    tasks in all: what a longer stream would cost.
+    """
+    found = [Trained(run, chosen.resources) for run in chosen.runs]
+    cases = {(run.name, how): (run, run.detector, how) for run in found for how in run.routes}
+    for run in found:
+        if isinstance(run.model, ClClip) and len(run.task["groups"]) > 2:
+            longer = copied(run.model, TASKS)
+            cases[f"{run.name} and copies", "text"] = (
+                run,
+                lambda how, m=longer: routed(m, how),
+                "text",
+            )
+    calls = {
+        key: lambda run=run, make=make, how=how: make(how).detect(run.first)
+        for key, (run, make, how) in cases.items()
+    }
+    seconds, rows = measure.timed(calls, chosen.rounds), []
+    base = seconds[next(key for key in cases if key[1] in ("text", ""))]
+    for (name, how), (run, make, _) in cases.items():
+        own, model = seconds[name, how], make(how)
+        pairs = pair_share(model, run.first) if how else None
+        whole = name == run.name and not chosen.no_ap
         rows.append(
             {
-                "trained run": f"{task['method']} {how}".strip(),
-                "classes": len(names),
-                "tasks": len(task["groups"]),
-                "ms per image": 1e3 * measure.median(seconds) / len(first.targets),
-                "mAP@A": 100 * sum(values) / len(values),
-                "pairs": pair_share(model, first) if how else None,
-                "pairs a region": len(names) * pair_share(model, first) if how else None,
-                "peak MiB": measure.peak_mib(lambda: model.detect(first)),
+                "trained run": f"{name} {how}".strip(),
+                "classes": len(model.text),
+                "tasks": len(model.groups),
+                "ms per image": 1e3 * measure.median(own) / len(run.first.targets),
+                "x first by text": measure.ratio(own, base),
+                "mAP@A": run.ap50(how) if whole else None,
+                "pairs a region": len(model.text) * pairs if pairs is not None else None,
+                "peak MiB": measure.peak_mib(calls[name, how]),
             }
         )
     return rows
+
+
+def copied(model: ClClip, tasks: int) -> ClClip:
+    """Return a detector of ``tasks`` tasks: those of ``model``, then copies of its later ones."""
+    count = len(model.groups)
+    origin = [*range(count), *(1 + k % (count - 1) for k in range(tasks - count))]
+    columns = [range(*model.classes_of(task).indices(len(model.text))) for task in origin]
+    groups = [[f"{name} {n}" for name in model.groups[task]] for n, task in enumerate(origin)]
+    text = model.text[[column for own in columns for column in own]]
+    width = model.paths[0].pyramid.norms[0].normalized_shape[0]
+    inputs = DetectorInputs(width, model.stride, groups, text, model.background, 0)
+    longer = ClClip(inputs, model.options)
+    longer.gate.load_state_dict(model.gate.state_dict())
+    for place, task in enumerate(origin):
+        longer.paths[place].load_state_dict(model.paths[task].state_dict())
+        longer.banks[place].load_state_dict(model.banks[task].state_dict())
+    return longer.requires_grad_(False).eval()
 
 
 def _detections(model: nn.Module, batches: FeatureBatches, ids: list[int]) -> list[dict]:
@@ -178,20 +241,20 @@ def _detections(model: nn.Module, batches: FeatureBatches, ids: list[int]) -> li
 
 
 def main() -> None:
-    """Measure and write inference.json."""
+    """Measure and write inference.json and, of trained runs, inference_trained.json."""
     chosen = measure.options(
         __doc__,
         runs={"type": Path, "nargs": "*", "default": [], "metavar": "DIR"},
         resources={"type": Path, "default": Path("resources"), "metavar": "DIR"},
+        no_ap={"action": "store_true", "help": "of --runs, measure times alone"},
+        only_runs={"action": "store_true", "help": "leave out the untrained detectors"},
     )
+    if chosen.runs:
+        measure.write("inference_trained", chosen, trained_rows(chosen))
     if chosen.quick:
-        rows = synthetic_rows(chosen, [6, 10], [3], 2)
-    else:
-        rows = synthetic_rows(chosen, [20, 80, 200], [5, 11], 8)
-    trained = [r for run in chosen.runs for r in trained_rows(run, chosen.resources, chosen.rounds)]
-    if trained:
-        print(measure.table(trained))
-    measure.write("inference", chosen, rows, trained=trained)
+        measure.write("inference", chosen, synthetic_rows(chosen, [6, 10], [3], 2))
+    elif not chosen.only_runs:
+        measure.write("inference", chosen, synthetic_rows(chosen, [20, 80, 200], [5, 11], 8))
 
 
 if __name__ == "__main__":

@@ -150,7 +150,11 @@ class Scenes:
         return DetectorInputs(self.width, self.tower.patch, groups, text, self.background, 0)
 
     def clclip(self, count: int, tasks: int, **options: object) -> ClClip:
-        """Return untrained CL-CLIP over ``count`` classes, routed by thresholds of the scenes."""
+        """Return untrained CL-CLIP over ``count`` classes, routed by thresholds of the scenes.
+
+        By share unless told otherwise: an untrained text classifier says nothing.
+        """
+        options = {"route": "share"} | options
         groups, text = self.groups(count, tasks)
         torch.manual_seed(0)
         model = ClClip(self._inputs(groups, text), ClClipOptions(**options))
@@ -165,7 +169,7 @@ class Scenes:
                 for k in range(len(bank.names))
             ]
             s = model.options
-            bank.set_thresholds(own, s.route_recall, shares=s.route == "share")
+            bank.set_thresholds(own, s.route_recall, shares=s.route in ("share", "text"))
         return model
 
     def _routing(self, model: ClClip, columns: slice) -> tuple[Tensor, Tensor]:

@@ -24,18 +24,18 @@ THRESHOLD = 0.5
 def detections(task: Path, image_id: int) -> list[tuple[list[float], str, float]]:
     """Return (box x y w h, class, score) of one image after a task."""
     names = {c["id"]: c["name"] for c in json.loads((task / "test.json").read_text())["categories"]}
-    found = json.loads((task / "predictions.json").read_text())
+    rows = json.loads((task / "predictions.json").read_text())
     return [
         (d["bbox"], names[d["category_id"]], d["score"])
-        for d in found
+        for d in rows
         if d["image_id"] == image_id and d["score"] >= THRESHOLD
     ]
 
 
-def draw(axis, picture: Image.Image, found, old: set[str]) -> None:
+def draw(axis, picture: Image.Image, boxes, old: set[str]) -> None:
     """Show an image with its detections, old and new classes in two colours."""
     axis.imshow(picture)
-    for (x, y, w, h), name, score in found:
+    for (x, y, w, h), name, score in boxes:
         colour = OLD if name in old else NEW
         axis.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour, linewidth=2))
         axis.text(

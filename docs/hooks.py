@@ -42,8 +42,8 @@ named: set[str] = set()
 
 def on_config(config):
     """Give pages that ``nav`` does not name yet a place at its end, so that none is unreachable."""
-    told = set(re.findall(r"[\w-]+\.md", str(config["nav"])))
-    more = sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name not in told)
+    listed = set(re.findall(r"[\w-]+\.md", str(config["nav"])))
+    more = sorted(page.name for page in (ROOT / "docs").glob("*.md") if page.name not in listed)
     if more:
         config["nav"].append({"More": more})
     return config
@@ -63,13 +63,13 @@ def on_page_read_source(page, config):
 def on_page_content(text, page, config, files):
     """Link the files and switches that a page names."""
 
-    def linked(found: re.Match[str]) -> str:
-        if found.group(1):
-            return found.group(0)
-        text = found.group(2)
+    def linked(match: re.Match[str]) -> str:
+        if match.group(1):
+            return match.group(0)
+        text = match.group(2)
         target = _target(html.unescape(text), page)
         if target is None:
-            return found.group(0)
+            return match.group(0)
         place = re.fullmatch(r"clclip/.*?([\w.]+:\d+)", text)  # a line: the folder is in the link
         shown = (place.group(1) if place else text).replace("/", "/<wbr>")
         return f'<a href="{target}"><code>{shown}</code></a>'
@@ -115,11 +115,11 @@ def _target(text: str, page) -> str | None:
         return get_relative_url(f"config-reference.html#{kind}-{key}", page.url)
     if is_name(text):
         return _source(f"config/streams/{read_name(text).stream.file}.yaml", None, page)
-    found = FILE.fullmatch(text)
-    if found is None:
+    match = FILE.fullmatch(text)
+    if match is None:
         return None
-    own = f"clclip/{kind}/{found.group(1)}"  # two kinds may have files of one name
-    return _source(own if (ROOT / own).is_file() else found.group(1), found.group(2), page)
+    own = f"clclip/{kind}/{match.group(1)}"  # two kinds may have files of one name
+    return _source(own if (ROOT / own).is_file() else match.group(1), match.group(2), page)
 
 
 def _source(name: str, line: str | None, page) -> str | None:

@@ -113,21 +113,21 @@ def config_page() -> str:
 
 def option_classes(kind: Kind) -> dict[type[Options], list[str]]:
     """Return the classes of a kind's options, those that others build on first -> their methods."""
-    found: dict[type[Options], list[str]] = {}
+    result: dict[type[Options], list[str]] = {}
     for name, method in kind.methods.items():
         for cls in reversed(method.options.__mro__):
             if issubclass(cls, Options) and cls is not Options:
-                found.setdefault(cls, []).append(name)
-    return found
+                result.setdefault(cls, []).append(name)
+    return result
 
 
 def switch_keys(kind: Kind) -> dict[str, type[Options]]:
     """Return all switches of a kind, each with the class that adds it."""
-    found: dict[str, type[Options]] = {}
+    result: dict[str, type[Options]] = {}
     for cls in option_classes(kind):
         for key in cls.model_fields:
-            found.setdefault(key, cls)
-    return found
+            result.setdefault(key, cls)
+    return result
 
 
 def _switches(kind: Kind) -> Iterator[str]:
@@ -222,8 +222,8 @@ def _methods() -> Iterator[str]:
     for kind in KINDS.values():
         for name, method in kind.methods.items():
             path = method.module.replace(".", "/") + ".py"
-            told = f"| {kind.name} | `{name}` | {method.label} | `{path}` "
-            yield f"{told}| {_pairs(method.defining)} |"
+            cells = f"| {kind.name} | `{name}` | {method.label} | `{path}` "
+            yield f"{cells}| {_pairs(method.defining)} |"
 
 
 def _names() -> Iterator[str]:

@@ -195,15 +195,15 @@ FAULTS = (
     Fault(
         "future-labels-leak",
         "clclip/data/split.py",
-        'if box["image_id"] in kept and box["category_id"] in now and not',
+        'if box["image_id"] in ids and box["category_id"] in now and not',
         'if box["image_id"] in kept and not',
         "data/test_split",
     ),
     Fault(
         "exif-votes-for-the-other-view",
         "clclip/data/checks/exif.py",
-        "found.add(turned)",
-        "found.add(stored)",
+        "views.add(turned)",
+        "views.add(stored)",
         "data/test_exif",
     ),
     Fault(

@@ -19,8 +19,9 @@ from clclip.classification.records import Memory, read_memory
 from clclip.classification.seca.baselines import prototypes
 from clclip.classification.seca.learner import Learner
 from clclip.classification.seca.prompts import template_text
-from clclip.classification.seca.statistics import CLASSIFIERS, Joined, kept_rows, solved
+from clclip.classification.seca.statistics import CLASSIFIERS, Joined, memory_rows, solved
 from clclip.classification.train import build_learner, pixels_of
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, task_folders, text_names
 
@@ -38,7 +39,7 @@ class Classifier:
     prototypes: Tensor | None
     solved: Joined | None = None
 
-    def pixels_of(self, split: dict[str, Any], task: dict[str, Any], resources: Path) -> Pixels:
+    def pixels_of(self, split: dict[str, Any], task: Task, resources: Path) -> Pixels:
         """Return the images of a split of the data set."""
         return pixels_of(split, task, resources, self.learner, self.clip)
 
@@ -115,10 +116,10 @@ def _by_statistics(
     options: ClassificationOptions,
     memory: Memory,
     text: Tensor,
-    task: dict[str, Any],
+    task: Task,
     task_file: Path,
 ) -> Joined | None:
-    """Return the closed form over what the tasks kept, if one judges."""
+    """Return the closed-form classifier over the tasks' records, None if the options name none."""
     if options.classifier not in CLASSIFIERS:
         return None
     expected = "weights made by this task's method and switches"
@@ -130,7 +131,7 @@ def _by_statistics(
                 raise InputError(f"no tensor {key!r}", folder / "weights.safetensors", expected)
     try:
         halves = text.double().cpu().numpy(), options.inference_scale
-        given = kept_rows(records), halves, options.join == "fitted"
+        given = memory_rows(records), halves, options.join == "fitted"
         return solved(options.classifier, options.random_features, task["seed"], *given)
     except (ValueError, IndexError) as error:
         what = f"weights that do not fit ({error})"

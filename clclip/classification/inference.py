@@ -1,7 +1,7 @@
 """The hybrid classifier: text half and visual half, each a softmax per image (SECA, section 3.4).
 
 The released code divides by the largest score of the batch, so that its answers depend on the other
-images; here every image is judged alone.
+images; here every image is classified alone.
 """
 
 from __future__ import annotations

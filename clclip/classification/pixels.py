@@ -46,7 +46,7 @@ def preparation(model: nn.Module, size: int) -> Callable[[Image.Image], Tensor]:
 
 
 class Pixels:
-    """The images of a split, read when asked for and kept while they fit.
+    """The images of a split, read on demand and cached while they fit.
 
     Args:
         paths: image files.

@@ -7,8 +7,8 @@ by construction.
 Keys: ``adapter.{block}.{down,up}`` or ``tower.{name}``; ``prompt`` (M, width); ``text`` (K, d) of
 this task's prompt on all seen classes and ``text_before`` (s-1, K_new, d) of earlier prompts on the
 new ones; ``raw``, ``centroid``, ``linear`` (K_new, d); ``refined`` (K_new, d), or (K, d) with
-replay; ``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are kept;
-``gaussian.*``; ``features`` (N, d) and ``labels`` (N,) where a closed form judges, with
+replay; ``mixer.*``, ``refinement.*``; ``pool`` (P,), tasks whose snapshots are stored;
+``gaussian.*``; ``features`` (N, d) and ``labels`` (N,) of a closed-form classifier, with
 ``drift.map`` (d, d), ``drift.shift`` (d,) of a task that moved older ones; and for the report
 ``relevance`` (K_new, P) with ``relevance_tasks`` (P,), ``affinity`` (K, K).
 """
@@ -78,13 +78,13 @@ class Memory:
         """Return the tensors under ``prefix.`` of a task, or of the last that has them."""
         records = self.records if task is None else [self.records[task - 1]]
         for record in reversed(records):
-            found = {
+            part = {
                 name.removeprefix(prefix + "."): value
                 for name, value in record.items()
                 if name.startswith(prefix + ".")
             }
-            if found:
-                return found
+            if part:
+                return part
         return {}
 
     def fill(self, module: nn.Module, part: Record, strict: bool = True) -> None:

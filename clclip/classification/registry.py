@@ -97,5 +97,5 @@ def method_options(method: str, given: Mapping[str, Any]) -> ClassificationOptio
         pydantic.ValidationError: if an option is unknown or has a value out of range.
     """
     trained = {name: one for name, one in METHODS.items() if not one.closed_form}
-    found = method_of(trained, method)
-    return ClassificationOptions(**{**found.defining, **given})
+    facts = method_of(trained, method)
+    return ClassificationOptions(**{**facts.defining, **given})

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from clclip.classification.options import ClassificationOptions
 from clclip.classification.registry import method_options
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import (
+    Task,
+    read_stage_file,
+)
 from clclip.core.files import replacing, write_json, write_text
 from clclip.core.task import read_task
 
@@ -62,7 +64,7 @@ def trains_anything(options: ClassificationOptions) -> bool:
     return used != ("frozen", "template", "text")
 
 
-def _write_untrained(task: dict[str, Any], folder: Path) -> None:
+def _write_untrained(task: Task, folder: Path) -> None:
     """Write the record of a task that trains nothing: no tensors, and a history without rows."""
     from safetensors.numpy import save_file
 

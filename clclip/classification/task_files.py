@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import digest
 from clclip.core.task import seen_classes
 
 UNTRAINED_HISTORY = "step,loss,lr,images_per_s,peak_mib\n"
 
 
-def record_metadata(task: dict[str, Any]) -> dict[str, str]:
+def record_metadata(task: Task) -> dict[str, str]:
     """Return what a record says about itself."""
     from clclip import __version__
 

@@ -15,7 +15,10 @@ from clclip.classification.records import Memory, read_memory, write_record
 from clclip.classification.registry import method_options
 from clclip.classification.seca.learner import Learner
 from clclip.classification.seca.record_task import task_record
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import (
+    Task,
+    read_stage_file,
+)
 from clclip.core.digest import files_sha256
 from clclip.core.errors import InputError
 from clclip.core.task import clip_dir, current_classes, previous_classes, task_folders, text_names
@@ -31,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_task(
-    task: dict[str, Any],
+    task: Task,
     task_file: Path,
     resources: Path,
     metadata: dict[str, str],
@@ -55,7 +58,7 @@ def train_task(
 
 
 def build_learner(
-    task: dict[str, Any], memory: Memory, resources: Path, for_training: bool = True
+    task: Task, memory: Memory, resources: Path, for_training: bool = True
 ) -> tuple[Learner, Any]:
     """Return the learner of a task on this machine's device, and its CLIP."""
     from clclip.clip.load import load_clip
@@ -77,7 +80,7 @@ def build_learner(
 
 
 def pixels_of(
-    split: dict[str, Any], task: dict[str, Any], resources: Path, learner: Learner, clip: Any
+    split: dict[str, Any], task: Task, resources: Path, learner: Learner, clip: Any
 ) -> Pixels:
     """Return the images of a split; their paths start at the data set's root."""
     root = image_root(task, resources)
@@ -96,7 +99,7 @@ def _check_counts(labels: Tensor, classes: list[str], where: Path) -> None:
             )
 
 
-def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> History:
+def _fit(learner: Learner, task: Task, folder: Path, attempt: int) -> History:
     """Optimise the learner's parameters; every draw follows from (seed, task, purpose, step)."""
     training = task["training"]
     trained = learner.trained
@@ -146,7 +149,7 @@ def _fit(learner: Learner, task: dict[str, Any], folder: Path, attempt: int) -> 
     return history
 
 
-def _run_digest(task: dict[str, Any], folder: Path) -> str:
+def _run_digest(task: Task, folder: Path) -> str:
     """Return a digest of what decides the run: the task, its images, the weights before it."""
     before = [
         folder.parent / f"task{number}" / "weights.safetensors" for number in range(1, task["task"])

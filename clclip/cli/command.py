@@ -1,6 +1,6 @@
 """What a command is: its help, an example, its options and the function that runs it, in one place.
 
-Every module of the folders in ``GROUPS`` is one command, called like the module: ``export.py`` is
+Every module of the folders in ``GROUPS`` is one command, named as the module: ``export.py`` is
 ``clclip export``. It defines ``run``, decorated with ``command``, and imports what it needs inside
 ``run``, so that ``--help`` is quick. A new command is a new module; no table names it.
 """
@@ -89,7 +89,7 @@ def command(
 @cache
 def commands() -> dict[str, Command]:
     """Return all commands by name, in the order of the help."""
-    return {name: found for group in GROUPS for name, found in of_group(group).items()}
+    return {name: one for group in GROUPS for name, one in of_group(group).items()}
 
 
 @cache

@@ -184,8 +184,8 @@ def _zsh_values(given: Option | Command) -> str:
     """Return the zsh action that offers values."""
     if given.takes == "words":
         return f"({' '.join(given.words)})"
-    found = {"folder": "_files -/", "file": "_files", "run": "_clclip_runs"}
-    return (found | {"result": "_clclip_results"}).get(given.takes, " ")
+    actions = {"folder": "_files -/", "file": "_files", "run": "_clclip_runs"}
+    return (actions | {"result": "_clclip_results"}).get(given.takes, " ")
 
 
 def fish(commands: Sequence[Command]) -> str:

@@ -24,12 +24,12 @@ class Parser(argparse.ArgumentParser):
             at = self.typed.index("--")
             self.typed, passed_on = self.typed[:at], self.typed[at + 1 :]
             args = self.typed
-        found, left = super().parse_known_args(args, namespace)
+        parsed, left = super().parse_known_args(args, namespace)
         if passed_on:
-            found.passed_on = passed_on
+            parsed.passed_on = passed_on
         if left and " " in self.prog:
             self.error(f"unrecognized: {' '.join(left)}")
-        return found, left
+        return parsed, left
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""

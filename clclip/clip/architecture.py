@@ -92,8 +92,10 @@ def _timm_number(name: str, key: str) -> int | None:
     spec = importlib.util.find_spec("timm")
     for folder in list(spec.submodule_search_locations or []) if spec else []:
         for path in sorted((Path(folder) / "models").glob("*.py")):
-            _, found, rest = path.read_text(encoding="utf-8").partition(f"\ndef {_stem(name)}(")
-            if found:
+            _, definition, rest = path.read_text(encoding="utf-8").partition(
+                f"\ndef {_stem(name)}("
+            )
+            if definition:
                 match = re.search(rf"\b{key}=(\d+)\b", re.split(r"\n(?=@|def )", rest)[0])
                 return int(match[1]) if match else None
     return None

@@ -1,4 +1,4 @@
-"""open_clip's table of pretrained tags, kept in ``tags.json``: importing it costs seconds of torch.
+"""open_clip's table of pretrained tags, stored in ``tags.json``: its import takes seconds of torch.
 
 ``uv run python -m clclip.clip.catalogue`` writes the file anew for another release. Where another
 release is installed nothing is known here, and ``clclip fetch-clip``, which imports open_clip, is

@@ -1,4 +1,4 @@
-"""The cost volume: how much every place of an image looks like every class, by a frozen CLIP.
+"""The cost volume: similarity of every place of an image to every class, by a frozen CLIP.
 
 What the gate makes of it stands here too, because the detector's gate and the report's pictures of
 it are the same numbers. Imports torch when a volume is computed only.

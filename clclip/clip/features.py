@@ -169,7 +169,7 @@ def _fill(
     digests = {name: hashlib.sha256() for name in layout}
     flips = (False, True) if "dense_flip" in layout else (False,)
     batch = max(1, _BATCH_TOKENS // (size // clip.patch) ** 2)
-    start, told = time.monotonic(), 0.0
+    start, logged_at = time.monotonic(), 0.0
     for first in range(0, len(images), batch):
         part = images[first : first + batch]
         for flip, canvases in _canvases(part, root, clip, size, flips):
@@ -179,8 +179,8 @@ def _fill(
                 arrays[name][first : first + len(part)] = rows
                 digests[name].update(np.ascontiguousarray(rows))  # type: ignore[arg-type]  # an array is a buffer
         seconds, done = time.monotonic() - start, first + len(part)
-        if seconds - told > _LOG_SECONDS or done == len(images):
-            told = seconds
+        if seconds - logged_at > _LOG_SECONDS or done == len(images):
+            logged_at = seconds
             left = seconds / done * (len(images) - done)
             logger.info("features of %d/%d images, %.0f s left", done, len(images), left)
     for array in arrays.values():
@@ -199,10 +199,12 @@ def _canvases(
 
     pixels = [to_tensor(load_rgb(root / i["file_name"], i.get("exif", True))) for i in images]
     for image, tensor in zip(images, pixels, strict=True):
-        found, said = tuple(tensor.shape[:0:-1]), (image["width"], image["height"])
-        if found != said:
-            what = f"image of {found[0]} x {found[1]} pixels, indexed as {said[0]} x {said[1]}"
-            what += " (its EXIF orientation may have changed)" if found == said[::-1] else ""
+        actual, indexed = tuple(tensor.shape[:0:-1]), (image["width"], image["height"])
+        if actual != indexed:
+            what = (
+                f"image of {actual[0]} x {actual[1]} pixels, indexed as {indexed[0]} x {indexed[1]}"
+            )
+            what += " (its EXIF orientation may have changed)" if actual == indexed[::-1] else ""
             raise InputError(what, root / image["file_name"], "the file that was indexed")
     for flip in flips:
         yield flip, torch.stack([letterbox(p, size, clip.mean, clip.std, flip) for p in pixels])
@@ -253,8 +255,8 @@ class FeatureStore:
                 f"format {FEATURE_FORMAT}; build it anew",
             )
         if len(marker["images"]) != len(marker["extents"]):
-            found = f"{len(marker['images'])} images, {len(marker['extents'])} extents"
-            raise InputError(found, folder / MARKER, "one extent per image")
+            counts = f"{len(marker['images'])} images, {len(marker['extents'])} extents"
+            raise InputError(counts, folder / MARKER, "one extent per image")
         self.image_ids: list[int] = marker["images"]
         self.size: int = marker["size"]
         self.stride: int = marker["stride"]

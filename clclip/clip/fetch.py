@@ -14,7 +14,7 @@ from clclip.clip.own.model_config import NAME
 from clclip.clip.own.settle import resolve_clip
 from clclip.clip.own.sources import weights_file
 from clclip.core import homes
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import ClipSource, read_clip
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_bytes, write_json
@@ -54,7 +54,7 @@ def fetch_clip(clip: Mapping[str, Any] | None, out: Path) -> None:
 
 def _copy(folder: Path, clip_id: str, out: Path) -> None:
     """Copy what ``fetch_clip`` wrote elsewhere; the card last."""
-    card = read_stage_file(folder / "clip.json", "clip")
+    card = read_clip(folder)
     weights = folder / "clip.safetensors"
     if card["id"] != clip_id or not weights.is_file() or file_sha256(weights) != card["sha256"]:
         raise InputError("not the whole CLIP", folder, f"{clip_id} as fetch-clip wrote it")
@@ -64,7 +64,7 @@ def _copy(folder: Path, clip_id: str, out: Path) -> None:
     write_json(out / "clip.json", card, indent=1)
 
 
-def _fetch_listed(clip: dict[str, Any], out: Path) -> None:
+def _fetch_listed(clip: ClipSource, out: Path) -> None:
     """Fetch a CLIP whose architecture open_clip or the package knows by name."""
     from clclip.clip import load
 
@@ -82,7 +82,7 @@ def _fetch_listed(clip: dict[str, Any], out: Path) -> None:
     _write(model, load.card_of(model, name, tag, clip["id"], source), out)
 
 
-def _fetch_own(clip: dict[str, Any], out: Path) -> None:
+def _fetch_own(clip: ClipSource, out: Path) -> None:
     """Fetch a CLIP that brings its own model config."""
     from clclip.clip import load
     from clclip.clip.own.folder import write_folder

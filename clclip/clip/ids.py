@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from clclip.clip.prompts import TEMPLATES
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import text_names
 
@@ -26,7 +26,7 @@ def text_id(clip_id: str, names: Sequence[str]) -> str:
     return f"{clip_id}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def text_file(task: Mapping[str, Any], resources: Path) -> Path:
+def text_file(task: Task, resources: Path) -> Path:
     """Return the file of text embeddings of the seen classes of a task, in their order."""
     return resources / "text" / f"{text_id(task['clip']['id'], text_names(task))}.safetensors"
 

@@ -22,7 +22,9 @@ from clclip.clip.ids import EMBEDDED
 from clclip.clip.own.folder import TEXT_CONFIG
 from clclip.clip.own.model_config import NAME
 from clclip.clip.trunk import trunk_of
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import (
+    read_clip,
+)
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import read_json
@@ -33,13 +35,13 @@ Tokenizer = Callable[[list[str]], Tensor]
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A frozen CLIP in evaluation mode, with what its inputs must look like."""
+    """A frozen CLIP in evaluation mode, with the preprocessing of its inputs."""
 
     model: nn.Module  # open_clip's CLIP or CustomTextCLIP
     tokenizer: Tokenizer  # texts -> (N, context) token ids; made on first use
     image_size: int  # pixels, the square the CLIP was trained on
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]  # of each colour channel
+    std: tuple[float, ...]
     embed_dim: int
     patch: int  # pixels
     name: str  # the clip's id
@@ -253,7 +255,7 @@ def load_clip(folder: Path) -> LoadedClip:
     Raises:
         InputError: if card or weights are missing, damaged, or do not belong together.
     """
-    card = read_stage_file(folder / "clip.json", "clip")
+    card = read_clip(folder)
     path = folder / "clip.safetensors"
     if not path.is_file():
         raise InputError("no such file", path, "the weights beside clip.json; run fetch-clip again")

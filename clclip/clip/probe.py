@@ -105,7 +105,7 @@ def _measured(
     clip = load_clip(clip_dir)
     available = dense_modes(trunk_of(clip.model.visual, clip.name))
     tower = FrozenTower(clip, modes[0] if modes else available[0])
-    kept = modes or list(available)
+    chosen = modes or list(available)
     root, entries = split_images(data, "test")
     names, truth = _ground_truth(data)
     text = text_embeddings(clip, names)
@@ -114,7 +114,7 @@ def _measured(
         raise InputError(
             "no labelled image", data, "a detection data set with boxes in its test split"
         )
-    guesses: dict[str, list[Tensor]] = {mode: [] for mode in kept}
+    guesses: dict[str, list[Tensor]] = {mode: [] for mode in chosen}
     for first in range(0, len(entries), _BATCH):
         part = entries[first : first + _BATCH]
         size = clip.image_size // clip.patch * clip.patch
@@ -137,12 +137,12 @@ def _measured(
                     guesses[mode].append((means @ text.T).argmax(dim=1))
         logger.info("probed %d/%d images", first + len(part), len(entries))
     labels = torch.cat([truth[entry["id"]][1] for entry in entries])
-    return {mode: _accuracy(torch.cat(found), labels, names) for mode, found in guesses.items()}
+    return {mode: _accuracy(torch.cat(parts), labels, names) for mode, parts in guesses.items()}
 
 
-def _accuracy(found: Tensor, labels: Tensor, names: list[str]) -> dict[str, Any]:
+def _accuracy(predicted: Tensor, labels: Tensor, names: list[str]) -> dict[str, Any]:
     """Return the accuracy over boxes and per class, in percent."""
-    right = (found == labels).float()
+    right = (predicted == labels).float()
     per_class = {
         name: round(100 * right[labels == k].mean().item(), 2) if (labels == k).any() else None
         for k, name in enumerate(names)

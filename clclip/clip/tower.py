@@ -93,12 +93,12 @@ class FrozenTower(nn.Module):
             raise ValueError(f"got images of {size} pixels; expected multiples of {self.patch}")
         grid = height // self.patch, width // self.patch
         x, context = self.trunk.embed(images)
-        before, found = x, {}
+        before, maps = x, {}
         for index, block in enumerate(self.trunk.blocks):
             before, x = x, self.trunk.run(block, x, context)
             if index in self.taps:
-                found[index] = _as_map(x[:, self.trunk.prefix :], grid)
-        taps = tuple(found[tap] for tap in self.taps)
+                maps[index] = _as_map(x[:, self.trunk.prefix :], grid)
+        taps = tuple(maps[tap] for tap in self.taps)
         dense = (dense_tokens(self.trunk, before, x, mode) for mode in modes)
         return [TowerFeatures(taps, _as_map(tokens, grid)) for tokens in dense]
 

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from clclip.config.clip import ClipConfig
 from clclip.config.data import DataConfig
+from clclip.core.artifacts import KindName
 from clclip.core.errors import WrongValue, nearest
 from clclip.core.models import (
     Strict,
@@ -24,7 +25,6 @@ from clclip.core.models import (
     check_seeds,
     check_text,
 )
-from clclip.core.task import KindName
 from clclip.evaluation.calibrated.objective import Objective
 from clclip.model.kinds import KINDS
 

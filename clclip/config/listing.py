@@ -96,21 +96,21 @@ def sizes_text(sizes: Iterable[int]) -> str:
 
 def method_rows() -> list[Row]:
     """Return every method with its name in tables and the kinds that have it."""
-    found: dict[str, str] = {}
+    rows: dict[str, str] = {}
     for kind in KINDS.values():
         for name, method in kind.methods.items():
             alias = f": {method.alias} with {flow(method.defining)}" if method.alias else ""
             text = f"{method.label} ({kind.name}){alias}"
-            found[name] = f"{found[name]}; {text}" if name in found else text
-    return list(found.items())
+            rows[name] = f"{rows[name]}; {text}" if name in rows else text
+    return list(rows.items())
 
 
 def variant_rows() -> list[Row]:
     """Return every variant with the keys that it sets and what it fits."""
-    found: dict[str, Variant] = {}
+    variants: dict[str, Variant] = {}
     for stem in stream_files():
-        found |= variants_of(stream_file(stem))
-    return [(name, variant_text(variant)) for name, variant in found.items()]
+        variants |= variants_of(stream_file(stem))
+    return [(name, variant_text(variant)) for name, variant in variants.items()]
 
 
 def variant_text(variant: Variant) -> str:

@@ -1,4 +1,4 @@
-"""Experiments: found by name, by path or in a run's list, read with their bases merged in."""
+"""Experiments: looked up by name, by path or in a run's list, read with their bases merged in."""
 
 from __future__ import annotations
 

@@ -147,12 +147,12 @@ def _matching_streams(name: str) -> list[tuple[str, Stream]]:
 def _heads(text: str, known: Any) -> list[tuple[Any, str]]:
     """Return what ``text`` begins with, with the rest, the longest first."""
     items = known.items() if isinstance(known, dict) else known
-    found = [
+    heads = [
         (value, text[len(key) + 1 :])
         for key, value in sorted(items, key=lambda item: -len(item[0]))
         if text == key or text.startswith(f"{key}_")
     ]
-    return found
+    return heads
 
 
 def _variant_lists(text: str, known: Collection[str]) -> Iterator[tuple[str, ...]]:
@@ -188,10 +188,10 @@ def _checked(name: Name) -> Name:
 
 def _wrong_part(name: str) -> Wrong:
     """Return which part of a name is wrong, with the nearest right one."""
-    found = _heads(name, _matching_streams(name))
-    if not found:
+    heads = _heads(name, _matching_streams(name))
+    if not heads:
         return _wrong_stream(name)
-    stream, rest = found[0]
+    stream, rest = heads[0]
     file = stream_file(stream.file)
     methods = KINDS[file.kind].methods
     if not rest:
@@ -202,13 +202,13 @@ def _wrong_part(name: str) -> Wrong:
     if other := _heads(rest, {method: method for method in others}):
         what = f"method {other[0][0]!r} is not for {file.kind}, as {stream.name} is"
         return Wrong(what, f"one of {', '.join(methods)}")
-    likeness, wrong, _ = _closest(rest, methods)
+    similarity, wrong, _ = _closest(rest, methods)
     if started := _heads(rest, {method: method for method in methods}):
         method, left = started[0]
         right = fitting(file, method)
         left = _unread(left, right)
         near, part, _ = _closest(left, right)
-        if likeness < 0.8 or near >= likeness:
+        if similarity < 0.8 or near >= similarity:
             return _unknown("variant", part if near > 0.6 else left, right, right)
     return _unknown("method", wrong or rest, methods, methods)
 
@@ -220,8 +220,8 @@ def _wrong_stream(name: str) -> Wrong:
     cuts = [f"{name}_".partition(f"_{method}_") for method in methods]
     heads = [head for head, mark, _ in cuts if mark]
     wrong = min(heads, key=len) if heads else _closest(name, known)[1] or name
-    found = _unknown("stream", wrong, known, ())
-    return replace(found, expected=f"{PATTERN} of `clclip list`, or a path that ends in .yaml")
+    wrong_ = _unknown("stream", wrong, known, ())
+    return replace(wrong_, expected=f"{PATTERN} of `clclip list`, or a path that ends in .yaml")
 
 
 def _unknown(kind: str, part: str, known: Collection[str], right: Collection[str]) -> Wrong:
@@ -234,10 +234,10 @@ def _unknown(kind: str, part: str, known: Collection[str], right: Collection[str
 
 def _unread(text: str, known: Collection[str]) -> str:
     """Return what is left of ``text`` when the variants that it begins with are taken off."""
-    while found := _heads(text, {key: key for key in known}):
-        if not found[0][1]:
+    while heads := _heads(text, {key: key for key in known}):
+        if not heads[0][1]:
             break
-        text = found[0][1]
+        text = heads[0][1]
     return text
 
 

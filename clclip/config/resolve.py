@@ -19,7 +19,7 @@ from clclip.core.errors import InputError
 from clclip.core.kind import Method, method_of
 from clclip.core.models import input_error, parse
 from clclip.core.options import Options, in_words
-from clclip.core.task import BESIDE_TASK
+from clclip.core.task import RUNTIME_KEYS
 from clclip.model.kinds import KINDS
 
 # 0 turns them off, and task.json then reads as one from before there were such keys
@@ -32,14 +32,14 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
     Raises:
         InputError: if a key is unknown or a value is wrong.
     """
-    found = _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
+    training = _dump(TrainingConfig, {**KINDS[kind].training, **given}, f"{where}: training")
     for key in OPTIONAL:
-        if not found[key]:
-            del found[key]
+        if not training[key]:
+            del training[key]
         elif not KINDS[kind].boxes:
-            what = f"{key} {found[key]:g} for {kind}"
+            what = f"{key} {training[key]:g} for {kind}"
             raise InputError(what, f"{where}: training.{key}", "an experiment of detection")
-    return found
+    return training
 
 
 def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -50,10 +50,10 @@ def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str
     Raises:
         InputError: if an option is one of no method, or a value is wrong.
     """
-    found = KINDS[kind].methods[method]
-    options = _options(found, given, where)
+    facts = KINDS[kind].methods[method]
+    options = _options(facts, given, where)
     values = _plain(options, f"{where}: switches")
-    return {key: value for key, value in values.items() if found.counts(options, key)}
+    return {key: value for key, value in values.items() if facts.counts(options, key)}
 
 
 def check_own_options(experiment: Experiment, where: str) -> None:
@@ -86,9 +86,9 @@ def check_own_options(experiment: Experiment, where: str) -> None:
             expected = f"a method that has it: {', '.join(readers)}"
             raise InputError(what, _place(where, section, key), expected)
     for key, section, cases in sections:
-        found = [_options(method, given, _place(where, name)) for name, given in cases.items()]
-        if not any(method.counts(options, key) for options in found):
-            what, expected = _why_not(experiment.method, found[0], key)
+        resolved = [_options(method, given, _place(where, name)) for name, given in cases.items()]
+        if not any(method.counts(options, key) for options in resolved):
+            what, expected = _why_not(experiment.method, resolved[0], key)
             raise InputError(
                 f"switch {key!r} means nothing {what}", _place(where, section, key), expected
             )
@@ -155,7 +155,7 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
     """
     expected = "a file made by `clclip resolve`"
     for name in TrainingConfig.model_fields:
-        if name not in task["training"] and name not in (*BESIDE_TASK, *OPTIONAL):
+        if name not in task["training"] and name not in (*RUNTIME_KEYS, *OPTIONAL):
             raise InputError(f"no key {name!r}", f"{where}: training", expected)
     parse(TrainingConfig, task["training"], f"{where}: training")
     kind = KINDS[task["kind"]]
@@ -171,5 +171,5 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
             raise InputError(f"got {features!r:.60}", f"{where}: features", expected)
         for name, type_ in wanted.items():
             if not isinstance(features.get(name), type_):
-                found = f"got {features.get(name)!r:.60}"
-                raise InputError(found, f"{where}: features.{name}", expected)
+                problem = f"got {features.get(name)!r:.60}"
+                raise InputError(problem, f"{where}: features.{name}", expected)

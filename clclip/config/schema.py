@@ -47,11 +47,11 @@ def schema_text() -> str:
 
 def methods_by_options() -> dict[type[Options], tuple[str, list[str]]]:
     """Return the classes of options, each with the kind and the names of its methods."""
-    found: dict[type[Options], tuple[str, list[str]]] = {}
+    result: dict[type[Options], tuple[str, list[str]]] = {}
     for kind in KINDS.values():
         for name, method in kind.methods.items():
-            found.setdefault(method.options, (kind.name, []))[1].append(name)
-    return found
+            result.setdefault(method.options, (kind.name, []))[1].append(name)
+    return result
 
 
 def _own_options(cls: type[Options], kind: str, names: list[str]) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clclip.clip.own.settle import clip_id, settle_clip
 from clclip.config.clip import ClipConfig
 from clclip.config.yaml_files import merged
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import (
+    ClipSource,
+    Task,
+)
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
 from clclip.model.card import hidden_columns, read_card
@@ -29,7 +32,7 @@ class Start:
 
     place: Path
     card: dict[str, Any]
-    plan: dict[str, Any]
+    plan: Task
 
     @property
     def groups(self) -> list[list[str]]:
@@ -105,10 +108,11 @@ def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
     method = values.get("method")
     facts = KINDS[plan["kind"]].methods.get(str(method))
     wanted = {"kind": values.get("kind"), "method": facts.alias or method if facts else method}
-    for key in wanted:
-        if wanted[key] not in (None, plan[key]):
-            what = f"{key} {values[key]!r} for a model of {key} {plan[key]!r}"
-            raise InputError(what, f"{where}: {key}", f"{plan[key]}, or the key left out")
+    of_model = {"kind": plan["kind"], "method": plan["method"]}
+    for key, value in of_model.items():
+        if wanted[key] not in (None, value):
+            what = f"{key} {values[key]!r} for a model of {key} {value!r}"
+            raise InputError(what, f"{where}: {key}", f"{value}, or the key left out")
     clip = {k: plan["clip"][k] for k in ("model", "tag") if plan["clip"].get(k)}
     own = {"clip": clip} if start.tower() is not None or _listed(plan["clip"]) else {}
     below = {
@@ -122,7 +126,7 @@ def with_model(values: dict[str, Any], where: object) -> dict[str, Any]:
     return merged(below, {**values, "start": str(start.place)})
 
 
-def _listed(clip: Mapping[str, Any]) -> bool:
+def _listed(clip: ClipSource) -> bool:
     """Tell whether model and tag alone say which CLIP it is."""
     try:
         return clip_id({k: clip[k] for k in ("model", "tag") if clip.get(k)}) == clip["id"]
@@ -144,15 +148,15 @@ def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> N
             raise InputError(what, f"{where}: tasks", expected)
 
 
-def check_same(start: Start, payload: Mapping[str, Any], where: object) -> None:
+def check_same(start: Start, payload: Task, where: object) -> None:
     """Refuse a task that sees images otherwise than the model does.
 
     Raises:
         InputError: for another tower, canvas, or tokens.
     """
-    wanted, found = start.plan["clip"]["id"], payload["clip"]["id"]
-    if found != wanted:
-        raise InputError(f"the CLIP {found}", f"{where}: clip", f"the model's, {wanted}")
+    wanted, actual = start.plan["clip"]["id"], payload["clip"]["id"]
+    if actual != wanted:
+        raise InputError(f"the CLIP {actual}", f"{where}: clip", f"the model's, {wanted}")
     theirs, ours = start.plan.get("features"), payload.get("features")
     for key in ("size", "dense", "taps"):
         if theirs and ours and theirs[key] != ours[key]:
@@ -161,9 +165,7 @@ def check_same(start: Start, payload: Mapping[str, Any], where: object) -> None:
             raise InputError(f"{key} {ours[key]}", place, f"the model's, {theirs[key]}")
 
 
-def clip_of(
-    given: ClipConfig, start: Start | None, cache: Path | None, job: bool
-) -> dict[str, Any]:
+def clip_of(given: ClipConfig, start: Start | None, cache: Path | None, job: bool) -> ClipSource:
     """Return the CLIP: the one that lies in the model that it starts from, else as the file says.
 
     ``folder`` then tells ``fetch-clip`` where to copy it from.
@@ -171,7 +173,7 @@ def clip_of(
     Args:
         given: the file's section.
         start: the model, if there is one.
-        cache: folder of what earlier plans found of CLIPs.
+        cache: folder of earlier plans' records of CLIPs.
         job: whether a job of a planned run asks.
     """
     keys = given.given()
@@ -179,5 +181,5 @@ def clip_of(
     if start is not None and folder is not None:
         theirs = start.plan["clip"]
         if all(keys.get(key) == theirs.get(key) for key in ("model", "tag", "file", "config")):
-            return {**theirs, "folder": str(folder)}
+            return cast(ClipSource, {**theirs, "folder": str(folder)})
     return settle_clip(keys, cache, job)

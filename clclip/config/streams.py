@@ -21,9 +21,9 @@ from pydantic import Field
 
 from clclip.config.variants import Variant
 from clclip.config.yaml_files import merged, read_yaml, shipped_folder
+from clclip.core.artifacts import KindName
 from clclip.core.errors import InputError, nearest
 from clclip.core.models import Strict, parse
-from clclip.core.task import KindName
 
 
 class StreamFile(Strict):
@@ -131,13 +131,13 @@ def stream_file(stem: str) -> StreamFile:
 def streams_of(stem: str) -> dict[str, Stream]:
     """Return the streams of a file by name; its prefix alone stands for the default."""
     file = stream_file(stem)
-    found: dict[str, Stream] = {}
+    result: dict[str, Stream] = {}
     for short, tasks in file.streams.items():
         stream = _stream(f"{file.prefix}_{short}".rstrip("_"), tasks, file, stem)
-        found[stream.name] = stream
+        result[stream.name] = stream
         if short == file.default:
-            found[str(file.prefix)] = stream
-    return found
+            result[str(file.prefix)] = stream
+    return result
 
 
 def streams() -> dict[str, Stream]:

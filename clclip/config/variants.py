@@ -59,8 +59,8 @@ def shared_variants() -> dict[str, Variant]:
 
 def leaves(values: dict[str, Any], above: str = "") -> Collection[str]:
     """Return the dotted keys that hold the values of nested mappings."""
-    found: set[str] = set()
+    keys: set[str] = set()
     for key, value in values.items():
         own = f"{above}{key}"
-        found |= set(leaves(value, f"{own}.")) if isinstance(value, dict) else {own}
-    return found
+        keys |= set(leaves(value, f"{own}.")) if isinstance(value, dict) else {own}
+    return keys

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, cast
+from typing import Annotated, Any, Literal, NotRequired, cast, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
-from clclip.core.task import KindName
 
+KindName = Literal["detection", "classification"]
+KIND_NAMES: tuple[str, ...] = get_args(KindName)
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Score = Number | None
 Id = int | str
@@ -139,6 +140,20 @@ class Summary(_Open):
     versions: NotRequired[dict[str, Any]]
 
 
+class ClipSource(_Open):
+    """``clip`` of task.json: which CLIP, and where its files come from (``fetch_clip``)."""
+
+    id: str
+    model: str  # of open_clip, "embedded...", "hf-hub:...", "local-dir" or "config"
+    tag: NotRequired[str | None]
+    file: NotRequired[str]  # of the weights
+    config: NotRequired[str]  # where the config came from, for messages
+    config_text: NotRequired[str]  # the config itself
+    revision: NotRequired[str]  # of a model on the hub
+    tokenizer: NotRequired[str]  # folder of its files
+    folder: NotRequired[str]  # of a model folder that holds the tower
+
+
 class Task(_Open):
     """``task.json``: the resolved plan of one task, the only configuration of its stages."""
 
@@ -149,7 +164,7 @@ class Task(_Open):
     groups: list[list[str]]  # class names by task, up to this one
     text: dict[str, str]  # class -> the text it is embedded by, where that is not its name
     data: dict[str, Any]
-    clip: dict[str, Any]
+    clip: ClipSource
     training: dict[str, Any]
     switches: dict[str, Any]  # the method's options
     evaluation: dict[str, Any]
@@ -193,6 +208,9 @@ class Clip(_Open):
     embed_dim: int
     patch: int
     sha256: str
+    source: NotRequired[str]
+    parameters: NotRequired[int]
+    config_sha256: NotRequired[str]  # of a CLIP that brings its own model config
 
 
 SHAPES: dict[str, tuple[Any, str]] = {
@@ -239,10 +257,10 @@ def read_stage_file(path: Path, what: str, keys: Keys = ()) -> dict[str, Any]:
         if problem["type"] == "missing":
             where = ": ".join([str(path), *filter(None, [".".join(parts[:-1])])])
             raise InputError(f"no key {parts[-1]!r}", where, expected) from None
-        found = f"got {problem['input']!r:.60}"
+        actual = f"got {problem['input']!r:.60}"
         wanted = problem["msg"].removeprefix("Input should be ")
         raise InputError(
-            found, f"{path}: {'.'.join(parts)}", f"{wanted}, as in {expected}"
+            actual, f"{path}: {'.'.join(parts)}", f"{wanted}, as in {expected}"
         ) from None
     for key in keys:
         if key not in value:
@@ -258,3 +276,8 @@ def read_scores(path: Path) -> Scores:
 def read_summary(path: Path, keys: Keys = ()) -> Summary:
     """Read the summary of a seed or an experiment, as ``read_stage_file`` does."""
     return cast(Summary, read_stage_file(path, "summary", keys))
+
+
+def read_clip(folder: Path) -> Clip:
+    """Read the card of the CLIP in a folder, as ``read_stage_file`` does."""
+    return cast(Clip, read_stage_file(folder / "clip.json", "clip"))

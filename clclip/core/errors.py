@@ -15,8 +15,8 @@ class InputError(ValueError):
     """Bad input of the user: reported as one line and exit status 2.
 
     Args:
-        what: what was found, with the offending value.
-        where: the file, key or option in which it was found.
+        what: the problem, with the offending value.
+        where: the file, key or option that is wrong.
         expected: what would have been right.
     """
 
@@ -35,7 +35,7 @@ class WrongValue(ValueError):
     """A value that a check refuses; whoever reads the file makes an InputError of it.
 
     Args:
-        what: what was found.
+        what: the problem.
         expected: what would have been right.
     """
 

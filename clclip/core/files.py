@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it replaces ``path`` on success, else is removed.
 
     The temporary file lies in the same folder because ``os.replace`` is atomic only within one
-    file system. The suffix is kept, since libraries choose a format by it.
+    file system. The suffix stays, since libraries choose a format by it.
     """
     with making(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where downloads are kept: a job's home folder may be missing or read-only.
+"""Where downloads are stored: a job's home folder may be missing or read-only.
 
 The libraries that download look at ``HF_HOME``, then ``XDG_CACHE_HOME``, then ``~/.cache``. Of an
 account without a home they make a folder called ``~`` in the working directory.
@@ -46,7 +46,7 @@ def plain_home() -> Path | None:
 
 
 def writable(folder: Path | None, what: str) -> Path:
-    """Return ``folder``, in which something is to be kept.
+    """Return ``folder``, in which something is to be stored.
 
     Raises:
         InputError: if there is none, or it cannot be written.

@@ -164,7 +164,7 @@ def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
         field = model.model_fields.get(str(part))
         if field is None:
             continue
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                model = kind
+        for type_ in (field.annotation, *get_args(field.annotation)):
+            if isinstance(type_, type) and issubclass(type_, BaseModel):
+                model = type_
     return list(model.model_fields)

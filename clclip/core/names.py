@@ -38,10 +38,10 @@ def name_fault(name: str) -> str | None:
     if not letters.strip(JOINERS):
         return "blank"
     for letter in letters:
-        kind = unicodedata.category(letter)
-        if kind == "Cf" and letter not in JOINERS:
+        category = unicodedata.category(letter)
+        if category == "Cf" and letter not in JOINERS:
             return f"with the invisible control character U+{ord(letter):04X}"
-        if kind in ("Cc", "Cs", "Zl", "Zp") and letter != "\t":
+        if category in ("Cc", "Cs", "Zl", "Zp") and letter != "\t":
             return "with control characters"
     return None
 

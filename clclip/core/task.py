@@ -1,6 +1,6 @@
 """``task.json``: the resolved plan of one task, the only configuration that later stages read.
 
-Kept apart from ``clclip.workflow.plan`` so that a stage which reads its task does not depend on how
+Separate from ``clclip.workflow.plan`` so that a stage which reads its task does not depend on how
 plans are made: the fingerprint of its code then changes with this file alone.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, cast
 
+from clclip.core.artifacts import KIND_NAMES, Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 
@@ -18,14 +19,11 @@ KEYS = (
     "kind method seed task groups text data clip training switches evaluation".split()
 )  # besides "features" for detection, and "trains": "all" where no class waits for a later task
 
-KindName = Literal["detection", "classification"]
-KIND_NAMES: tuple[str, ...] = get_args(KindName)
-
-BESIDE_TASK = ("cache_features", "devices", "nodes")
+RUNTIME_KEYS = ("cache_features", "devices", "nodes")
 """Training keys that do not affect results: jobs get them as options, task.json never."""
 
 
-def read_task(path: Path) -> dict[str, Any]:
+def read_task(path: Path) -> Task:
     """Read and check a task file.
 
     Raises:
@@ -33,7 +31,7 @@ def read_task(path: Path) -> dict[str, Any]:
     """
     task = read_json(path)
     check_task(task, path)
-    return task
+    return cast(Task, task)
 
 
 def check_task(task: Any, where: object) -> None:
@@ -56,7 +54,7 @@ def check_task(task: Any, where: object) -> None:
         raise InputError(f"got seed {task['seed']!r:.60}", where, "a whole number")
     if task.get("trains", "all") != "all":
         raise InputError(f"got trains {task['trains']!r:.60}", where, "all, or the key left out")
-    number = 1 if trains_all(task) else len(groups)
+    number = 1 if "trains" in task else len(groups)
     if task["task"] != number:
         raise InputError(f"got task {task['task']}", where, f"{number}, as its groups tell")
     if task["kind"] not in KIND_NAMES:
@@ -80,29 +78,29 @@ def has_boxes(record: Mapping[str, Any]) -> bool:
     return record.get("kind") == "detection"
 
 
-def trains_all(task: Mapping[str, Any]) -> bool:
+def trains_all(task: Task) -> bool:
     """Tell whether a task trains all classes of the stream at once: an upper bound."""
     return task.get("trains") == "all"
 
 
-def previous_classes(task: Mapping[str, Any]) -> list[str]:
+def previous_classes(task: Task) -> list[str]:
     """Return the classes of earlier tasks, in order; none where all are trained at once."""
     if trains_all(task):
         return []
     return [name for group in task["groups"][:-1] for name in group]
 
 
-def current_classes(task: Mapping[str, Any]) -> list[str]:
+def current_classes(task: Task) -> list[str]:
     """Return the classes that this task trains; all of them where ``trains_all`` says so."""
     return seen_classes(task)[len(previous_classes(task)) :]
 
 
-def seen_classes(task: Mapping[str, Any]) -> list[str]:
+def seen_classes(task: Task) -> list[str]:
     """Return all classes up to this task: column k of every score matrix is the k-th of these."""
     return [name for group in task["groups"] for name in group]
 
 
-def text_names(task: Mapping[str, Any]) -> list[str]:
+def text_names(task: Task) -> list[str]:
     """Return the text of each seen class: its name unless the task gives another."""
     return [task["text"].get(name, name) for name in seen_classes(task)]
 
@@ -113,17 +111,17 @@ def task_folders(task_file: Path) -> list[Path]:
     return [task_file.parent.parent / f"task{k}" for k in range(1, number + 1)]
 
 
-def data_dir(task: Mapping[str, Any], resources: Path) -> Path:
+def data_dir(task: Task, resources: Path) -> Path:
     """Return the folder of the indexed data set."""
     return resources / "data" / task["data"]["id"]
 
 
-def clip_dir(task: Mapping[str, Any], resources: Path) -> Path:
+def clip_dir(task: Task, resources: Path) -> Path:
     """Return the folder of the CLIP."""
     return resources / "clip" / task["clip"]["id"]
 
 
-def features_dir(task: Mapping[str, Any], split: str, resources: Path) -> Path | None:
+def features_dir(task: Task, split: str, resources: Path) -> Path | None:
     """Return the feature store of a split, or None when the task computes features as it goes."""
     features = task.get("features")
     if not features or not features["cache"]:

@@ -35,12 +35,12 @@ def misfit(
         for name, value in wanted.items()
         if name in given and given[name].shape != value.shape
     ]
-    told = [
+    parts = [
         _some("lacks", lacking),
         _some("holds besides", unknown),
         _some("", shapes),
     ]
-    return "; ".join(filter(None, told)) or None
+    return "; ".join(filter(None, parts)) or None
 
 
 def _shape(tensor: Tensor) -> str:

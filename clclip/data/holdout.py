@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 
 
-def share_held_out(task: Mapping[str, Any]) -> float:
+def share_held_out(task: Task) -> float:
     """Return ``training.holdout`` of a task, 0 where it is left out."""
     return float(task.get("training", {}).get("holdout", 0.0))
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.core.artifacts import KIND_NAMES, Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_object
-from clclip.core.task import KIND_NAMES, data_dir
+from clclip.core.task import data_dir
 
 _EXPECTED = "the file as `clclip prepare` wrote it"
 
@@ -28,7 +29,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def image_root(task: Mapping[str, Any], resources: Path) -> Path:
+def image_root(task: Task, resources: Path) -> Path:
     """Return the folder that file names of a task's images start from.
 
     The index alone knows it: a data set that was moved keeps its id, and with it all else that was
@@ -76,15 +77,15 @@ def instances(data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, int]
     Classification: the number of images.
     """
     if "annotations" not in data:
-        found = Counter(image["label"] for image in data["images"])
-        return {name: found[name] for name in classes}
+        counts = Counter(image["label"] for image in data["images"])
+        return {name: counts[name] for name in classes}
     names = {category["id"]: category["name"] for category in data["categories"]}
-    found = Counter(
+    counts = Counter(
         names[box["category_id"]]
         for box in data["annotations"]
         if not box["iscrowd"] and not box.get("ignore")
     )
-    return {name: found[name] for name in classes}
+    return {name: counts[name] for name in classes}
 
 
 def _all(entries: Any, fits: Callable[[Any], bool], where: str) -> None:

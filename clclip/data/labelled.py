@@ -48,7 +48,7 @@ def read_labelled(source: Path, images: Path | None = None) -> LabelledSet:
     check_scale(annotated, "data", Findings())
     if not annotated.images:
         raise InputError("no image", source, "at least one")
-    found, sizes = [], {}
+    sized, sizes = [], {}
     for n, image in enumerate(annotated.images):
         path = annotated.folder / image["file_name"]
         try:
@@ -61,10 +61,10 @@ def read_labelled(source: Path, images: Path | None = None) -> LabelledSet:
         if None not in recorded and recorded not in ((width, height), (height, width)):
             what = f"{recorded[0]} x {recorded[1]} recorded for an image of {width} x {height}"
             raise InputError(what, annotated.where_image(n), "boxes in the pixels of the image")
-        found.append({**image, "width": width, "height": height})
+        sized.append({**image, "width": width, "height": height})
     boxes = clean_boxes(annotated, sizes, "data", "fail", Findings())
-    dataset = {"images": found, "annotations": boxes, "categories": annotated.categories}
-    paths = {image["id"]: annotated.folder / image["file_name"] for image in found}
+    dataset = {"images": sized, "annotations": boxes, "categories": annotated.categories}
+    paths = {image["id"]: annotated.folder / image["file_name"] for image in sized}
     return LabelledSet(source, paths, dataset)
 
 
@@ -95,12 +95,12 @@ def _of_coco(source: Path, images: Path | None) -> Annotated:
     return annotated
 
 
-def missing_classes(found: LabelledSet, classes: Sequence[str]) -> list[str]:
+def missing_classes(labelled: LabelledSet, classes: Sequence[str]) -> list[str]:
     """Return the classes that no object of a labelled set shows."""
-    ids = {category["id"]: category["name"] for category in found.dataset["categories"]}
+    ids = {category["id"]: category["name"] for category in labelled.dataset["categories"]}
     shown = {
         ids[box["category_id"]]
-        for box in found.dataset["annotations"]
+        for box in labelled.dataset["annotations"]
         if not box.get("iscrowd") and not box.get("ignore")
     }
     return [name for name in classes if name not in shown]

@@ -1,4 +1,4 @@
-"""Images of one's own for ``detect`` and the like: files, folders, patterns, lists of them.
+"""Images of one's own for ``detect`` and other commands: files, folders, patterns, lists of them.
 
 Not in ``images.py``, which training reads: what is asked for here changes no training.
 """
@@ -23,12 +23,12 @@ def folder_images(folder: Path, recursive: bool = False) -> list[Path]:
         recursive: also those of the folders inside, after its own.
     """
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found = [p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
+    images = [p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
     if recursive:
         for path in entries:
             if path.is_dir() and not path.is_symlink():  # a link may lead back here
-                found += folder_images(path, recursive)
-    return found
+                images += folder_images(path, recursive)
+    return images
 
 
 def find_images(given: Iterable[Path], recursive: bool = False) -> list[Path]:
@@ -46,14 +46,14 @@ def find_images(given: Iterable[Path], recursive: bool = False) -> list[Path]:
         InputError: if there is none, or a file is missing.
     """
     given = list(given)
-    found: list[Path] = []
+    images: list[Path] = []
     for path in given:
-        found += _meant(path, recursive)
-    if not found:
+        images += _meant(path, recursive)
+    if not images:
         where = ", ".join(map(str, given)) or "the images"
         expected = f"image files, or folders of files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
         raise InputError("no images", where, expected)
-    return found
+    return images
 
 
 def _meant(path: Path, recursive: bool) -> list[Path]:
@@ -75,9 +75,9 @@ def _of_list(path: Path) -> list[Path]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"not a list of files ({error})", path, "UTF-8, a path a line") from None
-    found = [path.parent / line.strip() for line in lines if line.strip()]
-    for number, image in enumerate(found, 1):
+    images = [path.parent / line.strip() for line in lines if line.strip()]
+    for number, image in enumerate(images, 1):
         if not image.is_file():
             where = f"{path}, line {number}"
             raise InputError(f"no such image ({image.name!r})", where, "an image file")
-    return found
+    return images

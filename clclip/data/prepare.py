@@ -124,22 +124,22 @@ def _prepare_detection(spec: dict[str, Any], out: Path) -> None:
     findings = Findings()
     splits = read_annotated(spec)
     classes = merged_classes(splits)
-    root, prefixes = common_root({split: found.folder for split, found in splits.items()})
+    root, prefixes = common_root({split: annotated.folder for split, annotated in splits.items()})
     note_detection(Path(spec["root"]), splits, prefixes, findings)
-    checked = {s: _checked_images(found, s, spec, findings) for s, found in splits.items()}
+    checked = {s: _checked_images(annotated, s, spec, findings) for s, annotated in splits.items()}
     images, turned = _in_their_views(splits, checked, spec, findings)
     written: dict[str, dict[str, Any]] = {}
     for split, annotated in splits.items():
-        kept = images[split]
-        if not kept:
+        present = images[split]
+        if not present:
             raise InputError(f"no {split} image", annotated.source, "at least one image")
-        sizes = {image["id"]: (image["width"], image["height"]) for image in kept}
+        sizes = {image["id"]: (image["width"], image["height"]) for image in present}
         on_bad = spec.get("on_bad_box") or "fail"
         boxes = clean_boxes(annotated, sizes, split, on_bad, findings, turned[split])
-        for image in kept:
+        for image in present:
             image["file_name"] = prefixes[split] + image["file_name"]
         categories = _all_categories(split, splits)
-        written[split] = {"images": kept, "annotations": boxes, "categories": categories}
+        written[split] = {"images": present, "annotations": boxes, "categories": categories}
     shown = {split: instances(data, classes) for split, data in written.items()}
     counts = {
         **{split: len(data["images"]) for split, data in written.items()},
@@ -155,11 +155,11 @@ def _all_categories(split: str, splits: dict[str, Annotated]) -> list[dict[str, 
 
     A class that one split lacks is a class without instances there, whether declared or not.
     """
-    found = {category["id"]: category for category in splits[split].categories}
+    categories = {category["id"]: category for category in splits[split].categories}
     for other in splits.values():
         for category in other.categories:
-            found.setdefault(category["id"], category)
-    return list(found.values())
+            categories.setdefault(category["id"], category)
+    return list(categories.values())
 
 
 def _checked_images(
@@ -169,7 +169,7 @@ def _checked_images(
     on_bad, where = spec.get("on_bad_image") or "fail", annotated.where_image
     home = trusted_home(spec, annotated.folder)
     facts = verify_images(annotated.folder, annotated.images, split, on_bad, where, findings, home)
-    return photos(annotated, {n: found for n, found in enumerate(facts) if found})
+    return photos(annotated, {n: own for n, own in enumerate(facts) if own})
 
 
 def _in_their_views(
@@ -184,7 +184,7 @@ def _in_their_views(
         Per split {"id", "file_name", "width", "height", "exif"} of the images, with "place" where
         they have one, and the sizes by id of the views not taken.
     """
-    every = [photo for found in checked.values() for photo in found.values()]
+    every = [photo for by_place in checked.values() for photo in by_place.values()]
     views = iter(choose_views(every, spec.get("exif"), findings))
     images: dict[str, list[dict[str, Any]]] = {}
     turned: dict[str, dict[int, tuple[int, int]]] = {}
@@ -218,20 +218,20 @@ def _prepare_folder(spec: dict[str, Any], out: Path) -> None:
     """Index labelled folders."""
     findings = Findings()
     root = Path(spec["root"]).absolute()
-    found = folder.read_splits(spec, findings)
-    found.note(root, findings)
+    labelled = folder.read_splits(spec, findings)
+    labelled.note(root, findings)
     home, on_bad = trusted_home(spec, root), spec.get("on_bad_image") or "fail"
     written = {}
-    for split, images in found.images.items():
+    for split, images in labelled.images.items():
         facts = verify_images(root, images, split, on_bad, _same(split), findings, home)
-        kept = [image for image, good in zip(images, facts, strict=True) if good]
-        written[split] = {"classes": found.classes, "images": kept}
-    counts = _label_counts(written, found.classes)
-    small = [name for name in found.classes if counts["classes"]["train"][name] < 2]
+        present = [image for image, good in zip(images, facts, strict=True) if good]
+        written[split] = {"classes": labelled.classes, "images": present}
+    counts = _label_counts(written, labelled.classes)
+    small = [name for name in labelled.classes if counts["classes"]["train"][name] < 2]
     if small:  # only by skipping: the reader leaves out classes that have fewer
         what = f"fewer than two good training images in class {small[0]!r}"
         raise InputError(what, root, "two or more, for a spread")
-    _write(spec, out, "classification", root, found.classes, written, counts, findings)
+    _write(spec, out, "classification", root, labelled.classes, written, counts, findings)
 
 
 def _prepare_cifar(spec: dict[str, Any], out: Path) -> None:
@@ -253,7 +253,7 @@ def _label_counts(written: dict[str, dict[str, Any]], classes: list[str]) -> dic
     return {
         **{split: len(data["images"]) for split, data in written.items()},
         "classes": {
-            split: {name: found[name] for name in classes} for split, found in labels.items()
+            split: {name: by_class[name] for name in classes} for split, by_class in labels.items()
         },
     }
 

@@ -77,12 +77,12 @@ def preview(
 def _labelled(spec: dict[str, Any], where: object, findings: Findings) -> dict[str, dict[str, Any]]:
     """Return both splits of labelled folders."""
     root = Path(spec["root"])
-    found = folder.read_splits(spec, findings)
+    labelled = folder.read_splits(spec, findings)
     splits = {}
-    for split, images in found.images.items():
-        kept = _present(images, root, split, spec, where)
-        splits[split] = {"classes": found.classes, "images": kept}
-    found.note(root, findings)
+    for split, images in labelled.images.items():
+        present = _present(images, root, split, spec, where)
+        splits[split] = {"classes": labelled.classes, "images": present}
+    labelled.note(root, findings)
     return splits
 
 
@@ -92,7 +92,7 @@ def _detection(
     """Return both splits of images with boxes."""
     splits = read_annotated(spec)
     classes = merged_classes(splits)
-    _, prefixes = common_root({split: found.folder for split, found in splits.items()})
+    _, prefixes = common_root({split: annotated.folder for split, annotated in splits.items()})
     note_detection(Path(spec["root"]), splits, prefixes, findings)
     present: dict[str, list[dict[str, Any]]] = {}
     for split, annotated in splits.items():
@@ -164,7 +164,7 @@ def _sizes(
     """
     facts = {s: _facts(annotated, present[s]) for s, annotated in splits.items()}
     looked = {s: photos(annotated, facts[s]) for s, annotated in splits.items()}
-    every = [photo for found in looked.values() for photo in found.values()]
+    every = [photo for by_place in looked.values() for photo in by_place.values()]
     views = iter(choose_views(every, spec.get("exif"), findings))
     sizes = {}
     for split, annotated in splits.items():
@@ -199,7 +199,7 @@ def _facts(annotated: Annotated, present: list[dict[str, Any]]) -> dict[int, Ima
     places = [n for n, image in enumerate(annotated.images) if image["id"] in here]
     facts = _headers(annotated, _doubtful(annotated, places))
     sample = _headers(annotated, places[:: max(1, len(places) // _SAMPLE)])
-    if any(found.orientation != 1 for found in (facts | sample).values()):
+    if any(own.orientation != 1 for own in (facts | sample).values()):
         return facts | sample | _headers(annotated, set(places) - set(facts) - set(sample))
     return facts
 
@@ -214,7 +214,7 @@ def _headers(annotated: Annotated, places: Iterable[int]) -> dict[int, ImageFact
             return n, None
 
     with ThreadPoolExecutor(4) as pool:
-        return {n: found for n, found in pool.map(look, places) if found}
+        return {n: facts for n, facts in pool.map(look, places) if facts}
 
 
 def _doubtful(annotated: Annotated, places: Iterable[int]) -> list[int]:
@@ -223,7 +223,7 @@ def _doubtful(annotated: Annotated, places: Iterable[int]) -> list[int]:
     for n, annotation in enumerate(annotated.annotations):
         if n not in annotated.bad_boxes:
             boxes.setdefault(annotation["image_id"], []).append(annotation["bbox"])
-    found = []
+    doubtful = []
     for n in places:
         image = annotated.images[n]
         recorded = (image["width"], image["height"])
@@ -233,5 +233,5 @@ def _doubtful(annotated: Annotated, places: Iterable[int]) -> list[int]:
         if not wrong or (not unknown and size[0] == size[1]):
             continue  # all is well, or wrong in either view
         if unknown or not any(fault(box, *size[::-1]) for box in wrong):
-            found.append(n)
-    return found
+            doubtful.append(n)
+    return doubtful

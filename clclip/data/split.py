@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import write_json
 from clclip.core.task import (
@@ -92,7 +93,7 @@ def held_out(task_file: Path, resources: Path) -> dict[str, Any]:
     return held
 
 
-def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> None:
+def _check_classes(task: Task, index: dict[str, Any], where: Path) -> None:
     """Refuse classes that the data does not declare."""
     declared = index["classes"]
     # those of a model that the stream starts from need not be in the data of what it learns next
@@ -108,11 +109,11 @@ def _check_classes(task: dict[str, Any], index: dict[str, Any], where: Path) -> 
         )
 
 
-def detection_train(data: dict[str, Any], task: dict[str, Any], where: str) -> dict[str, Any]:
+def detection_train(data: dict[str, Any], task: Task, where: str) -> dict[str, Any]:
     """Return the training split of a detection task, without "info".
 
     Ignored (difficult) objects are neither labels nor a reason to keep an image; crowds are labels
-    with ``iscrowd`` on images that are kept for another object.
+    with ``iscrowd`` on images that are used for another object.
 
     Args:
         data: the prepared COCO-format split.
@@ -130,11 +131,11 @@ def detection_train(data: dict[str, Any], task: dict[str, Any], where: str) -> d
     shown = {box["image_id"] for box in objects if box["category_id"] in now}
     allowed = _image_filter(data, objects, before, task)
     images = [image for image in data["images"] if image["id"] in shown and allowed(image["id"])]
-    kept = {image["id"] for image in images}
+    ids = {image["id"] for image in images}
     labels = [
         box
         for box in data["annotations"]
-        if box["image_id"] in kept and box["category_id"] in now and not box.get("ignore")
+        if box["image_id"] in ids and box["category_id"] in now and not box.get("ignore")
     ]
     split = _coco(images, labels, data, current)
     _check_images(split, task, len(shown), where)
@@ -142,7 +143,7 @@ def detection_train(data: dict[str, Any], task: dict[str, Any], where: str) -> d
 
 
 def _image_filter(
-    data: dict[str, Any], objects: list[dict[str, Any]], before: set[int], task: dict[str, Any]
+    data: dict[str, Any], objects: list[dict[str, Any]], before: set[int], task: Task
 ) -> Callable[[int], bool]:
     """Return the predicate of the task's image rule over image ids."""
     rule, fractions = _image_rule(task), task["data"].get("fractions")
@@ -157,7 +158,7 @@ def _image_filter(
     return lambda image_id: image_id not in taken
 
 
-def _taken_at(images: list[dict[str, Any]], task: dict[str, Any]) -> Callable[[int], bool]:
+def _taken_at(images: list[dict[str, Any]], task: Task) -> Callable[[int], bool]:
     """Return whether an image is of the task's place; for ``joint`` every image is.
 
     Raises:
@@ -173,7 +174,7 @@ def _taken_at(images: list[dict[str, Any]], task: dict[str, Any]) -> Callable[[i
     return lambda image_id: places[image_id] == task["task"]
 
 
-def _dealt(fractions: list[float], task: dict[str, Any]) -> Callable[[int], bool]:
+def _dealt(fractions: list[float], task: Task) -> Callable[[int], bool]:
     """Return whether an image falls into the task's share of [0, 1), all for all classes."""
     end = math.fsum(fractions)
     start = 0.0 if trains_all(task) else math.fsum(fractions[:-1])
@@ -186,7 +187,7 @@ def _unit_hash(image_id: int) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _image_rule(task: dict[str, Any]) -> str:
+def _image_rule(task: Task) -> str:
     """Return the task's image rule."""
     rule = task["data"].get("image_rule", "overlap")
     if rule not in IMAGE_RULES:
@@ -196,7 +197,7 @@ def _image_rule(task: dict[str, Any]) -> str:
     return rule
 
 
-def detection_test(data: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
+def detection_test(data: dict[str, Any], task: Task) -> dict[str, Any]:
     """Return the test split of a detection task: all images, labels of all seen classes."""
     seen, category_ids = seen_classes(task), _category_ids(data)
     ids = {category_ids[name] for name in seen if name in category_ids}
@@ -253,7 +254,7 @@ def classification_split(data: dict[str, Any], names: list[str]) -> dict[str, An
     return {"classes": list(names), "images": images}
 
 
-def _check_images(split: dict[str, Any], task: dict[str, Any], shown: int, where: str) -> None:
+def _check_images(split: dict[str, Any], task: Task, shown: int, where: str) -> None:
     """Refuse a task without a training image, naming the fix."""
     if split["images"]:
         return

@@ -213,9 +213,9 @@ def check_root(spec: dict[str, Any]) -> None:
 
 def _settings(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a spec that the version depends on, defaults filled in."""
-    kept = {key: spec[key] for key in _SETTINGS if spec.get(key) is not None}
+    given = {key: spec[key] for key in _SETTINGS if spec.get(key) is not None}
     bad = {key: spec.get(key) or "fail" for key in ("on_bad_box", "on_bad_image")}
-    return {**kept, **bad, "layout": _LAYOUT}
+    return {**given, **bad, "layout": _LAYOUT}
 
 
 def _annotation_files(spec: dict[str, Any]) -> list[Path]:
@@ -240,10 +240,10 @@ def _read_facts(spec: dict[str, Any], files: list[Path]) -> dict[str, Any]:
     renamed = False
     unfit: dict[str, list[str]] = {}
     if spec["format"] == "folder":
-        found = read_labelled(spec)
-        classes, renamed = found.classes, found.renamed
-        images = {s: [e["file_name"] for e in entries] for s, entries in found.images.items()}
-        unfit = {name: [e.what, e.where, e.expected] for name, e in found.unfit.items()}
+        labelled = read_labelled(spec)
+        classes, renamed = labelled.classes, labelled.renamed
+        images = {s: [e["file_name"] for e in entries] for s, entries in labelled.images.items()}
+        unfit = {name: [e.what, e.where, e.expected] for name, e in labelled.unfit.items()}
     elif spec["format"] == "cifar100":
         classes, images = cifar.read_splits(spec)[0], {}
     else:

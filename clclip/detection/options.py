@@ -274,7 +274,7 @@ class ClClipOptions(DetectorOptions):
         "share",
         description="Score a pair if its class's share of the region among its task's classes, or "
         "its prior, exceeds the class's own threshold; text: by share, and then by the path's own "
-        "text classifier (needs text_score); or score every pair.",
+        "text classifier (needs text_score), which must be trained well; or score every pair.",
     )
     route_recall: float = Field(
         0.999,
@@ -286,8 +286,8 @@ class ClClipOptions(DetectorOptions):
         0.003,
         gt=0,
         lt=1,
-        description="route: text - smallest probability of a pair's class among those of its task, "
-        "earlier ones and background.",
+        description="route: text - smallest probability of a pair's class against that of the "
+        "likeliest of its task's classes, earlier ones and background.",
     )
     route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
 

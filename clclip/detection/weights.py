@@ -54,7 +54,7 @@ def load_chain(model: nn.Module, paths: Iterable[Path], *, may_lack: Iterable[st
             configuration.
     """
     wanted = model.state_dict()
-    found: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
     last = None
     for path in paths:
         tensors, _ = read_weights(path)
@@ -70,10 +70,10 @@ def load_chain(model: nn.Module, paths: Iterable[Path], *, may_lack: Iterable[st
                     path,
                     "weights made with this task's switches and CLIP",
                 )
-        found.update(tensors)
-    lacking = sorted(set(wanted) - set(found) - set(may_lack))
+        state.update(tensors)
+    lacking = sorted(set(wanted) - set(state) - set(may_lack))
     if lacking and last is not None:
         raise InputError(
             f"tensor {lacking[0]!r} is missing", last, "weights made with this task's switches"
         )
-    model.load_state_dict(found, strict=False)
+    model.load_state_dict(state, strict=False)

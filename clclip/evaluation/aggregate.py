@@ -127,9 +127,9 @@ def _mean_unseen(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _interval(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+def _interval(scores: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return the interval of A over test images, the mean over seeds; {} where none is given."""
-    bounds = [entry.get("interval") for entry in found]
+    bounds = [entry.get("interval") for entry in scores]
     known = [pair for pair in bounds if pair]
     if not known or len(known) < len(bounds):
         return {}
@@ -176,13 +176,13 @@ def _check_chain(tasks: Sequence[Mapping[str, Any]], folders: Sequence[Path]) ->
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that decide numbers."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    result: dict[str, str | None] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            result[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            result[package] = None
+    return result
 
 
 def aggregate_experiment(seed_summaries: Sequence[Path], out: Path) -> None:
@@ -239,9 +239,9 @@ def _check_seeds(seeds: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> N
     first, known = seeds[0], set()
     for seed, path in zip(seeds, paths, strict=True):
         for key in ("experiment", "kind", "method", "metric", "images", "image_rule", "fractions"):
-            found, expected = seed.get(key), first.get(key)
-            if found != expected:
-                raise InputError(f"{key} {found!r}", path, f"{expected!r} as in {paths[0]}")
+            value, expected = seed.get(key), first.get(key)
+            if value != expected:
+                raise InputError(f"{key} {value!r}", path, f"{expected!r} as in {paths[0]}")
         if len(seed["tasks"]) != len(first["tasks"]):
             raise InputError(f"{len(seed['tasks'])} tasks", path, f"{len(first['tasks'])} tasks")
         if seed["seeds"][0] in known:

@@ -14,7 +14,7 @@ METRIC_NAMES = {
     "coco101": "AP50 (101-point)",
     "coco": "AP[.50:.95]",
 }
-AT_ONCE = 1 << 21  # detections times sets that are scored at once
+BATCHED_NMS_LIMIT = 1 << 21  # detections times sets that are scored at once
 COCO_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
@@ -78,7 +78,7 @@ def average_precision_on(
     Returns:
         (S,) in [0, 1]; NaN for a set without an object.
     """
-    rows = max(1, AT_ONCE // max(1, true_positive.size))
+    rows = max(1, BATCHED_NMS_LIMIT // max(1, true_positive.size))
     if len(sets) > rows:
         parts = [sets[k : k + rows] for k in range(0, len(sets), rows)]
         return np.concatenate(

@@ -9,13 +9,13 @@ knows. The expected calibration error is the mean distance of the two, weighted 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from clclip.core.artifacts import Task
 from clclip.core.files import read_json
 from clclip.core.task import has_boxes, read_task, seen_classes, task_folders
 from clclip.evaluation.calibrated.part import read_parts
@@ -30,7 +30,7 @@ LEAST_SCORE = 0.05
 
 @dataclass(frozen=True)
 class Bin:
-    """Detections of like scores: how many, their mean score, the share that is right."""
+    """Detections of similar scores: how many, their mean score, the share that is right."""
 
     count: int
     score: float
@@ -100,17 +100,15 @@ def calibration(*task_files: Path, mapped: bool = False) -> dict[str, Reliabilit
             rows += _detections(task, task_file.parent, mapped)
         else:
             rows += _images(task, task_file.parent)
-    groups = parts(task)
-    found = {}
+    groups = parts(task["groups"])
+    result = {}
     for word, part in (("previous", "P"), ("current", "C")):
         own = [(score, right) for name, score, right in rows if name in set(groups[part])]
-        found[word] = reliability([score for score, _ in own], [right for _, right in own])
-    return found
+        result[word] = reliability([score for score, _ in own], [right for _, right in own])
+    return result
 
 
-def _detections(
-    task: Mapping[str, Any], folder: Path, mapped: bool = False
-) -> list[tuple[str, float, bool]]:
+def _detections(task: Task, folder: Path, mapped: bool = False) -> list[tuple[str, float, bool]]:
     """Return (class, score, right) of every detection that counts."""
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")
@@ -118,8 +116,10 @@ def _detections(
     pairs = Matching(truth, rows, ids).pair()
     names = list(ids)
     column = {category: k for k, category in enumerate(ids.values())}
-    labels = np.array([column[found["category_id"]] for found in pairs.found], dtype=np.int64)
-    scores = np.array([found["score"] for found in pairs.found], dtype=np.float64)
+    labels = np.array(
+        [column[detection["category_id"]] for detection in pairs.detections], dtype=np.int64
+    )
+    scores = np.array([detection["score"] for detection in pairs.detections], dtype=np.float64)
     if mapped:
         scores = read_parts(task_folders(folder / "task.json")).scores(scores, labels, names)
     return [
@@ -129,7 +129,7 @@ def _detections(
     ]
 
 
-def _images(task: Mapping[str, Any], folder: Path) -> list[tuple[str, float, bool]]:
+def _images(task: Task, folder: Path) -> list[tuple[str, float, bool]]:
     """Return (class given, its probability, right) of every test image."""
     names = seen_classes(task)
     truth = read_json(folder / "test.json")

@@ -5,15 +5,15 @@ earlier task, and *after*, those of a later one. Every difference between them b
 
 - not proposed: an object is missed, and no proposal overlaps it any more (needs proposals); boxes
   of its class that still lie near it are part of this
-- score: an object is missed though proposed, or found with another score: relegated
+- score: an object is missed though proposed, or detected with another score: relegated
 - no detection near: both of the above, where proposals are unknown and cannot tell them apart
-- box: an object is missed by a box of the right class that overlaps it too little, or found by a
+- box: an object is missed by a box of the right class that overlaps it too little, or detected by a
   worse one because the better one has moved away
 - new class, old class: another class took the object, or an object of another class is now called
   this one
-- duplicate: a second box on an object that is found
+- duplicate: a second box on an object that is already matched
 - background: a box on nothing
-- found anew: an object that only the later task finds (a gain, so a negative loss)
+- gained: an object that only the later task finds (a gain, so a negative loss)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CAUSES = (
     "old class",
     "duplicate",
     "background",
-    "found anew",
+    "gained",
 )
 MATCH, NEAR = 0.5, 0.1
 
@@ -54,7 +54,7 @@ class Matched:
         pairs: matches of detections and objects.
         by_image: image id -> ranks of its detections.
         boxes: (N, 4) of the detections [x, y, w, h].
-        finder: identity of an annotation -> rank of the detection that found it. Runs that are
+        finder: identity of an annotation -> rank of the detection that matched it. Runs that are
             compared share one ground truth, so an object is the same dict in both.
         objects: image id -> annotations.
     """
@@ -72,9 +72,9 @@ def matched(
     """Match one task's predictions."""
     pairs = Matching(truth, detections, ids).pair(MATCH)
     run = Matched(
-        pairs, boxes=np.array([d["bbox"] for d in pairs.found], dtype=float).reshape(-1, 4)
+        pairs, boxes=np.array([d["bbox"] for d in pairs.detections], dtype=float).reshape(-1, 4)
     )
-    for index, detection in enumerate(pairs.found):
+    for index, detection in enumerate(pairs.detections):
         run.by_image.setdefault(detection["image_id"], []).append(index)
         if pairs.partner[index] >= 0:
             run.finder[id(pairs.objects[pairs.partner[index]])] = index
@@ -99,7 +99,7 @@ def object_changes(
         if old is None and new is None:
             continue
         if old is None:
-            cause = "found anew"
+            cause = "gained"
         elif new is None:
             cause = _why_missed(after, item, category, later, proposals)
         else:
@@ -125,9 +125,9 @@ def _why_ranked(
 
 
 def _match_of(run: Matched, item: Mapping[str, Any]) -> Version:
-    """Return the detection that found an object."""
+    """Return the detection that matched an object."""
     rank = run.finder.get(id(item))
-    return None if rank is None else (run.pairs.found[rank]["score"], rank, True)
+    return None if rank is None else (run.pairs.detections[rank]["score"], rank, True)
 
 
 def _rival(
@@ -136,7 +136,7 @@ def _rival(
     """Return (score, cause) of the best box of another class on an object; (0, "") for none."""
     best = 0.0, ""
     for index in run.by_image.get(item["image_id"], []):
-        detection = run.pairs.found[index]
+        detection = run.pairs.detections[index]
         # A box that is right about an object of its own class is no rival for this one.
         if detection["category_id"] == category or run.pairs.partner[index] >= 0:
             continue
@@ -150,7 +150,7 @@ def _drifted(run: Matched, item: Mapping[str, Any], category: int) -> float:
     """Return the best score of a box of an object's class that lies near and finds nothing."""
     best = 0.0
     for index in run.by_image.get(item["image_id"], []):
-        detection = run.pairs.found[index]
+        detection = run.pairs.detections[index]
         if detection["category_id"] == category and run.pairs.partner[index] < 0:
             if iou(run.boxes[[index]], np.array([item["bbox"]]))[0, 0] >= NEAR:
                 best = max(best, detection["score"])
@@ -164,7 +164,7 @@ def _why_missed(
     later: set[int],
     proposals: Mapping[str, float] | None,
 ) -> str:
-    """Return why an object is not found any more."""
+    """Return why an object is not detected any more."""
     drifted, rival = _drifted(after, item, category), _rival(after, item, category, later)
     if rival[1] and rival[0] >= drifted:
         return rival[1]
@@ -198,17 +198,17 @@ def wrong_changes(
         for row, index in enumerate(new):
             free = [k for k in range(len(old)) if k not in taken and overlaps[row, k] >= MATCH]
             partner = max(free, key=lambda k: overlaps[row, k], default=None)
-            now = (after.pairs.found[index]["score"], index, False)
+            now = (after.pairs.detections[index]["score"], index, False)
             if partner is None:
                 why = why_wrong(after, index, category, later, here, proposals)
                 elements.append((why, None, now))
                 continue
             taken.add(partner)
             place = old[partner]
-            elements.append(("score", (before.pairs.found[place]["score"], place, False), now))
+            elements.append(("score", (before.pairs.detections[place]["score"], place, False), now))
         for k, index in enumerate(old):
             if k not in taken:
-                then = (before.pairs.found[index]["score"], index, False)
+                then = (before.pairs.detections[index]["score"], index, False)
                 cause = why_wrong(before, index, category, later, here)
                 elements.append((cause, then, None))
     return elements
@@ -219,7 +219,7 @@ def _wrong_of(run: Matched, image: Any, category: int) -> list[int]:
     return [
         index
         for index in run.by_image.get(image, [])
-        if run.pairs.found[index]["category_id"] == category and run.pairs.partner[index] < 0
+        if run.pairs.detections[index]["category_id"] == category and run.pairs.partner[index] < 0
     ]
 
 

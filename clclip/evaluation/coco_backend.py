@@ -38,7 +38,7 @@ def no_collection() -> Iterator[None]:
 class Evaluator(COCOeval_faster):
     """The library's evaluator, with VOC's difficult objects.
 
-    What it prepared for a set of images, and every overlap, is kept for the calls that follow.
+    What it prepared for a set of images, and every overlap, is cached for later calls.
     """
 
     def __init__(self, truth: COCO, results: COCO) -> None:
@@ -68,23 +68,23 @@ class CocoEvaluation:
     Args:
         objects: annotations with ``bbox`` [x, y, w, h] in pixels; ``iscrowd`` or ``ignore`` leaves
             one out.
-        found: COCO results, with ``score``.
+        detections: COCO results, with ``score``.
         place: image id -> place in the ground truth's list.
         column: category id -> place among the classes.
-        max_detections: kept per image and class.
+        max_detections: largest number per image and class.
     """
 
     def __init__(
         self,
         objects: Sequence[Mapping[str, Any]],
-        found: Sequence[Mapping[str, Any]],
+        detections: Sequence[Mapping[str, Any]],
         place: Mapping[Any, int],
         column: Mapping[Any, int],
         max_detections: int,
     ) -> None:
         self._images = list(range(1, len(place) + 1))
         with no_collection():
-            self._evaluator = self._built(objects, found, place, column)
+            self._evaluator = self._built(objects, detections, place, column)
         self._evaluator.params.maxDets = [max_detections]
         self._evaluator.params.areaRng = [[0, 1e10]]
         self._evaluator.params.areaRngLbl = ["all"]
@@ -92,7 +92,7 @@ class CocoEvaluation:
     @staticmethod
     def _built(
         objects: Sequence[Mapping[str, Any]],
-        found: Sequence[Mapping[str, Any]],
+        detections: Sequence[Mapping[str, Any]],
         place: Mapping[Any, int],
         column: Mapping[Any, int],
     ) -> Evaluator:
@@ -115,7 +115,7 @@ class CocoEvaluation:
         results.dataset = frame | {
             "annotations": [
                 _plain(d, index, place, column) | {"score": float(d["score"]), "iscrowd": 0}
-                for index, d in enumerate(found)
+                for index, d in enumerate(detections)
             ]
         }
         truth.createIndex()

@@ -119,7 +119,7 @@ def compare(first: Path, second: Path, samples: int = 1000, random_seed: int = 0
         scores = _detections(folders, sides[0], samples, random_seed)
     else:
         scores = _classifications(folders)
-    members = parts({"groups": sides[0]["groups"]})
+    members = parts(sides[0]["groups"])
     own = {name: group for group in sides[0]["groups"] for name in group}
     gaps = scores.gaps(members["A"])
     return Comparison(
@@ -192,9 +192,9 @@ class PairedAp:
             self.known[key] = np.reshape(values, (2, len(self.levels) // 2, len(sets)))
         return self.known[key]
 
-    def _ap(self, found: ClassMatches, sets: np.ndarray) -> np.ndarray:
+    def _ap(self, matches: ClassMatches, sets: np.ndarray) -> np.ndarray:
         """Return AP in percent on each set of images, (1 + samples,)."""
-        places = found.true_positive, found.images, found.object_images
+        places = matches.true_positive, matches.images, matches.object_images
         return 100 * average_precision_on(*places, sets, self.reading)
 
 
@@ -235,8 +235,8 @@ def _detections(
             raise InputError("other test images", folder, f"those of {folders[0]}")
         ids = class_ids(truth, seen_classes(read_task(folder / "task.json")), folder / "test.json")
         rows = read_detections(folder / "predictions.json", truth, ids)
-        found = Matching(truth, rows, ids)
-        levels.append([found.match(iou) for iou in ious])
+        matching = Matching(truth, rows, ids)
+        levels.append([matching.match(iou) for iou in ious])
 
     def holding(group: Sequence[str]) -> np.ndarray:
         chosen = np.zeros(len(first["images"]), dtype=bool)
@@ -268,7 +268,7 @@ def _classifications(folders: Sequence[Path]) -> PairedAccuracy:
     return PairedAccuracy(labels, np.reshape(right, (2, len(folders) // 2, len(labels))))
 
 
-def as_text(found: Comparison) -> str:
+def as_text(comparison: Comparison) -> str:
     """Return a comparison as an aligned table; ``*`` marks intervals that leave zero out."""
 
     def line(name: str, row: Difference) -> list[str]:
@@ -280,8 +280,8 @@ def as_text(found: Comparison) -> str:
         return [name, f"{row.a:.1f}", f"{row.b:.1f}", f"{row.difference:+.1f}", span, "*" * sure]
 
     head = ["", "A", "B", "A - B", f"{LEVEL:.0%} interval", ""]
-    body = [line(part, row) for part, row in found.parts.items()]
-    body += [line(f"  {name}", row) for name, row in found.classes.items()]
+    body = [line(part, row) for part, row in comparison.parts.items()]
+    body += [line(f"  {name}", row) for name, row in comparison.classes.items()]
     widths = [max(len(row[k]) for row in [head, *body]) for k in range(len(head))]
     table = [
         "  ".join(
@@ -290,18 +290,18 @@ def as_text(found: Comparison) -> str:
         ).rstrip()
         for row in [head, *body]
     ]
-    seeds = ", ".join(map(str, found.seeds))
-    and_seeds = f", {len(found.seeds)} seeds" if len(found.seeds) > 1 else ""
+    seeds = ", ".join(map(str, comparison.seeds))
+    and_seeds = f", {len(comparison.seeds)} seeds" if len(comparison.seeds) > 1 else ""
     lines = [
-        f"A = {found.a}, B = {found.b}: {found.metric} in percent, seeds {seeds}",
+        f"A = {comparison.a}, B = {comparison.b}: {comparison.metric} in percent, seeds {seeds}",
         *table,
-        f"* the interval leaves 0 out; {found.images} test images" + and_seeds,
+        f"* the interval leaves 0 out; {comparison.images} test images" + and_seeds,
     ]
-    if empty := [name for name, row in found.classes.items() if row.difference is None]:
-        count = f"{len(empty)} of {len(found.classes)} classes"
+    if empty := [name for name, row in comparison.classes.items() if row.difference is None]:
+        count = f"{len(empty)} of {len(comparison.classes)} classes"
         lines.append(f"{count} not scored, without test instances: {', '.join(empty)}")
-    if found.seed_std is not None:
+    if comparison.seed_std is not None:
         lines.append(
-            f"over seeds, the difference of A has a standard deviation of {found.seed_std:.1f}"
+            f"over seeds, the difference of A has a standard deviation of {comparison.seed_std:.1f}"
         )
     return "\n".join(lines) + "\n"

@@ -28,10 +28,10 @@ def deviation(values: Sequence[float | None]) -> float | None:
 def accuracy_interval(right: int, images: int, samples: int = 2000) -> list[float] | None:
     """Return the 95 % bootstrap interval of an accuracy over test images, in percent.
 
-    Drawing N images with replacement and counting those judged rightly is one binomial draw.
+    Drawing N images with replacement and counting the correctly classified is one binomial draw.
 
     Args:
-        right: images judged rightly.
+        right: correctly classified images.
         images: all of them; None is returned for 0.
         samples: bootstrap samples.
     """

@@ -94,8 +94,8 @@ def _read_proposals(path: Path) -> dict[str, float] | None:
     if not path.exists():
         return None
     try:
-        found = read_json(path)["iou"]
-        return {str(key): float(value) for key, value in found.items()}
+        overlaps = read_json(path)["iou"]
+        return {str(key): float(value) for key, value in overlaps.items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError("no overlaps", path, "a file that `clclip predict` wrote") from None
 
@@ -162,7 +162,7 @@ def _count(run: Matched, category: int) -> int:
 
 def _versions(run: Matched, category: int) -> np.ndarray:
     """Return right or wrong along a class's ranked list."""
-    own = [i for i, d in enumerate(run.pairs.found) if d["category_id"] == category]
+    own = [i for i, d in enumerate(run.pairs.detections) if d["category_id"] == category]
     return run.pairs.partner[own] >= 0 if own else np.zeros(0, dtype=bool)
 
 

@@ -53,17 +53,17 @@ def of_halves(whole: np.ndarray, drawn: np.ndarray, images: int) -> Difference:
             NaN: a half without an object.
         images: number of test images.
     """
-    gaps, found = whole[0] - whole[1], (drawn[0] - drawn[1]).mean(axis=0)
+    gaps, halves = whole[0] - whole[1], (drawn[0] - drawn[1]).mean(axis=0)
     if np.isnan(gaps).any():
         return NOTHING
-    gap, found = float(gaps.mean()), found[~np.isnan(found)]
+    gap, halves = float(gaps.mean()), halves[~np.isnan(halves)]
     ends: tuple[float | None, float | None] = (None, None)
-    if found.size > 1:
+    if halves.size > 1:
         # Sets of m of n images vary by 1/m - 1/n, whole sets by 1/n; bias goes by 1/m and 1/n.
         # Of rough curves it falls more slowly, so the correction itself counts as a deviation.
         ratio = (images // 2) / (images - images // 2)
-        bias = ratio * (float(found.mean()) - gap)
-        ends = _ends(gap - bias, ratio * float(found.var(ddof=1)) + bias**2, images - 1, gaps)
+        bias = ratio * (float(halves.mean()) - gap)
+        ends = _ends(gap - bias, ratio * float(halves.var(ddof=1)) + bias**2, images - 1, gaps)
     a, b = whole.mean(axis=1)
     return Difference(float(a), float(b), gap, *ends)
 

@@ -57,14 +57,14 @@ class Pairing:
     Attributes:
         objects: annotations of the classes asked for.
         ignored: (M,) bool, crowd or difficult objects.
-        found: detections that count, by falling score (then image, then place in the file): those
+        detections: those that count, by falling score (then image, then place in the file): those
             beyond the limit per image and class, and those on ignored objects, are left out.
-        partner: (N,) index of the object that a detection found, -1 for none.
+        partner: (N,) index of the object that a detection matched, -1 for none.
     """
 
     objects: list[Mapping[str, Any]]
     ignored: np.ndarray
-    found: list[Mapping[str, Any]]
+    detections: list[Mapping[str, Any]]
     partner: np.ndarray
 
 
@@ -75,7 +75,7 @@ class Matching:
         ground_truth: a COCO data set: images, and annotations with ``bbox`` [x, y, w, h] in pixels.
         detections: COCO results with the data set's own image and category ids.
         classes: name -> category id; everything of other categories is left out.
-        max_detections: kept per image and class, as the COCO evaluator does.
+        max_detections: largest number per image and class, as the COCO evaluator does.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Matching:
         place = {image["id"]: index for index, image in enumerate(ground_truth["images"])}
         column = {category: index for index, category in enumerate(classes.values())}
         objects = [a for a in ground_truth["annotations"] if a["category_id"] in column]
-        found = [d for d in detections if d["category_id"] in column]
-        self._objects, self._found = objects, found
-        self._scores = np.array([d["score"] for d in found], dtype=np.float64)
-        self._images, self._labels = _places(found, place, column)
+        counted = [d for d in detections if d["category_id"] in column]
+        self._objects, self._detections = objects, counted
+        self._scores = np.array([d["score"] for d in counted], dtype=np.float64)
+        self._images, self._labels = _places(counted, place, column)
         flags = [bool(a.get("ignore") or a.get("iscrowd")) for a in objects]
         self._ignored = np.array(flags, dtype=bool)
         at, of = _places(objects, place, column)
@@ -102,16 +102,16 @@ class Matching:
         order = np.lexsort((self._images, -self._scores))
         self._order = order[_ranks(self._images, self._labels, order) < max_detections]
         self._evaluation: CocoEvaluation | None = None
-        if objects and found:
+        if objects and counted:
             from clclip.evaluation.coco_backend import CocoEvaluation
 
-            self._evaluation = CocoEvaluation(objects, found, place, column, max_detections)
+            self._evaluation = CocoEvaluation(objects, counted, place, column, max_detections)
 
     def pair(self, iou: float = 0.5) -> Pairing:
         """Return the matches; ``iou`` is the least intersection over union of a match."""
         order, partner = self._ranked(iou)
-        found = [self._found[k] for k in order]
-        return Pairing(self._objects, self._ignored, found, partner)
+        ranked = [self._detections[k] for k in order]
+        return Pairing(self._objects, self._ignored, ranked, partner)
 
     def match(self, iou: float = 0.5) -> dict[str, ClassMatches]:
         """Match as ``pair`` does, and return the ranked list of each class."""
@@ -126,7 +126,7 @@ class Matching:
 
     def _ranked(self, iou: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the detections that count, in rank order, and the object of each (-1: none)."""
-        partner = np.full(len(self._found), -1, dtype=np.int64)
+        partner = np.full(len(self._detections), -1, dtype=np.int64)
         for detection, target in self._evaluation.matched(iou) if self._evaluation else ():
             partner[detection] = target
         order = self._order

@@ -6,11 +6,11 @@ Torch-free: numpy and faster-coco-eval only.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import Task, read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.core.task import read_task
@@ -40,14 +40,14 @@ def score(task_file: Path) -> None:
     write_json(task_file.parent / "scores.json", scores, indent=1)
 
 
-def parts(task: Mapping[str, Any]) -> dict[str, list[str]]:
+def parts(groups: Sequence[Sequence[str]]) -> dict[str, list[str]]:
     """Return the classes behind P, C and A; for ``joint`` they are the final task's groups."""
-    previous = [name for group in task["groups"][:-1] for name in group]
-    current = list(task["groups"][-1])
+    previous = [name for group in groups[:-1] for name in group]
+    current = list(groups[-1])
     return {"P": previous, "C": current, "A": previous + current}
 
 
-def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def score_detection(task: Task, folder: Path) -> dict[str, Any]:
     """Return scores.json of a detection task.
 
     ``evaluation.images``: ``full`` scores every class on all test images; ``group`` scores P, C
@@ -55,7 +55,7 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     per_class then takes a class on the images of its own task's group: those stay the same images
     when tasks are added, so that a detector that does not change forgets nothing.
     """
-    groups = parts(task)
+    groups = parts(task["groups"])
     settings = task.get("evaluation", {})
     flavour, images = settings.get("ap", "voc_area"), settings.get("images", "full")
     if flavour not in METRIC_NAMES:
@@ -67,12 +67,12 @@ def score_detection(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     matches = matching.match()
 
     def readings_on(chosen: set[int] | None, names: list[str]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {
+        result: dict[str, dict[str, Any]] = {
             reading: {name: _percent(matches[name], reading, chosen) for name in names}
             for reading in METRIC_NAMES
             if reading != "coco"
         }
-        return found | {"coco": _over_overlaps(matching, chosen)}
+        return result | {"coco": _over_overlaps(matching, chosen)}
 
     # seconds on a large test set, and the same for all parts on the same images
     every = readings_on(None, groups["A"]) if images == "full" else None
@@ -107,11 +107,11 @@ def _entries(
     return {name: {"score": value, "objects": counts[name]} for name, value in scores.items()}
 
 
-def _percent(found: ClassMatches, flavour: str, images: set[int] | None) -> float | None:
+def _percent(matches: ClassMatches, flavour: str, images: set[int] | None) -> float | None:
     """Return one class's AP at one IoU, in percent."""
     if images is not None:
-        found = found.within(images)
-    value = average_precision(found.true_positive, found.object_images.size, flavour)
+        matches = matches.within(images)
+    value = average_precision(matches.true_positive, matches.object_images.size, flavour)
     return None if value is None else 100 * value
 
 
@@ -127,9 +127,9 @@ def images_with(truth: Mapping[str, Any], categories: list[int]) -> set[int]:
     return {index for index, image in enumerate(truth["images"]) if image["id"] in holding}
 
 
-def score_classification(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def score_classification(task: Task, folder: Path) -> dict[str, Any]:
     """Return scores.json of a classification task: accuracies over images, all seen classes."""
-    groups = parts(task)
+    groups = parts(task["groups"])
     truth = read_stage_file(folder / "test.json", "labels")
     labels, predicted = read_probabilities(folder / "predictions.json", truth, groups["A"])
     counts = dict.fromkeys(groups["A"], 0)

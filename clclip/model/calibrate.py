@@ -85,7 +85,7 @@ def calibrate(
     Raises:
         InputError: if the model or the data is wrong, or a class has no object in the data.
     """
-    found = read_labelled(data, images)
+    labelled = read_labelled(data, images)
     model = load_model(place, resources=resources, kind="detection")
     assert isinstance(model, DetectionModel)
     folders = {read_task(f / "task.json")["task"]: f for f in model.place.folders}
@@ -98,11 +98,11 @@ def calibrate(
         for n, f in wanted.items()
     }
     every = [name for names in classes.values() for name in names]
-    if absent := missing_classes(found, every):
+    if absent := missing_classes(labelled, every):
         what = f"no object of class {absent[0]!r}" + _more(absent)
         expected = "objects of every class that is calibrated (--task N: those of one task)"
         raise InputError(what, data, expected)
-    rows = detections(model, found, every, batch)
+    rows = detections(model, labelled, every, batch)
     parts = {
         n: calibrate_part(rows, names, objective or Objective()) for n, names in classes.items()
     }
@@ -122,19 +122,19 @@ def finish_card(folder: Path) -> None:
     """Write a model folder's card and README anew after its calibration changed."""
     card = read_card(folder, check_files=False)
     for part in card["parts"]:
-        kept = folder / part["folder"] / FILE
-        if kept.is_file():
-            part["thresholds"] = read_json(kept)["thresholds"]
+        calibration = folder / part["folder"] / FILE
+        if calibration.is_file():
+            part["thresholds"] = read_json(calibration)["thresholds"]
     finish(folder, card, folder.name)
 
 
 def detections(
-    model: DetectionModel, found: LabelledSet, classes: Sequence[str], batch: int
+    model: DetectionModel, labelled: LabelledSet, classes: Sequence[str], batch: int
 ) -> Rows:
     """Return the model's detections on labelled images, cut as it cuts them, on its raw scores."""
-    known = {c["name"]: c["id"] for c in found.dataset["categories"]}
+    known = {c["name"]: c["id"] for c in labelled.dataset["categories"]}
     ids = {name: known[name] for name in classes}
-    numbers, paths = list(found.paths), list(found.paths.values())
+    numbers, paths = list(labelled.paths), list(labelled.paths.values())
     results: list[dict[str, Any]] = []
     stream = model.candidates(paths, batch=batch)
     for place, every in progress(stream, len(paths), "calibrate"):
@@ -142,7 +142,7 @@ def detections(
         for record, name in zip(best.to_coco(numbers[place]), best.names, strict=True):
             if name in ids:
                 results.append(record | {"category_id": ids[name]})
-    return rows_of(found.dataset, results, ids)
+    return rows_of(labelled.dataset, results, ids)
 
 
 def _error(rows: Rows, parts: dict[int, dict[str, Any]] | None) -> Reliability | None:
@@ -154,6 +154,6 @@ def _error(rows: Rows, parts: dict[int, dict[str, Any]] | None) -> Reliability |
             line = map_of(part)
             for name in part["classes"]:
                 scores[names == name] = line(scores[names == name], name)
-    kept = scores >= LEAST_SCORE
-    right = np.asarray(rows.right, dtype=bool)[kept]
-    return reliability(scores[kept].tolist(), right.tolist())
+    shown = scores >= LEAST_SCORE
+    right = np.asarray(rows.right, dtype=bool)[shown]
+    return reliability(scores[shown].tolist(), right.tolist())

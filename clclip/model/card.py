@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from clclip.core.artifacts import KindName
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
-from clclip.core.task import KindName
 
 CARD = "card.json"
 FORMAT = 1
@@ -77,10 +77,10 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         the card as written.
     """
-    found = {key: value for key, value in card.items() if key not in ("files", "digest")}
+    content = {key: value for key, value in card.items() if key not in ("files", "digest")}
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_DIGESTED)
     files = {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
-    whole = {**found, "files": files}
+    whole = {**content, "files": files}
     whole["digest"] = digest(whole, 64)
     write_json(folder / CARD, whole, indent=1)
     return whole

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clclip.clip.ids import text_file
 from clclip.clip.prompts import BACKGROUND_PROMPTS, TEMPLATES
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import Clip, Task, read_clip, read_stage_file
 from clclip.core.files import read_json
 from clclip.core.task import clip_dir, current_classes, has_boxes, previous_classes, seen_classes
 from clclip.evaluation.aggregate import versions
@@ -39,7 +39,7 @@ def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> di
     last, folder = plans[-1], task_files[-1].parent
     hidden = set(last.get("hidden", ()))
     seen = seen_classes(last)
-    clip = read_stage_file(clip_dir(last, resources) / "clip.json", "clip")
+    clip = read_clip(clip_dir(last, resources))
     scores = folder / "scores.json"
     card = {
         "format": FORMAT,
@@ -60,7 +60,7 @@ def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> di
     return card | ({"text": texts(last)} if KINDS[last["kind"]].dense else {})
 
 
-def categories(task: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+def categories(task: Task, folder: Path) -> list[dict[str, Any]]:
     """Return the category ids of a detector's reported classes; none for a classifier."""
     if not has_boxes(task):
         return []
@@ -72,13 +72,13 @@ def categories(task: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     return [{"id": key, "name": name} for name, key in ids.items()]
 
 
-def part(plan: Mapping[str, Any], folder: Path, last: Mapping[str, Any]) -> dict[str, Any]:
+def part(plan: Task, folder: Path, last: Task) -> dict[str, Any]:
     """Return what the card says of one task."""
     origins = last.get("origins") or [1] * len(last["groups"])
     own, origin = current_classes(plan), origins[plan["task"] - 1]
     start = sum(map(len, last["groups"][: origin - 1]))
     hidden = [name for name in own if name in last.get("hidden", ())]
-    found = {
+    entry = {
         "task": plan["task"],
         "folder": f"task{plan['task']}",
         "classes": [name for name in own if name not in hidden],
@@ -89,9 +89,13 @@ def part(plan: Mapping[str, Any], folder: Path, last: Mapping[str, Any]) -> dict
         "training": plan["training"],
         "switches": plan["switches"],
     }
-    found |= {key: plan[key] for key in ("start",) if key in plan}
-    kept = folder / CALIBRATION
-    return found | ({"thresholds": read_json(kept).get("thresholds", {})} if kept.is_file() else {})
+    entry |= {key: plan[key] for key in ("start",) if key in plan}
+    calibration = folder / CALIBRATION
+    return entry | (
+        {"thresholds": read_json(calibration).get("thresholds", {})}
+        if calibration.is_file()
+        else {}
+    )
 
 
 def _counts(labels: Path) -> dict[str, int] | None:
@@ -99,7 +103,7 @@ def _counts(labels: Path) -> dict[str, int] | None:
     return read_json(labels).get("info", {}).get("counts") if labels.is_file() else None
 
 
-def preprocessing(task: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str, Any]:
+def preprocessing(task: Task, clip: Clip) -> dict[str, Any]:
     """Return how an image becomes what the tower sees."""
     pixels = {"mean": clip["mean"], "std": clip["std"], "range": "0..1, RGB, upright by EXIF"}
     if has_boxes(task):
@@ -117,7 +121,7 @@ def preprocessing(task: Mapping[str, Any], clip: Mapping[str, Any]) -> dict[str,
     return {"size": size, "layout": "as open_clip prepares images for the tower", **pixels}
 
 
-def texts(task: Mapping[str, Any]) -> dict[str, Any]:
+def texts(task: Task) -> dict[str, Any]:
     """Return where the text vectors lie, and what they are of."""
     return {
         "file": text_file(task, Path()).as_posix(),

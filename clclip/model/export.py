@@ -86,15 +86,15 @@ def finish(folder: Path, card: dict[str, Any], name: str) -> dict[str, Any]:
 
 def copy_parts(model: ModelPlace, folder: Path, with_memory: bool = True) -> str:
     """Copy the parts' task files and weights; return what the card says of memory."""
-    found = False
+    has_memory = False
     prefix = KINDS[model.plan["kind"]].memory
     for source in model.folders:
         target = folder / source.name
         copy_part(source, target, weights=False)
-        found |= _copy_weights(source, target, None if with_memory else prefix, prefix)
-    if is_model(model.place) and not found:
+        has_memory |= _copy_weights(source, target, None if with_memory else prefix, prefix)
+    if is_model(model.place) and not has_memory:
         return str(model.card["memory"])
-    return ("included" if with_memory else "left out") if found else "none"
+    return ("included" if with_memory else "left out") if has_memory else "none"
 
 
 def copy_part(source: Path, target: Path, weights: bool = True) -> None:
@@ -123,12 +123,12 @@ def _copy_weights(source: Path, target: Path, without: str | None, prefix: str) 
 
     path = source / "weights.safetensors"
     tensors, metadata = read_weights(path)
-    kept = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
-    if without is None or len(kept) == len(tensors):
+    plain = {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+    if without is None or len(plain) == len(tensors):
         _copy(path, target / path.name)
     else:
-        save_tensors(target / path.name, kept, metadata)
-    return len(kept) < len(tensors)
+        save_tensors(target / path.name, plain, metadata)
+    return len(plain) < len(tensors)
 
 
 def copy_tower(model: ModelPlace, folder: Path) -> None:

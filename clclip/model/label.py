@@ -1,6 +1,6 @@
 """``clclip label``: new images get the boxes of classes that a model knows, for a person to review.
 
-New images are labelled for new classes. What they show of old ones would be taught as background;
+New images are labelled for new classes. What they show of old ones would be trained as background;
 a model that knows the old ones draws them, as suggestions with scores.
 """
 
@@ -17,7 +17,7 @@ from clclip.core.files import read_json, write_json
 from clclip.data.labelled import read_labelled
 from clclip.data.review.corrected import Corrected, corrected
 from clclip.data.review.hybrid import OVERLAP, Seen, with_boxes
-from clclip.data.writers.found import Detections
+from clclip.data.writers.detections import Detections
 from clclip.data.writers.label_studio import label_studio_tasks
 from clclip.model.load import load_model
 from clclip.model.use.detection import BATCH, DetectionModel
@@ -61,10 +61,10 @@ def label(
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     if data.suffix != ".json":
         raise InputError(f"data {data.name!r}", "--data", "a COCO json (instances of new images)")
-    found = read_labelled(data, images)
+    labelled = read_labelled(data, images)
     model = load_model(place, task=task, resources=resources, kind="detection")
     assert isinstance(model, DetectionModel)
-    numbers, paths = list(found.paths), list(found.paths.values())
+    numbers, paths = list(labelled.paths), list(labelled.paths.values())
     seen = {}
     for n, every in progress(model.candidates(paths, batch=batch), len(paths), "label"):
         own = model.reported(every, threshold)
@@ -79,15 +79,15 @@ def label(
         "labelled_by": maker,
         "model": str(place),
     }
-    _write(made, {n: str(path) for n, path in found.paths.items()}, out, maker)
+    _write(made, {n: str(path) for n, path in labelled.paths.items()}, out, maker)
     return made
 
 
 def _write(made: dict[str, Any], paths: dict[int, str], out: Path, maker: str) -> None:
     """Write the COCO file, and the tasks for Label Studio with the images' real places."""
     placed = [{**image, "file_name": paths[image["id"]]} for image in made["images"]]
-    found = Detections.of({**made, "images": placed}, maker)
-    tasks = label_studio_tasks(found, [image["file_name"] for image in made["images"]])
+    detections = Detections.of({**made, "images": placed}, maker)
+    tasks = label_studio_tasks(detections, [image["file_name"] for image in made["images"]])
     write_json(out.with_suffix(".label-studio.json"), tasks, indent=1)
     write_json(out, made, indent=1)
 
@@ -107,6 +107,6 @@ def read_back(data: Path, reviewed: Path, out: Path) -> Corrected:
     keys = ("images", "annotations", "categories")
     if not isinstance(dataset, dict) or not all(isinstance(dataset.get(k), list) for k in keys):
         raise InputError("no COCO data set", data, "the file that `clclip label` wrote")
-    found = corrected(dataset, reviewed)
-    write_json(out, found.dataset, indent=1)
-    return found
+    result = corrected(dataset, reviewed)
+    write_json(out, result.dataset, indent=1)
+    return result

@@ -40,15 +40,15 @@ def load_model(
     Raises:
         InputError: if there is no model, its files are damaged, or the tower is another one.
     """
-    found = open_place(Path(place), task, None if resources is None else Path(resources))
-    if kind is not None and found.plan["kind"] != kind:
-        use, _ = KINDS[found.plan["kind"]].tool
-        what = f"a {found.plan['kind']} model"
+    opened = open_place(Path(place), task, None if resources is None else Path(resources))
+    if kind is not None and opened.plan["kind"] != kind:
+        use, _ = KINDS[opened.plan["kind"]].tool
+        what = f"a {opened.plan['kind']} model"
         raise InputError(what, place, f"a {kind} model or run (use `clclip {use}`)")
-    if has_boxes(found.plan):
+    if has_boxes(opened.plan):
         from clclip.model.use.detection import DetectionModel
 
-        return DetectionModel(found, device)
+        return DetectionModel(opened, device)
     from clclip.model.use.classification import ClassificationModel
 
-    return ClassificationModel(found, device)
+    return ClassificationModel(opened, device)

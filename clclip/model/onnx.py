@@ -83,8 +83,8 @@ def export_onnx(model: ClassificationModel, path: Path) -> float:
             opset_version=OPSET,
         )
     assert made is not None
-    told = metadata(model, side)
-    made.model.metadata_props.update(told)
+    properties = metadata(model, side)
+    made.model.metadata_props.update(properties)
     with replacing(path) as temporary:
         made.save(temporary, external_data=False)
         worst = difference(temporary, network, images)
@@ -103,10 +103,10 @@ def difference(path: Path, network: Network, images: Tensor) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
     for count in (1, len(images)):
-        found = session.run(None, {"images": images[:count].numpy()})[0]
+        exported = session.run(None, {"images": images[:count].numpy()})[0]
         with torch.no_grad():
             own = network(images[:count]).numpy()
-        worst = max(worst, float(np.abs(found - own).max()))
+        worst = max(worst, float(np.abs(exported - own).max()))
     if not worst <= TOLERANCE:
         what = f"an ONNX file {worst:.1e} away from torch"
         raise InputError(what, path, f"at most {TOLERANCE:g}; this tower cannot be exported")
@@ -117,13 +117,13 @@ def metadata(model: ClassificationModel, side: int) -> dict[str, str]:
     """Return what the file says of itself: texts only, as ONNX has them."""
     from open_clip import get_model_preprocess_cfg
 
-    told: Mapping[str, Any] = model.card["preprocessing"]
-    given = dict(get_model_preprocess_cfg(model.judge.clip.model))
+    preprocessing: Mapping[str, Any] = model.card["preprocessing"]
+    given = dict(get_model_preprocess_cfg(model.classifier.clip.model))
     steps = {key: given.get(key) for key in ("resize_mode", "interpolation")}
     return {
         "names": json.dumps(model.classes),
         "preprocessing": json.dumps(
-            {**told, **steps, "side": side, "input": "uint8 RGB (B, 3, S, S)"}
+            {**preprocessing, **steps, "side": side, "input": "uint8 RGB (B, 3, S, S)"}
         ),
         "method": str(model.card["method"]),
         "clip": json.dumps(model.card["clip"]),
@@ -140,15 +140,15 @@ class Network(nn.Module):
 
     def __init__(self, model: ClassificationModel) -> None:
         super().__init__()
-        judge = model.judge
-        if isinstance(judge, FeatureClassifier) and isinstance(judge.solved, Solved):
-            self.tower, head = judge.tower, ByFeatures(judge.solved)
-            self._probabilities = lambda images: head(judge.views(images))
-        elif isinstance(judge, Classifier) and judge.solved is None:
-            self.tower = judge.learner.tower
-            if judge.learner.adapters is not None:
-                judge.learner.adapters.requires_grad_(False)
-            self._probabilities = judge.predict_probabilities
+        classifier = model.classifier
+        if isinstance(classifier, FeatureClassifier) and isinstance(classifier.solved, Solved):
+            self.tower, head = classifier.tower, ByFeatures(classifier.solved)
+            self._probabilities = lambda images: head(classifier.views(images))
+        elif isinstance(classifier, Classifier) and classifier.solved is None:
+            self.tower = classifier.learner.tower
+            if classifier.learner.adapters is not None:
+                classifier.learner.adapters.requires_grad_(False)
+            self._probabilities = classifier.predict_probabilities
         else:
             known = "seca, hpeft and their kin, or ncm, ridge, ranpac, gda, gda_text, seca_cov"
             raise InputError(f"method {model.card['method']!r}", "--onnx", known)

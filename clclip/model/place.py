@@ -12,7 +12,7 @@ from typing import Any
 from clclip.clip.fetch import fetch_clip
 from clclip.clip.ids import EMBEDDED
 from clclip.core import homes
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import ClipSource, Task, read_clip
 from clclip.core.errors import InputError
 from clclip.core.task import clip_dir, find_task, read_task, resources_of, task_folders
 from clclip.model.card import EXPECTED, is_model, read_card
@@ -28,13 +28,13 @@ class ModelPlace:
         task_file: task.json of its last part; those of the others lie in its siblings.
         plan: that task file.
         texts: folder that holds ``text/``.
-        towers: folder that holds ``clip/{id}``; None: found nowhere.
+        towers: folder that holds ``clip/{id}``; None: there is none.
         card: card.json, or what it would say of a run.
     """
 
     place: Path
     task_file: Path
-    plan: dict[str, Any]
+    plan: Task
     texts: Path
     towers: Path | None
     card: dict[str, Any]
@@ -79,7 +79,7 @@ def open_place(place: Path, task: int | None = None, resources: Path | None = No
     )
 
 
-def _towers(place: Path, plan: dict[str, Any], resources: Path | None) -> Path | None:
+def _towers(place: Path, plan: Task, resources: Path | None) -> Path | None:
     """Return the folder whose ``clip/{id}`` is there: the one given, the model's, the run's."""
     choices = [resources] if resources is not None else [place, Path("resources")]
     there = (home for home in choices if (clip_dir(plan, home) / "clip.json").is_file())
@@ -112,7 +112,7 @@ def tower_home(model: ModelPlace) -> Iterator[Path]:
         yield home
 
 
-def _made(clip: dict[str, Any], folder: Path) -> bool:
+def _made(clip: ClipSource, folder: Path) -> bool:
     """Put a listed tower in place; tell whether it is the one that is asked for."""
     if (folder / "clip.json").is_file():
         return True
@@ -128,7 +128,7 @@ def _made(clip: dict[str, Any], folder: Path) -> bool:
 def _check_tower(model: ModelPlace, home: Path) -> None:
     """Refuse another tower than the one that the model was trained on."""
     folder = clip_dir(model.plan, home)
-    found = read_stage_file(folder / "clip.json", "clip")["sha256"]
-    if found != model.card["clip"]["sha256"]:
-        what = f"another tower ({found[:8]}) than the model's ({model.card['clip']['sha256'][:8]})"
+    actual = read_clip(folder)["sha256"]
+    if actual != model.card["clip"]["sha256"]:
+        what = f"another tower ({actual[:8]}) than the model's ({model.card['clip']['sha256'][:8]})"
         raise InputError(what, folder, "the tower that the model was trained on")

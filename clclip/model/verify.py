@@ -41,7 +41,7 @@ class Change:
         new: of the new one.
         images: images on which they differ.
         score: largest difference of a score; an object that one of them lacks counts with its own.
-        box: largest difference of a box coordinate in pixels, of objects that both found.
+        box: largest difference of a box coordinate in pixels, of objects that both detect.
     """
 
     old: int = 0
@@ -53,15 +53,15 @@ class Change:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         status = "changed" if self.images else "unchanged"
-        found = {"status": status, "old": self.old, "new": self.new}
+        result = {"status": status, "old": self.old, "new": self.new}
         if not self.images:
-            return found
-        return found | {"images": self.images, "score": self.score, "box_px": self.box}
+            return result
+        return result | {"images": self.images, "score": self.score, "box_px": self.box}
 
 
 @dataclass
 class Verification:
-    """What was found.
+    """The result of a verification.
 
     Attributes:
         classes: class -> {"status": "unchanged" | "changed" | "new" | "gone", ...}.
@@ -115,10 +115,10 @@ def verify(
         _compare_detectors(changes, before, after, shown, batch)
     elif isinstance(before, ClassificationModel) and isinstance(after, ClassificationModel):
         _compare_classifiers(changes, before, after, shown, batch)
-    found = {name: changes[name].as_dict() for name in both}
-    found |= {name: {"status": "gone"} for name in before.classes if name not in both}
-    found |= {name: {"status": "new"} for name in after.classes if name not in both}
-    return Verification(found, _facts(before, after, len(files), batch))
+    classes = {name: changes[name].as_dict() for name in both}
+    classes |= {name: {"status": "gone"} for name in before.classes if name not in both}
+    classes |= {name: {"status": "new"} for name in after.classes if name not in both}
+    return Verification(classes, _facts(before, after, len(files), batch))
 
 
 def _compare_detectors(
@@ -152,9 +152,9 @@ def _compare_classifiers(
             _compare_numbers(changes[name], one.probabilities[left], other.probabilities[right])
 
 
-def _of(found: Detections, model: DetectionModel, name: str) -> Detections:
+def _of(detections: Detections, model: DetectionModel, name: str) -> Detections:
     """Return the detections of one class."""
-    return found.chosen(found.labels == model.classes.index(name))
+    return detections.chosen(detections.labels == model.classes.index(name))
 
 
 def _compare_boxes(change: Change, one: Detections, other: Detections) -> None:
@@ -213,28 +213,28 @@ def moved(before: Detector, after: Detector) -> dict[str, float]:
         before: a detector.
         after: another; paths are those of ``before``, in order.
     """
-    found = {}
+    result = {}
     paths = zip(before.shared_paths(), after.shared_paths(), strict=False)
     for number, (one, other) in enumerate(paths, 1):
         pairs = [(value, other.state_dict().get(name)) for name, value in one.state_dict().items()]
         same = [(a.double(), b.double()) for a, b in pairs if b is not None and a.shape == b.shape]
         length = sum(float(a.square().sum()) for a, _ in same)
         apart = sum(float((a - b).square().sum()) for a, b in same)
-        found[f"path {number}"] = (apart / length) ** 0.5 if length else 0.0
-    return found
+        result[f"path {number}"] = (apart / length) ** 0.5 if length else 0.0
+    return result
 
 
-def as_text(found: Verification) -> str:
+def as_text(verification: Verification) -> str:
     """Return a table for people."""
-    facts = found.facts
+    facts = verification.facts
     lines = [
         f"{facts['images']} images, batches of {facts['batch']} on {facts['device']}, compared "
         f"{facts['compared']}",
         f"  old: {facts['old']}",
         f"  new: {facts['new']}" + ("" if facts["same_tower"] else "  (another tower)"),
     ]
-    width = max(map(len, found.classes), default=0)
-    for name, row in found.classes.items():
+    width = max(map(len, verification.classes), default=0)
+    for name, row in verification.classes.items():
         line = row["status"]
         if line == "changed":
             line += f" on {row['images']} images: scores by up to {row['score']:.3g}"
@@ -245,9 +245,9 @@ def as_text(found: Verification) -> str:
     for name, value in facts.get("moved", {}).items():
         if value:
             lines.append(f"  {name} has moved by {100 * value:.3g} % of its length")
-    counts = [sum(r["status"] == s for r in found.classes.values()) for s in STATUSES]
+    counts = [sum(r["status"] == s for r in verification.classes.values()) for s in STATUSES]
     line = ", ".join(f"{n} {s}" for n, s in zip(counts, STATUSES, strict=True) if n)
-    lines.append(f"{'passed' if found.passed else 'FAILED'}: {line}")
+    lines.append(f"{'passed' if verification.passed else 'FAILED'}: {line}")
     return "\n".join(lines)
 
 

@@ -135,13 +135,13 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Benchmark]:
     """
     if not paths:
         raise InputError("no summary", "report", "at least one results/EXPERIMENT/summary.json")
-    found: dict[str, list[Experiment]] = {}
+    groups: dict[str, list[Experiment]] = {}
     for path in paths:
         summary = read_summary(path, ("std",))
         same = [summary.get("dataset"), summary.get("protocol"), *comparison_key(summary)]
-        found.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
+        groups.setdefault(json.dumps(same), []).append(Experiment(summary, path.parent))
     colours = palette_colours(palette)
-    benchmarks = [_benchmark(experiments, colours) for experiments in found.values()]
+    benchmarks = [_benchmark(experiments, colours) for experiments in groups.values()]
     return sorted(benchmarks, key=lambda benchmark: not benchmark.detection)
 
 

@@ -39,7 +39,7 @@ def legend_mark(benchmark: Benchmark, experiment: Experiment) -> Markup:
 def curves(benchmark: Benchmark, part: Part) -> Markup:
     """Return the chart of one of P, C, A after each task, one line per experiment.
 
-    A band shows one standard deviation where there are seeds (A only: the others are not kept per
+    A band shows one standard deviation where there are seeds (A only: the others are not stored per
     seed). The upper bound has one task and stands as a dotted level.
     """
     series = {id(e): curve(benchmark, e, part) for e in benchmark.experiments}
@@ -132,13 +132,13 @@ def _spread(experiment: Experiment) -> list[tuple[int, float, float]]:
     tasks = experiment.summary["tasks"]
     if len(tasks) < 2 or any(len(curve) != len(tasks) for curve in curves_of):
         return []
-    found = []
+    bands = []
     for task, values in zip(tasks, zip(*curves_of, strict=True), strict=False):
         wide = deviation(values)
         if wide is None or task["A"] is None:
             return []
-        found.append((task["task"], max(0.0, task["A"] - wide), min(100.0, task["A"] + wide)))
-    return found
+        bands.append((task["task"], max(0.0, task["A"] - wide), min(100.0, task["A"] + wide)))
+    return bands
 
 
 def _band(

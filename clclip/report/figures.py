@@ -55,14 +55,14 @@ def write_figures(
 
 def stems(benchmarks: Sequence[Benchmark]) -> list[str]:
     """Return one file name stem per benchmark, all different."""
-    found: list[str] = []
+    result: list[str] = []
     for benchmark in benchmarks:
         first = benchmark.first
         words = f"{first['kind']}_{first.get('dataset') or 'data'}_{benchmark.sizes}"
         stem = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").lower()[:80]
-        number = 1 + sum(other.startswith(stem) for other in found)
-        found.append(stem if number == 1 else f"{stem}_setting{number}")
-    return found
+        number = 1 + sum(other.startswith(stem) for other in result)
+        result.append(stem if number == 1 else f"{stem}_setting{number}")
+    return result
 
 
 def _curves(benchmark: Benchmark) -> Figure:

@@ -89,7 +89,7 @@
     const draw = () => {
       output.textContent = Number(score.value).toFixed(2);
       if (seed) pickSeed(gallery, seed.value);
-      const found = pictures.map((picture) => {
+      const counts = pictures.map((picture) => {
         let count = 0;
         for (const box of all(picture, ".box")) {
           const visible = (kind.value === "" || kind.value === box.dataset.name) && wanted(box.dataset);
@@ -100,8 +100,8 @@
       });
       // Images that hold neither the class nor such a box are left out, unless that leaves none.
       const fits = pictures.map((picture, place) =>
-        (kind.value === "" || JSON.parse(picture.dataset.classes).includes(kind.value) || found[place] > 0)
-        && (error.value === "" || found[place] > 0));
+        (kind.value === "" || JSON.parse(picture.dataset.classes).includes(kind.value) || counts[place] > 0)
+        && (error.value === "" || counts[place] > 0));
       const none = !fits.includes(true);
       find(".none-left").hidden = !none;
       thumbs.forEach((thumb, place) => { thumb.hidden = !none && !fits[place]; });

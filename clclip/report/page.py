@@ -210,9 +210,9 @@ def cards(benchmark: Benchmark) -> list[dict[str, str]]:
     over = table.scored_classes(best, benchmark.groups)
     over = "all classes" if over.startswith("all") else over
     shown = [_card(f"{best.label}, {over}", final, unit, rival, _final_a)]
-    kept = retention(best)
-    if kept is not None:
-        shown.append(_card("Kept of the earlier classes", kept, "%", rival, retention))
+    share = retention(best)
+    if share is not None:
+        shown.append(_card("Kept of the earlier classes", share, "%", rival, retention))
     forgetting = best.summary["forgetting"]
     if forgetting is not None:
         shown.append(_card("Forgetting", forgetting, "points", rival, _forgetting))
@@ -245,10 +245,10 @@ def _card(name: str, value: float, unit: str, rival: Experiment | None, of: Any)
 
 def alt_text(panel: gallery.Panel) -> str:
     """Return the text alternative of a panel, for screen readers."""
-    found = [(box, (box.score or 0.0) >= gallery.SHOWN_SCORE) for box in panel.boxes]
-    right = [box.name for box, shown in found if shown and box.state == "right"]
-    wrong = [box.name for box, shown in found if shown and box.state == "wrong"]
-    missed = [box.name for box, shown in found if box.state == "object" and not shown]
+    boxes = [(box, (box.score or 0.0) >= gallery.SHOWN_SCORE) for box in panel.boxes]
+    right = [box.name for box, shown in boxes if shown and box.state == "right"]
+    wrong = [box.name for box, shown in boxes if shown and box.state == "wrong"]
+    missed = [box.name for box, shown in boxes if box.state == "object" and not shown]
     parts = [("right", right), ("wrong", wrong), ("missed", missed)]
     return "; ".join(f"{word}: {', '.join(names) or 'none'}" for word, names in parts)
 
@@ -274,20 +274,20 @@ def clips(experiments: Sequence[Experiment], resources: Path) -> list[dict[str, 
     """Return the description of every CLIP that was used."""
     used = (e.summary["versions"].get("clip") for e in experiments if "versions" in e.summary)
     names = sorted({name for name in used if name is not None})
-    found = []
+    rows = []
     for name in names:
         path = resources / "clip" / name / "clip.json"
         about = read_json(path) if path.exists() else {}
         keys = ("model", "tag", "source")
-        found.append({"id": name} | {key: about.get(key) for key in keys})
-    return found
+        rows.append({"id": name} | {key: about.get(key) for key in keys})
+    return rows
 
 
 def configs(experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
     """Return (experiment, its last task.json, indented)."""
-    found = []
+    rows = []
     for experiment in experiments:
         path = experiment.task_dir(experiment.summary["tasks"][-1]["task"]) / "task.json"
         if path.exists():
-            found.append((experiment.name, json.dumps(read_json(path), indent=2, sort_keys=True)))
-    return found
+            rows.append((experiment.name, json.dumps(read_json(path), indent=2, sort_keys=True)))
+    return rows

@@ -39,7 +39,7 @@ class Running:
     Attributes:
         stage: its name.
         share: done part in [0, 1], None if the log does not say.
-        detail: step, loss and the like, in words.
+        detail: step, loss and so on, in words.
         left: seconds left as the log says, None if it does not.
         fault: what ended it, empty if nothing did.
         quiet: seconds since the log's last line.
@@ -104,7 +104,7 @@ def watch(results: Path, once: bool, every: float, write: Callable[[str], None])
 
 def read_tasks(results: Path) -> list[Task]:
     """Return every task that has a task.json, by experiment, seed and number."""
-    found = []
+    tasks = []
     for path in results.glob("*/seed*/task*/task.json"):
         try:
             plan = read_json(path)
@@ -116,7 +116,7 @@ def read_tasks(results: Path) -> list[Task]:
             continue
         done = [stage for stage in STAGES if (folder / OUTPUTS[stage]).exists()]
         metric = KINDS[kind].score.format("A")
-        found.append(
+        tasks.append(
             Task(
                 folder.parent.parent.name,
                 seed,
@@ -127,7 +127,7 @@ def read_tasks(results: Path) -> list[Task]:
                 _score(folder / "scores.json"),
             )
         )
-    return sorted(found, key=lambda task: (task.experiment, task.seed, task.number))
+    return sorted(tasks, key=lambda task: (task.experiment, task.seed, task.number))
 
 
 def _taken_over(seed: Path) -> list[str]:
@@ -156,12 +156,12 @@ def running_stage(folder: Path, done: Sequence[str]) -> Running | None:
 
 def read_shared(resources: Path) -> list[tuple[str, Running]]:
     """Return what is being made for several tasks: data, text embeddings, features."""
-    found = []
+    rows = []
     for log in sorted(resources.rglob("*.log")) if resources.is_dir() else []:
         running = read_log(log, "")
         if running is not None and (running.fault or running.quiet < QUIET_SECONDS):
-            found.append((str(log.relative_to(resources).with_suffix("")), running))
-    return found
+            rows.append((str(log.relative_to(resources).with_suffix("")), running))
+    return rows
 
 
 def read_log(log: Path, stage: str) -> Running | None:

@@ -135,8 +135,8 @@ class Run:
 
     def __getitem__(self, name: str) -> Experiment:
         if name not in self.experiments:
-            found = f"no experiment {name!r}{nearest(name, self.experiments)}"
-            raise InputError(found, self.folder, f"one of {', '.join(self.experiments)}")
+            problem = f"no experiment {name!r}{nearest(name, self.experiments)}"
+            raise InputError(problem, self.folder, f"one of {', '.join(self.experiments)}")
         return self.experiments[name]
 
     def __contains__(self, name: object) -> bool:
@@ -224,8 +224,8 @@ def load_run(folder: str | PathLike[str] = "results", unfinished: str = "error")
             waiting[0] / "summary.json",
             f"a workflow that has ended{others}",
         )
-    found = [_experiment(path) for path in done]
-    return Run(place, {one.name: one for one in found})
+    experiments = [_experiment(path) for path in done]
+    return Run(place, {one.name: one for one in experiments})
 
 
 def _experiment(folder: Path) -> Experiment:
@@ -254,5 +254,5 @@ def _seed(folder: Path) -> Seed:
     """Read one seed."""
     summary = read_stage_file(folder / "summary.json", "summary", tuple(SUMMARY_KEYS))
     tasks = [open_task(folder / f"task{entry['task']}") for entry in summary["tasks"]]
-    kept = {key: summary[key] for key in ("final", "forgetting", "average", "matrix")}
-    return Seed(summary["seeds"][0], folder, tasks, **kept)
+    scores = {key: summary[key] for key in ("final", "forgetting", "average", "matrix")}
+    return Seed(summary["seeds"][0], folder, tasks, **scores)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clclip.core import artifacts
 from clclip.core.artifacts import read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
@@ -32,7 +33,7 @@ class Task:
     scores: dict[str, float | None]
     per_class: dict[str, float | None]
     objects: dict[str, int]
-    config: dict[str, Any] = field(repr=False)
+    config: artifacts.Task = field(repr=False)
 
     @property
     def previous_classes(self) -> list[str]:

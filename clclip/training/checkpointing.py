@@ -11,11 +11,10 @@ from torch.utils.checkpoint import checkpoint
 from clclip.core.machine import speed
 
 
-def recomputed(run: Callable[..., Any], *arguments: Any) -> Any:
-    """Return ``run(*arguments)``; its inner values are kept for the backward pass, or made again.
+def checkpointed(run: Callable[..., Any], *arguments: Any) -> Any:
+    """Return ``run(*arguments)``; activations are stored for the backward pass, or recomputed.
 
-    Nothing in the detectors draws random numbers between forward and backward, so the same values
-    come out.
+    The detectors draw no random numbers inside, so recomputing gives the same values.
     """
     if speed().checkpoint and torch.is_grad_enabled():
         return checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=False)

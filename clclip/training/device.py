@@ -18,8 +18,8 @@ def training_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def placed(model: Module, device: torch.device) -> Module:
-    """Move a model to a device, its convolutions to the memory format that ``speed`` says."""
+def to_device(model: Module, device: torch.device) -> Module:
+    """Move a model to a device, its convolutions to the memory format of ``speed``."""
     chosen = speed().channels_last
     model.to(device)
     if device.type != "cpu" if chosen is None else chosen:

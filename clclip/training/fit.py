@@ -44,8 +44,8 @@ class FitSettings:
         """Return the settings of a task.
 
         Args:
-            training: the task's training section. A warm-up takes a quarter of the steps at most:
-                a short task would else end before it reached its learning rate.
+            training: the task's training section. The warm-up is cut to a quarter of the steps, so
+                that a short task still reaches its learning rate.
             steps_per_epoch: batches of one pass over the task's images.
         """
         steps = epochs_of(training, steps_per_epoch) * steps_per_epoch
@@ -172,8 +172,8 @@ def _record(history: History, step: int, losses: dict[str, Tensor], lr: float) -
     names = list(losses)
     values = torch.stack([losses[name].detach().float() for name in names]).tolist()
     if not all(math.isfinite(value) for value in values):
-        found = {name: value for name, value in zip(names, values, strict=True)}
-        raise RuntimeError(f"a loss is not finite at step {step}: {found}; lower the learning rate")
+        named = {name: value for name, value in zip(names, values, strict=True)}
+        raise RuntimeError(f"a loss is not finite at step {step}: {named}; lower the learning rate")
     history.record(step, dict(zip(names, values, strict=True)), lr)
 
 

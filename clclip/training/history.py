@@ -1,4 +1,4 @@
-"""What a training run tells while it runs: history.csv, a bar, plain lines in a log file."""
+"""The record of a training run: history.csv, a progress bar, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class History:
     def advance(self, step: int) -> None:
         """Move the bar to ``step`` (1-based count of finished steps).
 
-        Where steps take long, say because features are computed as training goes, a line tells of
-        them before the next row does.
+        Where steps take long, say because features are computed on the fly, a log line reports them
+        before the next row does.
         """
         self._bar.update(step - self._bar.n)
         if time.monotonic() - self._last_log >= SLOW_SECONDS:
-            self._tell(step, "", self._rate(step))
+            self._log(step, "", self._rate(step))
 
     def record(self, step: int, losses: dict[str, float], lr: float) -> None:
         """Append a row; log it if the last line is more than a few seconds old."""
@@ -78,26 +78,26 @@ class History:
         }
         self.rows.append(row)
         self._last_row, self._last_step = time.monotonic(), step
-        told = {name: f"{value:.3f}" for name, value in losses.items()}
-        self._bar.set_postfix({**told, "images/s": f"{row['images_per_s']:.1f}"})
+        texts = {name: f"{value:.3f}" for name, value in losses.items()}
+        self._bar.set_postfix({**texts, "images/s": f"{row['images_per_s']:.1f}"})
         if self.listener is not None:
             self.listener(row)
         if self._last_row - self._last_log >= LOG_SECONDS or step == self.steps:
-            parts = " ".join(f"{name}={value}" for name, value in told.items())
-            self._tell(step, f" loss={row['loss']:.3f} {parts}", row["images_per_s"])
+            parts = " ".join(f"{name}={value}" for name, value in texts.items())
+            self._log(step, f" loss={row['loss']:.3f} {parts}", row["images_per_s"])
 
     def _rate(self, step: int) -> float:
         """Return the images per second since the last row."""
         done = max(step - self._last_step, 1) * self.images_per_step
         return done / max(time.monotonic() - self._last_row, 1e-9)
 
-    def _tell(self, step: int, losses: str, rate: float) -> None:
+    def _log(self, step: int, losses: str, rate: float) -> None:
         """Log where training is and how long it will take."""
         self._last_log = time.monotonic()
         left = (self._last_log - self._start) / max(step - self._first_step, 1)
         left *= self.steps - step
-        told = (self.label, step, self.steps, losses, rate, left)
-        logger.info("%s step %d/%d%s %.1f images/s eta=%.0fs", *told)
+        values = (self.label, step, self.steps, losses, rate, left)
+        logger.info("%s step %d/%d%s %.1f images/s eta=%.0fs", *values)
 
     def close(self) -> None:
         """Remove the bar."""

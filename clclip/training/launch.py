@@ -60,9 +60,9 @@ def launch(
 
 def _check(devices: int, nodes: int) -> None:
     """Raise InputError if training cannot be spread as asked."""
-    found = torch.cuda.device_count()
-    if found and devices > found:
-        what = f"{devices} devices, but this job sees {found}"
+    available = torch.cuda.device_count()
+    if available and devices > available:
+        what = f"{devices} devices, but this job sees {available}"
         expected = "as many as the job has (e.g. --set-resources train_task:gpu=N)"
         raise InputError(what, "training.devices", expected)
     if nodes > 1 and not ("SLURM_JOB_ID" in os.environ and shutil.which("srun")):

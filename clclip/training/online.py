@@ -56,14 +56,14 @@ def _server_and_key() -> tuple[str, str | None]:
         # as wandb.setup(), which would also start wandb's service, in the home folder
         settings = wandb_setup._setup(wandb.Settings(silent=True), start_service=False).settings
         server = str(settings.base_url).rstrip("/")
-        found = wbauth.authenticate_session(host=server, source="clclip", prompt=False)
+        session = wbauth.authenticate_session(host=server, source="clclip", prompt=False)
     except (Error, ValueError, OSError, RuntimeError) as error:  # RuntimeError: no home
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         what = f"no usable key of Weights & Biases ({reason})"
         raise InputError(what, "wandb: online", expected) from None
-    if found is None:
+    if session is None:
         raise InputError("no key of Weights & Biases", "wandb: online", expected)
-    return server, getattr(found, "api_key", None)
+    return server, getattr(session, "api_key", None)
 
 
 def _ask(server: str, key: str | None) -> str | None:

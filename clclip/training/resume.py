@@ -1,4 +1,4 @@
-"""Exact resume: everything that a killed training run needs to go on as if nothing had happened.
+"""Exact resume: everything that a killed training run needs to continue to the same result.
 
 The state lies in ``resume/`` beside the outputs, not among them, because Snakemake deletes the
 outputs of a failed job. Random numbers need no state (see ``seeds.py``): the step decides every
@@ -63,7 +63,7 @@ def load_state(
 
     Returns:
         the number of finished steps and the history rows; ``(0, [])`` if there is nothing to
-        resume from, or if the state belongs to other settings, which is said in the log.
+        resume from, or if the state belongs to other settings, which is logged.
     """
     path = folder / "state.safetensors"
     if not path.exists():

@@ -1,7 +1,7 @@
 """One global batch in shares: micro-batches one after another, processes side by side.
 
-Every loss is a mean over things of its batch (sampled anchors, positives, images, pairs). A share
-knows the means over its own things and how many they are, so the loss of the whole batch is
+Every loss is a mean over elements of its batch (sampled anchors, positives, images, pairs). A share
+knows the means over its own elements and their number, so the loss of the whole batch is
 ``sum_m value_m count_m / sum_m count_m``. Gradients are accumulated under those normalisers of the
 whole batch: that needs the counts of all shares before the first backward pass, so micro-batches
 are counted in a pass without gradients first. Sampling is seeded per image, hence a share draws
@@ -66,7 +66,7 @@ LossesAt = Callable[
 def micro_batches(batch_size: int, attempt: int) -> int:
     """Return into how many micro-batches a process takes its share of a batch.
 
-    Every retry halves the images at once: an attempt that ended for want of memory is followed by
+    Every retry halves the images at once: an attempt that ran out of memory is followed by
     one that needs less. A step's gradient is the same up to rounding (3e-7); over many steps
     rounding may let two proposals change places. ``fvit_ior``'s balance is that of each part.
     """
@@ -99,17 +99,17 @@ def backward(
         losses = losses_at(step, WHOLE)
         torch.stack([value.float() for value in losses.values()]).sum().backward()  # type: ignore[union-attr]  # never None
         return {name: value.detach() for name, value in losses.items()}  # type: ignore[union-attr]  # never None
-    made = None
+    losses_once = None
     if len(shares) == 1:
-        made = losses_at(step, shares[0])
-        totals = _totals([made])  # type: ignore[list-item]  # a Losses
+        losses_once = losses_at(step, shares[0])
+        totals = _totals([losses_once])  # type: ignore[list-item]  # a Losses
     else:
         with torch.no_grad():
             totals = _totals([losses_at(step, share) for share in shares])  # type: ignore[misc]  # Losses
     device = parameters[0].device
     sums = {name: torch.zeros((), device=device) for name in totals}
     for share in shares:
-        losses = made if len(shares) == 1 else losses_at(step, share)
+        losses = losses_once if len(shares) == 1 else losses_at(step, share)
         if losses is None:
             continue
         parts = {
@@ -123,9 +123,9 @@ def backward(
     return sums
 
 
-def _totals(made: Sequence[Losses | None]) -> dict[str, float]:
+def _totals(per_share: Sequence[Losses | None]) -> dict[str, float]:
     """Return the normaliser of every loss over all shares of all processes."""
-    counts = [{name: losses.count(name) for name in losses} for losses in made if losses]
+    counts = [{name: losses.count(name) for name in losses} for losses in per_share if losses]
     totals: dict[str, float] = {}
     for own in parallel.gathered(counts):
         for part in own:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.files import read_json
 from clclip.core.machine import WANDB_CHECKED_VARIABLE, WANDB_VARIABLE
@@ -45,7 +46,7 @@ class WandbRun:
         mode: "offline" or "online".
     """
 
-    def __init__(self, folder: Path, task: Mapping[str, Any], mode: Mode) -> None:
+    def __init__(self, folder: Path, task: Task, mode: Mode) -> None:
         import wandb
 
         self.folder, self.task, self.run = folder, task, None
@@ -109,7 +110,7 @@ class WandbRun:
             self.run.finish()
 
 
-def identity(folder: Path, task: Mapping[str, Any]) -> str:
+def identity(folder: Path, task: Task) -> str:
     """Return the id of a task's run."""
     return hashlib.sha256(f"{folder.resolve()} {canonical(task)}".encode()).hexdigest()[:16]
 
@@ -133,7 +134,7 @@ def check_access() -> None:
         check_online()
 
 
-def tracker(folder: Path, task: Mapping[str, Any]) -> WandbRun | None:
+def tracker(folder: Path, task: Task) -> WandbRun | None:
     """Return the wandb run of a task, or None where it is off."""
     mode = wandb_mode()
     if mode is None:
@@ -177,7 +178,7 @@ def _steps(history: Path) -> int:
         return 0
 
 
-def _pictures(task: Mapping[str, Any], folder: Path, resources: Path) -> list[Any]:
+def _pictures(task: Task, folder: Path, resources: Path) -> list[Any]:
     """Return a few test images with what the task's model says; none where images are gone."""
     from clclip.data.index import image_root
     from clclip.results.task import open_task
@@ -201,7 +202,7 @@ def _spread(images: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _picture(
-    task: Mapping[str, Any],
+    task: Task,
     truth: Mapping[str, Any],
     image: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
@@ -219,7 +220,7 @@ def _picture(
     names = {category["id"]: category["name"] for category in truth["categories"]}
     index = {name: k for k, name in enumerate(names.values())}
     labels = {k: name for name, k in index.items()}
-    found = [
+    predictions = [
         _box(row["box"], index[row["class"]], f"{row['class']} {row['score']:.2f}", row["score"])
         for row in rows
         if row["score"] >= LEAST_SCORE
@@ -229,7 +230,7 @@ def _picture(
         for a in truth["annotations"]
         if a["image_id"] == image["id"]
     ]
-    boxes = {"predictions": found, "ground truth": objects}
+    boxes = {"predictions": predictions, "ground truth": objects}
     groups = {
         name.replace(" ", "_"): {"box_data": own, "class_labels": labels}
         for name, own in boxes.items()
@@ -243,5 +244,5 @@ def _box(
     """Return a box [x, y, w, h] in pixels as wandb writes it."""
     x, y, w, h = map(float, box)
     place = {"minX": x, "minY": y, "maxX": x + w, "maxY": y + h}
-    found = {"position": place, "class_id": label, "box_caption": caption, "domain": "pixel"}
-    return found | ({} if score is None else {"scores": {"score": float(score)}})
+    entry = {"position": place, "class_id": label, "box_caption": caption, "domain": "pixel"}
+    return entry | ({} if score is None else {"scores": {"score": float(score)}})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clclip.config.clip import ClipConfig
 from clclip.config.load import read_experiment
+from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.data.readers import folder
@@ -31,7 +31,7 @@ class Asked:
     paths: list[Path]
     labels: list[str]
     words: dict[str, str]
-    clip: dict[str, Any] | Path
+    clip: ClipSource | Path
     size: int | None
 
 
@@ -47,8 +47,8 @@ def of_folder(place: Path, clip: str | None) -> Asked:
     """
     root, name = (place, "train") if (place / "train").is_dir() else (place.parent, place.name)
     spec = {"format": "folder", "root": str(root), "train": name, "test_fraction": 0.2}
-    found = folder.read_splits(spec | {"split_seed": 0}).images
-    images = sorted(found["train"] + found["test"], key=lambda image: image["file_name"])
+    splits = folder.read_splits(spec | {"split_seed": 0}).images
+    images = sorted(splits["train"] + splits["test"], key=lambda image: image["file_name"])
     paths = [root / image["file_name"] for image in images]
     return Asked(paths, [image["label"] for image in images], {}, _clip(clip), None)
 
@@ -81,7 +81,7 @@ def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:
     return Asked(paths, [i["label"] for i in images], task.payload["text"], own, size)
 
 
-def _clip(given: str | None) -> dict[str, Any] | Path:
+def _clip(given: str | None) -> ClipSource | Path:
     """Return the CLIP that ``--clip`` names."""
     from clclip.clip.own.settle import resolve_clip
 

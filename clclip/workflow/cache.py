@@ -34,11 +34,11 @@ class Entry:
 
 def entries(resources: Path) -> list[Entry]:
     """Return what the caches of a folder of resources hold, the largest first."""
-    found = []
+    rows = []
     for kind, marker in KINDS.items():
         folders = sorted(path for path in (resources / kind).glob("*") if path.is_dir())
-        found += [_entry(folder, kind, marker) for folder in folders]
-    return sorted(found, key=lambda entry: -entry.bytes)
+        rows += [_entry(folder, kind, marker) for folder in folders]
+    return sorted(rows, key=lambda entry: -entry.bytes)
 
 
 def _entry(folder: Path, kind: str, marker: str) -> Entry:
@@ -59,7 +59,7 @@ def _entry(folder: Path, kind: str, marker: str) -> Entry:
 
 
 def chosen(
-    found: Sequence[Entry],
+    rows: Sequence[Entry],
     resources: Path,
     ids: Sequence[str] = (),
     everything: bool = False,
@@ -69,7 +69,7 @@ def chosen(
     """Return the entries to evict; those in work only if they are named.
 
     Args:
-        found: what there is.
+        rows: what there is.
         resources: their folder, for messages.
         ids: entries by name.
         everything: all that are not in work.
@@ -79,7 +79,7 @@ def chosen(
     Raises:
         InputError: if nothing is chosen, or an id is unknown.
     """
-    known = {entry.id for entry in found}
+    known = {entry.id for entry in rows}
     for name in ids:
         if name not in known:
             what = f"no entry {name!r}{nearest(name, known)}"
@@ -89,7 +89,7 @@ def chosen(
     age = float("inf") if older_than is None else older_than
     return [
         entry
-        for entry in found
+        for entry in rows
         if entry.id in ids
         or (left_over and entry.state == "left over")
         or (entry.state != "in work" and (everything or entry.days > age))

@@ -8,7 +8,10 @@ from typing import Any
 
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import (
+    ClipSource,
+    Task,
+)
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
@@ -131,15 +134,15 @@ def _tasks(
 def _training_images(task: Task, splits: dict[str, dict[str, Any]], where: object) -> int:
     """Return how many images a task is trained on, by the functions of ``clclip split``."""
     if KINDS[task["kind"]].boxes:
-        found = detection_train(splits["train"], dict(task), str(where))
+        split = detection_train(splits["train"], task, str(where))
         if share := share_held_out(task):
-            found, _ = divided(found, share, where)
-        return len(found["images"])
-    found = classification_split(splits["train"], current_classes(task))["images"]
-    if not found:
+            split, _ = divided(split, share, where)
+        return len(split["images"])
+    split = classification_split(splits["train"], current_classes(task))["images"]
+    if not split:
         what = f"no training image for task {task['task']}"
         raise InputError(what, where, "classes with training images, or another class order")
-    return len(found)
+    return len(split)
 
 
 def _unscored(
@@ -162,7 +165,7 @@ def _image_counts(
         return dict(world_spec(data["world"], **changes(data))["counts"])
     if splits is None:
         return None
-    return {split: len(found["images"]) for split, found in splits.items()}
+    return {name: len(split["images"]) for name, split in splits.items()}
 
 
 def _start(planned: ExperimentPlan) -> dict[str, Any] | None:
@@ -188,34 +191,34 @@ def _evaluation(experiment: Experiment) -> dict[str, str]:
 
 def _data(data: dict[str, Any], counts: dict[str, int] | None) -> dict[str, Any]:
     """Tell of the data: where it was looked for, whether it is there, which images are missing."""
-    found = {"id": data["id"], "format": data["format"], "images": counts}
+    facts = {"id": data["id"], "format": data["format"], "images": counts}
     if data["format"] == "shapes":
-        return found | {"there": True, "where": "generated"}
+        return facts | {"there": True, "where": "generated"}
     there = not data["id"].endswith("-missing") and is_downloaded(data)
-    return found | {"there": there, "where": data["root"], "download": bool(data.get("download"))}
+    return facts | {"there": there, "where": data["root"], "download": bool(data.get("download"))}
 
 
-def _clip(clip: dict[str, Any]) -> dict[str, Any]:
+def _clip(clip: ClipSource) -> dict[str, Any]:
     """Tell of the CLIP: where its weights come from and whether they are there."""
-    found = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
+    facts = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
     if folder := clip.get("folder"):
-        return found | {"there": True, "where": folder}
+        return facts | {"there": True, "where": folder}
     if clip.get("file"):
-        return found | {"there": True, "where": clip["file"]}
+        return facts | {"there": True, "where": clip["file"]}
     if revision := clip.get("revision"):
         there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
         where = f"resources/clip/{clip['id']}, else the hub's cache or a download of {revision}"
-        return found | {"there": there, "where": where}
+        return facts | {"there": there, "where": where}
     if clip["model"].startswith("embedded"):
-        return found | {"there": True, "where": "shipped with the package"}
+        return facts | {"there": True, "where": "shipped with the package"}
     home = hub_home() or "no folder: set HF_HOME"
     there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
     where = f"resources/clip/{clip['id']}, else open_clip's download into {home}"
-    return found | {"there": there, "where": where}
+    return facts | {"there": there, "where": where}
 
 
 def _features(planned: ExperimentPlan) -> dict[str, Any] | None:
-    """Tell whether the frozen features of the first task are kept, and if not why."""
+    """Tell whether the frozen features of the first task are stored, and if not why."""
     task = planned.tasks[planned.seeds[0], planned.numbers[0]].payload
     if "features" not in task:
         return None

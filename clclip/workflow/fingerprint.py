@@ -10,6 +10,7 @@ import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from clclip.model.kinds import KINDS
 
@@ -27,16 +28,16 @@ IGNORED = frozenset(
 def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAGE) -> str:
     """Return the fingerprint of the code that ``stage`` runs for a kind and a method.
 
-    A method's file is found by its name in the table of methods and not by an import, so it is
+    A method's file is looked up by its name in the table of methods and not by an import, so it is
     looked up here; a line more in that table changes nothing for other methods.
     """
     of = KINDS[kind]
-    found = fingerprint(of.module(stage, method), package)
+    stage_code = fingerprint(of.module(stage, method), package)
     own = of.methods.get(method)
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):
-        return found
-    text = f"{found};{own.code};{fingerprint(own.module, package)}"
+        return stage_code
+    text = f"{stage_code};{own.code};{fingerprint(own.module, package)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -56,16 +57,16 @@ def fingerprint(module: str, package: Path = PACKAGE) -> str:
 
 def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
     """Return the package's modules that ``module`` reaches through imports, with itself."""
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _source(name, package)
-        if name in found or _ignored(name) or path is None:
+        if name in modules or _ignored(name) or path is None:
             continue
-        found.add(name)
-        waiting += _imports(path, name, package.name, path.stat().st_mtime_ns)
-    return sorted(found)
+        modules.add(name)
+        waiting += _imports(path, name, package.name)
+    return sorted(modules)
 
 
 def _ignored(name: str) -> bool:
@@ -87,43 +88,53 @@ def _source(name: str, package: Path) -> Path | None:
     return None
 
 
-@cache
-def _tree(path: Path, mtime: int) -> ast.Module:
-    """Parse a file once per version of it."""
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+class _Module(NamedTuple):
+    """What one reading of a file gives.
+
+    Attributes:
+        imports: (dots in front, module, names) of every import in it, functions included.
+        digest: of its syntax tree without docstrings; comments are never in it.
+    """
+
+    imports: list[tuple[int, str, list[str]]]
+    digest: str
 
 
 @cache
-def _imports(path: Path, name: str, root: str, mtime: int) -> list[str]:
-    """Return the dotted names imported anywhere in a file, functions included."""
-    names: list[str] = []
-    for node in ast.walk(_tree(path, mtime)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = name.split(".")[: -node.level]
-                base = ".".join([*parts, base] if base else parts)
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [found for found in names if found.split(".")[0] == root]
-
-
-def _source_digest(path: Path | None) -> str:
-    """Return the digest of a file's syntax tree without docstrings; comments are never in it."""
-    return "" if path is None else _tree_digest(path, path.stat().st_mtime_ns)
-
-
-@cache
-def _tree_digest(path: Path, mtime: int) -> str:
-    """Return the digest of a file once per version of it: most modules serve several stages."""
+def _read(path: Path, mtime: int) -> _Module:
+    """Parse a file once per version of it: most modules serve several stages."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    imports: list[tuple[int, str, list[str]]] = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module or "", [alias.name for alias in node.names]))
         body = getattr(node, "body", None)
         if isinstance(body, list):
             # a bare text is a docstring or, after an assignment, its description: it does nothing
             body[:] = [n for n in body if not _is_text(n)] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return _Module(imports, hashlib.sha256(ast.dump(tree).encode()).hexdigest())
+
+
+def _module(path: Path) -> _Module:
+    """Return what a file holds now."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+def _imports(path: Path, name: str, root: str) -> list[str]:
+    """Return the dotted names of the package ``root`` that the module ``name`` imports."""
+    names: list[str] = []
+    for level, module, members in _module(path).imports:
+        parts = [*name.split(".")[:-level], *filter(None, [module])] if level else [module]
+        base = ".".join(parts)
+        names += [base, *(f"{base}.{member}" for member in members)]
+    return [imported for imported in names if imported.split(".")[0] == root]
+
+
+def _source_digest(path: Path | None) -> str:
+    """Return the digest of a file, "" of none."""
+    return "" if path is None else _module(path).digest
 
 
 def _is_text(node: ast.AST) -> bool:

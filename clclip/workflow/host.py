@@ -96,13 +96,13 @@ def config_for_jobs(config: Mapping[str, Any], folders: Sequence[Path]) -> dict[
 
     A job on another host knows neither the folder nor the shell that the command was typed in.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     entries = as_list(config.get("experiments"))
     if isinstance(entries, list):
-        found["experiments"] = [_entry_for_jobs(entry, folders) for entry in entries]
+        result["experiments"] = [_entry_for_jobs(entry, folders) for entry in entries]
     if isinstance(config.get("data_root"), str):
-        found["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
-    return found
+        result["data_root"] = _absolute(config["data_root"], folders, Path.is_dir)
+    return result
 
 
 def _entry_for_jobs(entry: Any, folders: Sequence[Path]) -> Any:

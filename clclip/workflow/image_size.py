@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from clclip.clip.architecture import patch
+from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 
 
-def check_size(size: int | None, clip: dict[str, Any], place: str) -> None:
+def check_size(size: int | None, clip: ClipSource, place: str) -> None:
     """Refuse a size of images that the tower's patches do not cover, where its patch is known."""
     side = patch(clip)
     if size is None or side is None or size % side == 0:

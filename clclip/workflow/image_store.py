@@ -8,11 +8,14 @@ from clclip.classification.features.layout import own_sentences, sentences_id
 from clclip.classification.kind import CLASSIFICATION
 from clclip.clip.architecture import blocks, native_size
 from clclip.clip.ids import feature_id
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import (
+    ClipSource,
+    Task,
+)
 from clclip.core.errors import InputError
 
 
-def image_store(payload: Task, clip: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def image_store(payload: Task, clip: ClipSource) -> tuple[str, dict[str, Any]]:
     """Return the id and the description of the store of whole images' features of a task.
 
     Args:

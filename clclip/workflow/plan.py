@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clclip.clip.architecture import dense_mode, taps
 from clclip.config.experiment import Experiment
@@ -19,11 +19,14 @@ from clclip.config.resolve import check_own_options, resolve_options, resolve_tr
 from clclip.config.run import RunConfig
 from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
-from clclip.core.artifacts import Task
+from clclip.core.artifacts import (
+    ClipSource,
+    Task,
+)
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.models import parse
-from clclip.core.task import BESIDE_TASK, text_names
+from clclip.core.task import RUNTIME_KEYS, text_names
 from clclip.model.kinds import KINDS
 from clclip.workflow.data_spec import (
     check_places,
@@ -105,7 +108,7 @@ class RunPlan:
 
     experiments: dict[str, ExperimentPlan] = field(default_factory=dict)
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
-    clips: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clips: dict[str, ClipSource] = field(default_factory=dict)
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
@@ -232,7 +235,7 @@ def _payload(
     groups: list[list[str]],
     text: dict[str, str],
     spec: dict[str, Any],
-    clip: dict[str, Any],
+    clip: ClipSource,
     where: object,
 ) -> Task:
     """Return task.json as a value, without the entry of the feature store."""
@@ -258,8 +261,7 @@ def _payload(
             "image_rule": experiment.data.image_rule,
             **fractions(experiment, len(groups)),
         },
-        # content and not places: a moved file changes no task
-        "clip": {key: clip[key] for key in ("model", "tag", "id") if key in clip},
+        "clip": _content_of(clip),
         "training": resolved,
         "switches": resolve_options(experiment.kind, experiment.method, switches, place),
         "evaluation": _evaluation(experiment),
@@ -269,6 +271,11 @@ def _payload(
     return task
 
 
+def _content_of(clip: ClipSource) -> ClipSource:
+    """Return what says which CLIP it is, without paths: a moved file changes no task."""
+    return cast(ClipSource, {key: clip[key] for key in ("model", "tag", "id") if key in clip})
+
+
 def _evaluation(experiment: Experiment) -> dict[str, Any]:
     """Return how the predictions are scored; without what is left open."""
     settings = experiment.evaluation.model_dump(mode="json")
@@ -276,11 +283,11 @@ def _evaluation(experiment: Experiment) -> dict[str, Any]:
 
 
 def _with_stores(
-    plan: RunPlan, experiment: Experiment, payload: Task, clip: dict[str, Any]
+    plan: RunPlan, experiment: Experiment, payload: Task, clip: ClipSource
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
-    cache, devices, nodes = map(payload["training"].pop, BESIDE_TASK)
+    cache, devices, nodes = map(payload["training"].pop, RUNTIME_KEYS)
     kind = KINDS[experiment.kind]
     if kind.methods[experiment.method].closed_form:
         store, described = image_store(payload, clip)

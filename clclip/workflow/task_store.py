@@ -16,10 +16,11 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import digest, file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import make_folder, read_json, replacing, write_json
@@ -29,7 +30,7 @@ from clclip.model.kinds import KINDS
 logger = logging.getLogger(__name__)
 
 
-def training_slice(task: Mapping[str, Any]) -> dict[str, Any]:
+def training_slice(task: Task) -> dict[str, Any]:
     """Return what decides the weights of ``task``, given the weights of the tasks before it.
 
     The evaluation flavour does not; nor do, in the first task, the options that speak of earlier

@@ -88,3 +88,24 @@ def step(model, data: Batch) -> None:
 
 def snapshot(module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def learned(groups, **switches) -> ClClip:
+    """Return the detector after training every task but the last one for a step."""
+    state, model = {}, None
+    for t in range(1, len(groups) + 1):
+        model = clclip(groups[:t], **switches)
+        model.load_state_dict(state, strict=False)
+        model.begin_task()
+        if t < len(groups):
+            step(model, batch(classes=len(groups[t - 1])))
+        state = snapshot(model)
+    return model
+
+
+def old_detections(model, count: int, images: int = 2) -> list[dict[str, torch.Tensor]]:
+    """Return what is found of the first ``count`` classes, per image."""
+    found = model.eval().detect(batch(images, labelled=False))
+    return [
+        {name: value[image["labels"] < count] for name, value in image.items()} for image in found
+    ]

@@ -47,7 +47,7 @@ def fold_of(image_id: int | str) -> int:
 def fitted_balance(first: Array, second: Array, labels: Array) -> Balance:
     """Return the factors of the smallest cross-entropy of logits (N, K) on labels (N,)."""
     rows = np.arange(len(labels))
-    best, found = np.inf, USUAL
+    best, best_balance = np.inf, USUAL
     for a in FIRST_FACTORS:
         for b in SECOND_FACTORS:
             if a == b == 0:
@@ -55,8 +55,8 @@ def fitted_balance(first: Array, second: Array, labels: Array) -> Balance:
             balance = Balance(a, b)
             loss = -log_softmax(joined_logits(first, second, balance))[rows, labels].mean()
             if loss < best - 1e-9:
-                best, found = float(loss), balance
-    return found
+                best, best_balance = float(loss), balance
+    return best_balance
 
 
 def out_of_fold(

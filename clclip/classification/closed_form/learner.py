@@ -14,10 +14,10 @@ from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.closed_form.projection import Hidden
 from clclip.classification.closed_form.record import (
     Record,
-    kept_rows,
-    kept_sums,
     read_sums,
+    row_record,
     rows_are_smaller,
+    sum_record,
 )
 from clclip.classification.closed_form.semantics import refined_means
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
@@ -61,10 +61,10 @@ def task_record(maps: Maps, features: Array, labels: Array, folds: Array, classe
     both = maps.options.head == "joined"
     widths = [maps.hidden.size, *([maps.width] if both else [])]
     if rows_are_smaller(features.shape, widths, classes):
-        return kept_rows(features, labels, folds)
-    sums = kept_sums(maps.ridge_sums(features, labels, classes))
+        return row_record(features, labels, folds)
+    sums = sum_record(maps.ridge_sums(features, labels, classes))
     if both:
-        sums |= kept_sums(maps.plain_sums(features, labels, classes), "plain.")
+        sums |= sum_record(maps.plain_sums(features, labels, classes), "plain.")
     return sums
 
 
@@ -75,8 +75,8 @@ class Seen:
     Attributes:
         ridge: sums of the ridge's features; of plain features where there is no ridge.
         plain: sums of unit features, for the joined classifier.
-        rows: (features (V, N, d), labels (N,) among all seen classes, folds (N,)) of the tasks that
-            kept them, or None if one kept sums.
+        rows: (features (V, N, d), labels (N,) among all seen classes, folds (N,)) of all tasks;
+            None if a task stored sums instead.
     """
 
     ridge: Sums
@@ -89,9 +89,9 @@ def seen(maps: Maps, records: Sequence[Record], counts: Sequence[int]) -> Seen:
     parts, plain = [], []
     for record, classes in zip(records, counts, strict=True):
         if "features" in record:
-            kept = record["features"], record["labels"], classes
-            parts.append(maps.ridge_sums(*kept))
-            plain.append(maps.plain_sums(*kept) if maps.options.head == "joined" else None)
+            arrays = record["features"], record["labels"], classes
+            parts.append(maps.ridge_sums(*arrays))
+            plain.append(maps.plain_sums(*arrays) if maps.options.head == "joined" else None)
         else:
             parts.append(read_sums(record))
             plain.append(read_sums(record, "plain.") if maps.options.head == "joined" else None)

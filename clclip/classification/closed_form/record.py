@@ -81,13 +81,15 @@ def check_widths(records: Sequence[Record], folders: Sequence[Path], width: int)
         InputError: naming the first record that does not fit.
     """
     for record, folder in zip(records, folders, strict=True):
-        found = record["features"].shape[-1] if "features" in record else width
-        if found != width:
+        actual = record["features"].shape[-1] if "features" in record else width
+        if actual != width:
             expected = f"features of width {width}, as this task's CLIP gives"
-            raise InputError(f"features of width {found}", folder / "weights.safetensors", expected)
+            raise InputError(
+                f"features of width {actual}", folder / "weights.safetensors", expected
+            )
 
 
-def kept_rows(features: Array, labels: Array, folds: Array) -> Record:
+def row_record(features: Array, labels: Array, folds: Array) -> Record:
     """Return the record of a task as rows: float32 features (V, N, d), labels and folds (N,)."""
     return {
         "features": np.asarray(features, dtype=np.float32),
@@ -96,7 +98,7 @@ def kept_rows(features: Array, labels: Array, folds: Array) -> Record:
     }
 
 
-def kept_sums(sums: Sums, prefix: str = "") -> Record:
+def sum_record(sums: Sums, prefix: str = "") -> Record:
     """Return the record of a task as sums."""
     parts = {"gram": sums.gram, "cross": sums.cross, "counts": sums.counts}
     return {prefix + name: np.asarray(value, dtype=np.float64) for name, value in parts.items()}

@@ -123,12 +123,12 @@ def _smallest(values: Array, parts: Array, images: float, squares: float) -> flo
 
 
 def holdout_penalty(gram: Array, cross: Array, hidden: Array, targets: Array) -> float:
-    """Return the published choice: the smallest squared error on images that were kept apart.
+    """Return the published choice: the smallest squared error on held-out images.
 
     Args:
         gram: sums (M, M) without those images.
         cross: (M, K) likewise.
-        hidden: (N, M) of the images kept apart.
+        hidden: (N, M) of the held-out images.
         targets: (N, K).
     """
     errors = [

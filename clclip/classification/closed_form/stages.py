@@ -21,7 +21,10 @@ from clclip.classification.closed_form.record import Record, check_widths, read_
 from clclip.classification.features.reader import ImageFeatures, new_texts, open_store
 from clclip.classification.registry import METHODS
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import (
+    Task,
+    read_stage_file,
+)
 from clclip.core.errors import InputError
 from clclip.core.files import write_json, write_text
 from clclip.core.task import (
@@ -78,7 +81,7 @@ class FromFeatures(Protocol):
 
 
 def write_predictions(task_file: Path, store: ImageFeatures, classifier: FromFeatures) -> None:
-    """Judge the images of test.json and write predictions.json beside ``task_file``."""
+    """Classify the images of test.json and write predictions.json beside ``task_file``."""
     folder = task_file.parent
     split = read_stage_file(folder / "test.json", "labels")
     features = store.rows([image["id"] for image in split["images"]])
@@ -92,7 +95,7 @@ def write_predictions(task_file: Path, store: ImageFeatures, classifier: FromFea
     write_json(folder / "predictions.json", predictions)
 
 
-def maps_of(task: dict[str, Any], width: int) -> Maps:
+def maps_of(task: Task, width: int) -> Maps:
     """Return the maps of features that a task's options ask for."""
     options = METHODS[task["method"]].given(task["switches"])
     assert isinstance(options, ClosedFormOptions)
@@ -131,7 +134,7 @@ def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
     return np.concatenate([record["text"] for record in records]).astype(np.float64)
 
 
-def task_counts(task: dict[str, Any]) -> list[int]:
+def task_counts(task: Task) -> list[int]:
     """Return how many classes each task has brought."""
     return (
         [len(group) for group in task["groups"]]

@@ -112,23 +112,25 @@ def image_features(
         raise InputError(f"blocks {list(taps)}", "switches.blocks", expected)
     pixels = Pixels(paths, clip, tower.image_size, device)
     pixels.keep = False  # each is used once
-    found: dict[str, list[Array]] = {name: [] for name in views_of(mirror, taps)}
+    features: dict[str, list[Array]] = {name: [] for name in views_of(mirror, taps)}
     start, logged_at = time.monotonic(), 0.0
     with torch.no_grad():
         for rows in chunks(len(pixels), BATCH):
             batch = pixels[rows]
             if taps:
-                views = dict(zip(found, tower.pooled_after(tower.stem(batch), taps), strict=True))
+                views = dict(
+                    zip(features, tower.pooled_after(tower.stem(batch), taps), strict=True)
+                )
             else:
                 shown = {"image": batch, "mirrored": batch.flip(-1)}
-                views = {name: tower.feature(tower.stem(shown[name]), None) for name in found}
+                views = {name: tower.feature(tower.stem(shown[name]), None) for name in features}
             for name, value in views.items():
-                found[name].append(value.float().cpu().numpy())
+                features[name].append(value.float().cpu().numpy())
             seconds = time.monotonic() - start
             if seconds - logged_at > _LOG_SECONDS or rows.stop == len(pixels):
                 logged_at = seconds
                 logger.info("features of %d/%d images, %.0f s", rows.stop, len(pixels), seconds)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    return {name: np.concatenate(parts) for name, parts in features.items()}
 
 
 def embed_sentences(clip_dir: Path, names: Sequence[str], template: str, out: Path) -> None:

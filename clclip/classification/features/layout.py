@@ -9,10 +9,10 @@ of the data set's class names in one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import digest
 from clclip.core.task import current_classes, text_names
 
@@ -33,7 +33,7 @@ def said(text: str) -> str:
     return text.replace("_", " ")
 
 
-def own_sentences(task: Mapping[str, Any]) -> tuple[str, list[str]]:
+def own_sentences(task: Task) -> tuple[str, list[str]]:
     """Return the sentence of a task, and those texts of its new classes that no store holds.
 
     A store holds the data's class names in ``TEMPLATE``; a task may call classes otherwise, or ask
@@ -53,7 +53,7 @@ def sentences_id(clip: str, names: Sequence[str], template: str) -> str:
     return f"{clip}-{digest([clip, list(names), template], 8)}"
 
 
-def sentences_file(task: Mapping[str, Any], resources: Path) -> Path:
+def sentences_file(task: Task, resources: Path) -> Path:
     """Return the file of the texts that ``own_sentences`` names."""
     template, names = own_sentences(task)
     name = sentences_id(task["clip"]["id"], names, template)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,7 +16,7 @@ from clclip.classification.features.layout import (
     sentences_file,
     views_of,
 )
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import Task, read_stage_file
 from clclip.core.errors import InputError
 from clclip.core.task import current_classes, features_dir, text_names
 
@@ -87,7 +86,7 @@ class ImageFeatures:
         return self._array("text")[[self._name[said(word)] for word in words]]
 
 
-def open_store(task: Mapping[str, Any], split: str, resources: Path) -> ImageFeatures:
+def open_store(task: Task, split: str, resources: Path) -> ImageFeatures:
     """Return the feature store of a split.
 
     Raises:
@@ -100,7 +99,7 @@ def open_store(task: Mapping[str, Any], split: str, resources: Path) -> ImageFea
     return ImageFeatures(folder)
 
 
-def new_texts(task: Mapping[str, Any], store: ImageFeatures, resources: Path) -> Array:
+def new_texts(task: Task, store: ImageFeatures, resources: Path) -> Array:
     """Return unit text embeddings (K_new, d) of a task's new classes, float32.
 
     Raises:

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,9 @@ from clclip.classification.features.reader import new_texts, open_store
 from clclip.classification.rapf.adapter import Gaussians, cosines, fused, gaussians_of, trained
 from clclip.classification.rapf.options import RapfOptions
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import (
+    read_stage_file,
+)
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
 from clclip.core.task import (
@@ -83,7 +84,7 @@ class Adapted:
     scale: float
 
     def log_probabilities(self, features: Array) -> Array:
-        """Return (N, K) of features (V, N, d); only the images themselves are judged."""
+        """Return (N, K) of features (V, N, d); only the unmirrored view is used."""
         return log_softmax(self.scale * cosines(self.adapter, features[0], self.text))
 
 
@@ -93,7 +94,7 @@ def load_solved(task_file: Path, width: int) -> Adapted:
     Raises:
         InputError: if the record of a task is missing, damaged or of another method.
     """
-    task: dict[str, Any] = read_task(task_file)
+    task = read_task(task_file)
     records = _records(task_folders(task_file))
     adapter = records[-1]["adapter"].astype(np.float64)
     if adapter.shape != (width, width):

@@ -175,14 +175,14 @@ class VisualTower:
             taps: numbers of blocks, from 1, ascending.
         """
         h, x = stem.h, stem.fed
-        found = []
+        pooled = []
         for number, block in enumerate(self.blocks[: max(taps)], start=1):
             if number > 1:
                 h = x + self.trunk.attention(block, x, stem.context)
                 x = h + self.trunk.mlp(block, h)
             if number in taps:
-                found.append(self.pool(x))
-        return found
+                pooled.append(self.pool(x))
+        return pooled
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Return V (B, pooled width), the vector that `project` takes to the joint space.

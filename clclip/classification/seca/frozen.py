@@ -60,9 +60,9 @@ def compute_frozen(
         keep_stem = keep_stem and 8 * stem.h[0].numel() * len(images) <= STEM_BYTES
         if keep_stem:
             stems.append(stem)
-    kept = None
+    joined = None
     if keep_stem:
-        kept = Stem(
+        joined = Stem(
             torch.cat([s.h for s in stems]), torch.cat([s.fed for s in stems]), stems[0].context
         )
-    return Frozen(kept, torch.cat(raw), torch.cat(vectors) if vectors else None)
+    return Frozen(joined, torch.cat(raw), torch.cat(vectors) if vectors else None)

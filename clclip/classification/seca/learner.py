@@ -222,7 +222,7 @@ class Learner:
 
     # ---------------------------------------------------------------- losses
     def stem(self, rows: Tensor) -> Stem:
-        """Return the stem of training images (B,), kept or made now."""
+        """Return the stem of training images (B,), stored or computed now."""
         if self.frozen.stem is not None:
             return self.frozen.stem[rows.to(self.frozen.stem.h.device)]
         if self.options.visual == "tower":

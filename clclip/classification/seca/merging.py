@@ -1,8 +1,9 @@
 """MagMax (ECCV 2024, arXiv 2407.06322): fine-tuned towers merged by their largest changes.
 
-Every task fine-tunes the tower from where the last one left it and leaves its weights. What judges
-is the pretrained tower plus a merged task vector: of the changes ``tau_t = theta_t - theta_0``,
-each weight takes the one of the largest magnitude (``magmax``) or their mean (``mean``).
+Every task fine-tunes the tower from where the last one left it and stores its weights. The
+classifier is the pretrained tower plus a merged task vector: of the changes
+``tau_t = theta_t - theta_0`` each weight takes the one of the largest magnitude (``magmax``) or
+their mean (``mean``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def merged(
         scale: factor on the merged task vector; None: the published one.
     """
     factor = SCALES[rule] if scale is None else scale
-    found = {}
+    result = {}
     for name, start in pretrained.items():
         changes = torch.stack([task[name].to(start) - start for task in tasks])
         if rule == "magmax":
@@ -39,5 +40,5 @@ def merged(
             change = changes.gather(0, largest)[0]
         else:
             change = changes.mean(dim=0)
-        found[name] = start + factor * change
-    return found
+        result[name] = start + factor * change
+    return result

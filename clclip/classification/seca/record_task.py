@@ -103,8 +103,8 @@ def _pool(learner: Learner, record: Record, current: Tensor) -> None:
         return
     utility = learner.trained.get("utility")
     values = None if utility is None else utility.data
-    kept = next_pool(learner.pool, learner.task, values, options.pool, options.evict)
-    record["pool"] = torch.tensor(kept, dtype=torch.int64)
+    pool = next_pool(learner.pool, learner.task, values, options.pool, options.evict)
+    record["pool"] = torch.tensor(pool, dtype=torch.int64)
     if values is None:
         return
     rows = torch.arange(len(learner.images), device=learner.device)

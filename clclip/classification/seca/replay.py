@@ -1,7 +1,8 @@
 """SECA++: old classes replayed as Gaussian pseudo features (SECA, section 3.5).
 
-A class is kept as the mean and covariance of its adapted features, never as images. ``covariance``
-bounds the memory: full d x d, its diagonal, or a few leading directions with a diagonal rest.
+A class is stored as the mean and covariance of its adapted features, never as images.
+``covariance`` bounds the memory: full d x d, its diagonal, or a few leading directions with a
+diagonal rest.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def fit_gaussians(
         factor, spread = _factorise(full, covariance, rank)
         factors.append(factor)
         spreads.append(spread)
-    found = [torch.stack(parts).float() for parts in (means, factors, spreads)]
-    return Gaussians(*(part.to(features.device) for part in found))
+    stacked = [torch.stack(parts).float() for parts in (means, factors, spreads)]
+    return Gaussians(*(part.to(features.device) for part in stacked))
 
 
 def _factorise(full: Tensor, covariance: str, rank: int) -> tuple[Tensor, Tensor]:

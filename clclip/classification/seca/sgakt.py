@@ -122,11 +122,11 @@ def next_pool(
         evict: "max_utility" (paper: its knowledge has been passed on), "min_utility" (released
             code) or "oldest".
     """
-    kept = list(pool)
-    if len(kept) + 1 > limit:
+    result = list(pool)
+    if len(result) + 1 > limit:
         if evict == "oldest" or utility is None:
             victim = 0
         else:
             victim = int(utility.argmax() if evict == "max_utility" else utility.argmin())
-        del kept[victim]
-    return [*kept, task]
+        del result[victim]
+    return [*result, task]

@@ -1,11 +1,11 @@
-"""The visual half of SECA as a discriminant or a ridge: what a covariance knows is kept.
+"""The visual half of SECA as a discriminant or a ridge, from stored statistics.
 
 A task keeps the unit features of its images under its own adapters, with labels; no image. Later
-tasks move the adapters, so what was kept stands for images as they would no longer look. Of the
-task's own images both features are known, under the adapters before and after: an affine map
+tasks move the adapters, so stored features are no longer those that the images would have now. Of
+the task's own images both features are known, under the adapters before and after: an affine map
 ``x' = unit(x + D x + b)`` is fitted to them (ridge, penalty by generalised cross-validation) and
-moves what older tasks kept (``statistics: moved``). Where no task but the first adapts, nothing
-moves.
+moves the features of older tasks (``statistics: moved``). Where only the first task adapts,
+nothing moves.
 
 Numpy alone; sums and solutions are those of ``closed_form``.
 """
@@ -59,8 +59,8 @@ def fitted_drift(before: Array, after: Array) -> Drift:
     return Drift(weights, mean - middle @ weights)
 
 
-def kept_rows(records: Sequence[Mapping[str, Array]]) -> tuple[Array, Array]:
-    """Return all kept features (N, d), moved to where they are now, and labels (N,).
+def memory_rows(records: Sequence[Mapping[str, Array]]) -> tuple[Array, Array]:
+    """Return all stored features (N, d), moved with the adapters, and labels (N,).
 
     Args:
         records: of tasks 1..t: ``features``, ``labels`` among the task's classes, ``raw`` (one row
@@ -116,7 +116,7 @@ def solved(
     kind: str,
     hidden: int,
     seed: int,
-    kept: tuple[Array, Array],
+    memory: tuple[Array, Array],
     text: tuple[Array, float],
     with_text: bool,
 ) -> Joined:
@@ -126,11 +126,11 @@ def solved(
         kind: one of ``CLASSIFIERS``.
         hidden: random features of "ranpac".
         seed: draws them.
-        kept: features (N, d) and labels (N,) of all tasks.
+        memory: features (N, d) and labels (N,) of all tasks.
         text: (s, K, d) and the factor on cosines.
         with_text: join the text half, its weight fitted by folds; else the visual half alone.
     """
-    rows, labels = kept
+    rows, labels = memory
     classes = text[0].shape[1]
     options = ClosedFormOptions(head="gda")
     if kind == "ranpac":

@@ -1,6 +1,6 @@
 """Which classifier suits a folder of images, by frozen features of its training images.
 
-Five folds of the images: each is judged by classifiers that were summed without it. Nothing is
+Five folds of the images: each is classified by models that were summed without it. Nothing is
 trained and no test image is read. The tower is most of the cost, so images are looked at class by
 class in turn until the time is up; the answer tells of how many.
 """
@@ -37,13 +37,13 @@ FEWEST = 5  # images of a class
 
 @dataclass(frozen=True)
 class Advice:
-    """What was found.
+    """The result.
 
     Attributes:
         classes: class names.
         images: images looked at of each class.
         all_images: how many there are.
-        correct: method -> (N,) whether an image was judged rightly by folds.
+        correct: method -> (N,) whether an image was classified rightly by cross-validation.
         labels: (N,) class of each.
         text_gain: points that the text adds to ``gda``, and its 95 % half-width.
         seconds: taken.
@@ -126,7 +126,7 @@ def advise(
     y = np.array([column[labels[row]] for row in order[: len(features)]])
     folds = np.array([fold_of(str(paths[row])) for row in order[: len(features)]])
     text = _text(clip, [words.get(name, name) for name in classes])
-    tables = judged(features, y, folds, text)
+    tables = cross_validated(features, y, folds, text)
     correct = {name: table.argmax(axis=1) == y for name, table in tables.items()}
     return Advice(
         classes,
@@ -168,13 +168,13 @@ def _text(clip: Any, names: Sequence[str]) -> Array:
     return text.double().cpu().numpy()
 
 
-def judged(features: Array, labels: Array, folds: Array, text: Array) -> dict[str, Array]:
+def cross_validated(features: Array, labels: Array, folds: Array, text: Array) -> dict[str, Array]:
     """Return scores (N, K) of every candidate, and of ``gda_text``, by folds.
 
     Args:
         features: (N, d).
         labels: (N,) in 0..K-1.
-        folds: (N,) each image is judged by classifiers without its fold.
+        folds: (N,) each image is classified by models without its fold.
         text: (K, d) unit text embeddings.
     """
     classes, width = len(text), features.shape[1]
@@ -224,35 +224,35 @@ def _half_width(correct: Array) -> float:
     return 196 * float(correct.std()) / len(correct) ** 0.5
 
 
-def sentences(found: Advice) -> str:
+def sentences(advice: Advice) -> str:
     """Return which method to run, and whether the names help."""
-    best, chance = found.best, 100 / len(found.classes)
+    best, chance = advice.best, 100 / len(advice.classes)
     close = []
     for name in CANDIDATES:
         if name != best:
-            gain, half = _gain(found.correct[best], found.correct[name])
-            close += [f"{name} ({found.accuracy(name):.1f})"] if gain <= half else []
-    advice = f"Run `method: {best}`: {found.accuracy(best):.1f} % of held-out images"
-    advice += f"; within noise of it: {', '.join(close)}. " if close else ", beyond noise. "
-    gain, half = found.text_gain
-    zero_shot = found.accuracy("zeroshot")
+            gain, half = _gain(advice.correct[best], advice.correct[name])
+            close += [f"{name} ({advice.accuracy(name):.1f})"] if gain <= half else []
+    text = f"Run `method: {best}`: {advice.accuracy(best):.1f} % of held-out images"
+    text += f"; within noise of it: {', '.join(close)}. " if close else ", beyond noise. "
+    gain, half = advice.text_gain
+    zero_shot = advice.accuracy("zeroshot")
     if gain > half:
-        advice += f"The names help: with the text, gda gains {gain:.1f} ± {half:.1f} points"
+        text += f"The names help: with the text, gda gains {gain:.1f} ± {half:.1f} points"
     else:
-        advice += f"The names do not help: with the text, gda gains {gain:+.1f} ± {half:.1f} points"
-    return f"{advice} (by the names alone {zero_shot:.1f} %, chance {chance:.1f})."
+        text += f"The names do not help: with the text, gda gains {gain:+.1f} ± {half:.1f} points"
+    return f"{text} (by the names alone {zero_shot:.1f} %, chance {chance:.1f})."
 
 
-def as_text(found: Advice) -> str:
+def as_text(advice: Advice) -> str:
     """Return the answer as a table for a terminal."""
-    width = max(len("all"), *(len(name) for name in found.classes))
+    width = max(len("all"), *(len(name) for name in advice.classes))
     lines = [f"{'class':<{width}}  images  " + "  ".join(f"{m:>8}" for m in CANDIDATES)]
-    for k, name in enumerate(found.classes):
-        row = "  ".join(f"{found.of_class(method, k):8.1f}" for method in CANDIDATES)
-        lines.append(f"{name:<{width}}  {found.images[k]:6}  {row}")
-    row = "  ".join(f"{found.accuracy(method):8.1f}" for method in CANDIDATES)
-    lines.append(f"{'all':<{width}}  {len(found.labels):6}  {row}")
-    half = _half_width(found.correct[found.best])
-    looked = f"{len(found.labels)} of {found.all_images} training images looked at"
-    lines.append(f"% of held-out images, ± {half:.1f} in all; {looked}, {found.seconds:.0f} s")
-    return "\n".join([*lines, sentences(found)])
+    for k, name in enumerate(advice.classes):
+        row = "  ".join(f"{advice.of_class(method, k):8.1f}" for method in CANDIDATES)
+        lines.append(f"{name:<{width}}  {advice.images[k]:6}  {row}")
+    row = "  ".join(f"{advice.accuracy(method):8.1f}" for method in CANDIDATES)
+    lines.append(f"{'all':<{width}}  {len(advice.labels):6}  {row}")
+    half = _half_width(advice.correct[advice.best])
+    looked = f"{len(advice.labels)} of {advice.all_images} training images looked at"
+    lines.append(f"% of held-out images, ± {half:.1f} in all; {looked}, {advice.seconds:.0f} s")
+    return "\n".join([*lines, sentences(advice)])

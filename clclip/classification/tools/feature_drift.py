@@ -2,8 +2,8 @@
 
 The drift of a task's classes after task t is the mean of 100 (1 - cos(f_t(x), f_s(x))), hundredths
 of a cosine, over their test images x, where f_s is the adapted feature at the end of the classes'
-own task s. It is what distillation is meant to cure: prompts of task s were trained on f_s and
-judge f_t.
+own task s. Distillation is meant to reduce it: prompts of task s were trained on f_s and are
+applied to f_t.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
         for number in range(trained)
     ]
     features_then: list[Tensor] = []
-    found = []
+    rows = []
     for number in range(trained):
         features = _features(run / f"task{number + 1}" / "task.json", split, resources)
         features_then.append(features[rows_of[number]])
@@ -65,9 +65,9 @@ def feature_drift(run: Path, resources: Path) -> list[dict[str, Any]]:
                 100 * (1 - (features[rows_of[s]] * features_then[s]).sum(dim=1))  # rows of length 1
                 for s in range(number)
             ]
-            found.append(_row(number + 1, gaps))
-            logger.info("after task %d: mean drift %s", number + 1, found[-1]["drift"])
-    return found
+            rows.append(_row(number + 1, gaps))
+            logger.info("after task %d: mean drift %s", number + 1, rows[-1]["drift"])
+    return rows
 
 
 def _row(task: int, gaps: list[Tensor]) -> dict[str, Any]:

@@ -117,13 +117,13 @@ def step_gradients(
     slopes /= count
     by_u = slopes @ head[0] + 2 * anchor * away / count
     by_inner = (by_u @ mixer.u) * gelu_slope(inner)
-    found = {
+    gradients = {
         "v": by_inner.T @ m,
         "v_bias": by_inner.sum(axis=0),
         "u": by_u.T @ gelu(inner),
         "u_bias": by_u.sum(axis=0),
     }
-    return float(loss), found, (slopes.T @ u, slopes.sum(axis=0))
+    return float(loss), gradients, (slopes.T @ u, slopes.sum(axis=0))
 
 
 def trained_mixer(

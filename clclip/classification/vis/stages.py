@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,10 @@ from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.classification.vis.mixer import KEYS, Mixer, trained_mixer
 from clclip.classification.vis.options import VisOptions
 from clclip.classification.vis.solving import chosen_penalty, one_against_all
-from clclip.core.artifacts import read_stage_file
+from clclip.core.artifacts import (
+    Task,
+    read_stage_file,
+)
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
 from clclip.core.task import current_classes, previous_classes, read_task, task_folders
@@ -126,7 +128,7 @@ def _first(folder: Path, shape: tuple[int | None, int | None, int]) -> tuple[Mix
     return mixer, float(record["penalty"][0])
 
 
-def _draws(task: dict[str, Any], purpose: str) -> np.random.Generator:
+def _draws(task: Task, purpose: str) -> np.random.Generator:
     """Return the draws of the first task for a purpose."""
     digest = hashlib.sha256(f"vis {task['seed']} {purpose}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))

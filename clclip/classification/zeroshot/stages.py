@@ -46,7 +46,7 @@ class ByText:
     scale: float
 
     def log_probabilities(self, features: Array) -> Array:
-        """Return (N, K) of features (V, N, d); only the images themselves are judged."""
+        """Return (N, K) of features (V, N, d); only the unmirrored view is used."""
         return log_softmax(self.scale * unit(features[0]) @ self.text.T)
 
 

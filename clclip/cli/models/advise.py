@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         if not (home / "clip.json").is_file():
             fetch_clip(asked.clip, home)
     clip = load_clip(home)
-    found = advise(clip, asked.paths, asked.labels, asked.words, asked.size, options.seconds)
+    advice = advise(clip, asked.paths, asked.labels, asked.words, asked.size, options.seconds)
     if options.out is not None:
-        write_text(options.out, json.dumps(found.values(), indent=1) + "\n")
-    print(as_text(found))
+        write_text(options.out, json.dumps(advice.values(), indent=1) + "\n")
+    print(as_text(advice))

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(error.what, "--objective", error.expected) from None
     from clclip.model.calibrate import calibrate
 
-    found = calibrate(
+    outcome = calibrate(
         place,
         options.data,
         images=options.images,
@@ -57,4 +57,4 @@ def run(options: argparse.Namespace) -> None:
         task=options.task,
         resources=options.resources,
     )
-    print(found.as_text())
+    print(outcome.as_text())

@@ -1,4 +1,4 @@
-"""``clclip detect``: objects in images, found by a trained model."""
+"""``clclip detect``: detect objects in images with a trained model."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
             raise InputError("both", "--corrected, --model", "one of the two")
         from clclip.model.label import read_back
 
-        found = read_back(options.data, options.corrected, options.out)
-        waiting = f"; {found.open} not looked at keep theirs" if found.open else ""
-        print(f"{found.reviewed} images corrected{waiting}: {options.out}")
+        result = read_back(options.data, options.corrected, options.out)
+        waiting = f"; {result.open} not looked at keep theirs" if result.open else ""
+        print(f"{result.reviewed} images corrected{waiting}: {options.out}")
         return
     place = model_place(options)
     from clclip.model.label import label

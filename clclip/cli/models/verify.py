@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         check_writable(options.out)
     from clclip.model.verify import BATCH, as_text, verify
 
-    found = verify(
+    verification = verify(
         options.old,
         options.new,
         options.images,
@@ -43,6 +43,6 @@ def run(options: argparse.Namespace) -> int:
         resources=options.resources,
     )
     if options.out is not None:
-        write_text(options.out, json.dumps(found.as_dict(), indent=1) + "\n")
-    print(as_text(found))
-    return 0 if found.passed else 1
+        write_text(options.out, json.dumps(verification.as_dict(), indent=1) + "\n")
+    print(as_text(verification))
+    return 0 if verification.passed else 1

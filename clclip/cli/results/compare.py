@@ -31,5 +31,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.samples < 2:
         raise InputError(f"got {options.samples}", "--samples", "a number from 2")
-    found = compare(find_result(options.a), find_result(options.b), samples=options.samples)
-    print(json.dumps(asdict(found), indent=1) if options.json else as_text(found).rstrip())
+    comparison = compare(find_result(options.a), find_result(options.b), samples=options.samples)
+    print(
+        json.dumps(asdict(comparison), indent=1) if options.json else as_text(comparison).rstrip()
+    )

@@ -1,4 +1,4 @@
-"""``clclip cache``: what is kept in ``resources/``, listed or evicted."""
+"""``clclip cache``: list or evict what is stored in ``resources/``."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def run(options: argparse.Namespace) -> None:
     """List the caches of a working directory, or delete some of their entries."""
     from clclip.workflow.cache import chosen, entries, evict
 
-    found = [e for e in entries(options.resources) if options.kind in (None, e.kind)]
+    rows = [e for e in entries(options.resources) if options.kind in (None, e.kind)]
     if options.action == "evict":
-        found = chosen(
-            found,
+        rows = chosen(
+            rows,
             options.resources,
             options.ids,
             options.all,
             options.left_over,
             options.older_than,
         )
-        for entry in found:
+        for entry in rows:
             evict(options.resources / entry.kind / entry.id)
     elif options.ids or options.all or options.left_over or options.older_than is not None:
         raise InputError("a choice of entries", "cache list", "it with `cache evict`, or --kind")
     if options.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=1))
+        print(json.dumps([asdict(entry) for entry in rows], indent=1))
         return
-    for entry in found:
+    for entry in rows:
         size = f"{entry.bytes / 1e6:10.1f} MB  {entry.days:6.1f} days old"
         print(f"{size}  {entry.state:9}  {entry.kind:8}  {entry.id}")
-    total = sum(entry.bytes for entry in found) / 1e6
+    total = sum(entry.bytes for entry in rows) / 1e6
     verb = "evicted" if options.action == "evict" else "in all"
-    print(f"{total:10.1f} MB {verb}, {len(found)} entries")
+    print(f"{total:10.1f} MB {verb}, {len(rows)} entries")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from clclip.cli.command import argument, command
@@ -21,11 +20,11 @@ def run(options: argparse.Namespace) -> None:
     """Print a line a question; exit status 2 if a run would fail."""
     from clclip.workflow.start.doctor import examine, report
 
-    found = examine(Path.cwd(), network=not options.offline)
+    findings = examine(Path.cwd(), network=not options.offline)
     if options.json:
-        print(json.dumps([asdict(finding) for finding in found], indent=1))
+        print(json.dumps([finding.as_dict() for finding in findings], indent=1))
     else:
-        print("\n".join(report(found)))
-    bad = [finding for finding in found if finding.state == "bad"]
+        print("\n".join(report(findings)))
+    bad = [finding for finding in findings if finding.state == "bad"]
     if bad:
-        raise InputError(f"{bad[0].subject}: {bad[0].found}", "this machine", bad[0].advice)
+        raise InputError(f"{bad[0].subject}: {bad[0].value}", "this machine", bad[0].advice)

@@ -49,7 +49,7 @@ def window_tokens(trunk: OpenClipTrunk, images: Tensor, window: int) -> Tensor:
     """Run the tower within windows: (B * windows, 1 + window^2, C), a class token for each.
 
     Attention stays within windows of ``window`` x ``window`` tokens, whole images in miniature. It
-    costs less, and what an object looks like is learned several times faster before attention has
+    costs less, and the appearance of objects is learned several times faster before attention has
     to find it in a crowd.
     """
     x, _ = trunk.embed(images)  # (B, 1 + 256, C)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from clclip.clip.own.model_config import NAME, Missing, parsed, tokenizer_name
 from clclip.clip.own.sources import OWN, tokenizer_files
+from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 from clclip.core.files import write_json
 
 TEXT_CONFIG = "config.json"  # of a text tower of the hub, as transformers names it
 
 
-def write_folder(clip: Mapping[str, Any], folder: Path) -> None:
+def write_folder(clip: ClipSource, folder: Path) -> None:
     """Write all of a CLIP of one's own but its weights.
 
     Args:
@@ -41,21 +40,21 @@ def write_folder(clip: Mapping[str, Any], folder: Path) -> None:
 
 def _present(folder: Path) -> list[Path]:
     """Return the tokenizer's files of a folder that was read when the run was planned."""
-    found = tokenizer_files(folder) if folder.is_dir() else []
-    if not found:
+    files = tokenizer_files(folder) if folder.is_dir() else []
+    if not files:
         expected = "the tokenizer's files beside the config, such as tokenizer.json"
         raise Missing("no tokenizer", folder, expected)
-    return found
+    return files
 
 
-def _save(kind: str, name: str, folder: Path) -> None:
-    """Save what the hub knows under ``name`` by a class of transformers, ``kind``."""
+def _save(cls: str, name: str, folder: Path) -> None:
+    """Save what the hub knows under ``name`` by a class of transformers, ``cls``."""
     expected = "the package transformers, and the network or the hub's cache"
     try:
         import transformers
 
-        getattr(transformers, kind).from_pretrained(name).save_pretrained(folder)
+        getattr(transformers, cls).from_pretrained(name).save_pretrained(folder)
     except Exception as error:  # the libraries below raise their own
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        what = "tokenizer" if kind == "AutoTokenizer" else "text tower"
+        what = "tokenizer" if cls == "AutoTokenizer" else "text tower"
         raise InputError(f"the {what} {name} cannot be had ({reason})", "clip", expected) from None

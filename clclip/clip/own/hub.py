@@ -48,8 +48,8 @@ def _cached(repository: str, name: str, revision: str | None) -> Path | None:
     """Return a file of the hub's cache, None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository, name, revision=revision)
-    return Path(found) if isinstance(found, str) else None
+    cached = try_to_load_from_cache(repository, name, revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _download(repository: str, names: tuple[str, ...], revision: str | None) -> Path:

@@ -75,19 +75,19 @@ def parsed(text: str, where: object, listed: bool = True) -> dict[str, Any]:
             describes a tower without patch tokens.
     """
     try:
-        found = json.loads(text.removeprefix("\ufeff"))
+        config = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"not JSON ({error})", where, _EXPECTED) from None
-    found = _object(found, where)
-    if "model_cfg" in found:
-        model, others = _object(found["model_cfg"], f"{where}: model_cfg"), dict(found)
+    config = _object(config, where)
+    if "model_cfg" in config:
+        model, others = _object(config["model_cfg"], f"{where}: model_cfg"), dict(config)
         place = f"{where}: model_cfg"
         del others["model_cfg"]
         pixels = others.pop("preprocess_cfg", None)
         if listed and others:
             raise _unknown(next(iter(others)), ("model_cfg", "preprocess_cfg"), where)
     elif listed:
-        model, place = dict(found), str(where)
+        model, place = dict(config), str(where)
         pixels = model.pop("preprocess_cfg", None)
     else:
         raise InputError("no key 'model_cfg'", where, f"{NAME} as open_clip writes it")
@@ -101,8 +101,8 @@ def parsed(text: str, where: object, listed: bool = True) -> dict[str, Any]:
 
 def vision_of(text: str) -> dict[str, Any]:
     """Return the ``vision_cfg`` of a config that ``parsed`` has passed."""
-    found = json.loads(text.removeprefix("\ufeff"))
-    return dict(found.get("model_cfg", found)["vision_cfg"])
+    config = json.loads(text.removeprefix("\ufeff"))
+    return dict(config.get("model_cfg", config)["vision_cfg"])
 
 
 def tokenizer_name(config: dict[str, Any]) -> str | None:
@@ -130,8 +130,8 @@ def _check_model(model: dict[str, Any], place: str) -> None:
         if known and (extra := [key for key in values if key not in known[section]]):
             raise _unknown(extra[0], known[section], here)
         if section == "vision_cfg" and not has_patch_tokens(values):
-            kind = values.get("timm_model_name") or "a ResNet"
-            raise InputError(f"{kind} has no patch tokens", here, "a vision transformer")
+            tower = values.get("timm_model_name") or "a ResNet"
+            raise InputError(f"{tower} has no patch tokens", here, "a vision transformer")
         for key in _SIZES[section]:
             if key in values:
                 pair = section == "vision_cfg" and key in ("image_size", "patch_size")
@@ -169,10 +169,10 @@ def _pixels(values: dict[str, Any], where: str, strict: bool) -> dict[str, Any]:
     extra = [key for key in values if key not in _PIXELS]
     if strict and extra:
         raise _unknown(extra[0], _PIXELS, where)
-    kept = {key: values[key] for key in _PIXELS if values.get(key) is not None}
+    result = {key: values[key] for key in _PIXELS if values.get(key) is not None}
     for key in ("mean", "std"):
-        if key in kept:
-            three = kept[key] if isinstance(kept[key], list) else [kept[key]] * 3
+        if key in result:
+            three = result[key] if isinstance(result[key], list) else [result[key]] * 3
             right = len(three) == 3 and all(
                 type(v) in (int, float) and math.isfinite(v) and (key == "mean" or v > 0)
                 for v in three
@@ -180,13 +180,13 @@ def _pixels(values: dict[str, Any], where: str, strict: bool) -> dict[str, Any]:
             if not right:
                 wanted = "three numbers" + (" above 0" if key == "std" else "")
                 raise InputError(f"got {values[key]!r:.60}", f"{where}: {key}", wanted)
-            kept[key] = three
+            result[key] = three
     for key, choices in _CHOICES.items():
-        if key in kept and kept[key] not in choices:
+        if key in result and result[key] not in choices:
             raise InputError(
-                f"got {kept[key]!r:.60}", f"{where}: {key}", f"one of {', '.join(choices)}"
+                f"got {result[key]!r:.60}", f"{where}: {key}", f"one of {', '.join(choices)}"
             )
-    return kept
+    return result
 
 
 @cache
@@ -196,14 +196,14 @@ def known_keys() -> dict[str, tuple[str, ...]] | None:
         try:
             tree = ast.parse((folder.parent / "model.py").read_text(encoding="utf-8"))
             classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-            found = {section: _fields(classes[name]) for section, name in _CLASSES.items()}
+            keys = {section: _fields(classes[name]) for section, name in _CLASSES.items()}
             made = [node for node in classes["CLIP"].body if isinstance(node, ast.FunctionDef)]
             arguments = next(node.args.args for node in made if node.name == "__init__")
         except (OSError, SyntaxError, ValueError, KeyError, StopIteration, RecursionError):
             return None
         own = [a.arg for a in arguments if a.arg not in ("self", "cast_dtype", "output_dict")]
         # popped before the class is made, and those of CoCa, which is another class
-        return found | {"model_cfg": (*own, "custom_text", "multimodal_cfg", "pad_id")}
+        return keys | {"model_cfg": (*own, "custom_text", "multimodal_cfg", "pad_id")}
     return None
 
 

@@ -6,11 +6,12 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clclip.clip.ids import EMBEDDED, embedded_weights
 from clclip.clip.own.model_config import Missing
 from clclip.clip.own.sources import file_digest, is_own, resolved, slug, weights_file
+from clclip.core.artifacts import ClipSource
 from clclip.core.digest import digest
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
@@ -30,7 +31,7 @@ def clip_id(clip: Mapping[str, Any] | None) -> str:
     return str(resolve_clip(clip)["id"])
 
 
-def resolve_clip(clip: Mapping[str, Any] | None) -> dict[str, Any]:
+def resolve_clip(clip: Mapping[str, Any] | None) -> ClipSource:
     """Return a CLIP with its id, as ``fetch_clip`` takes it: content instead of a config's place.
 
     Args:
@@ -55,10 +56,10 @@ def resolve_clip(clip: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InputError(f"{model} without weights", "clip", expected)
     else:
         name = f"{slug(model)}-{slug(tag)}"
-    return {**given, "id": name}
+    return cast(ClipSource, {**given, "id": name})
 
 
-def settle_clip(clip: Mapping[str, Any], records: Path | None, job: bool = False) -> dict[str, Any]:
+def settle_clip(clip: Mapping[str, Any], records: Path | None, job: bool = False) -> ClipSource:
     """Return ``resolve_clip(clip)``, or what an earlier plan has recorded of it.
 
     Args:
@@ -75,24 +76,25 @@ def settle_clip(clip: Mapping[str, Any], records: Path | None, job: bool = False
     if job and known is not None:
         return known
     try:
-        found = resolve_clip(clip)
+        settled = resolve_clip(clip)
     except Missing as error:
         if known is None:
             raise
         logger.warning("%s: taken as an earlier plan found it (%s)", error.what, known["id"])
         return known
-    from_outside = "file" in found or "config_text" in found
-    if path is not None and from_outside and found != known:
-        write_json(path, found)
-    return found
+    from_outside = "file" in settled or "config_text" in settled
+    if path is not None and from_outside and settled != known:
+        write_json(path, settled)
+    return settled
 
 
-def _recorded(path: Path | None) -> dict[str, Any] | None:
+def _recorded(path: Path | None) -> ClipSource | None:
     """Return a record, None if there is none or it is damaged."""
     if path is None or not path.is_file():
         return None
     try:
-        found = read_json(path)
+        recorded = read_json(path)
     except InputError:
         return None
-    return found if isinstance(found, dict) and {"model", "id"} <= found.keys() else None
+    whole = isinstance(recorded, dict) and {"model", "id"} <= recorded.keys()
+    return cast(ClipSource, recorded) if whole else None

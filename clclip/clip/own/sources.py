@@ -13,10 +13,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clclip.clip.own import hub
 from clclip.clip.own.model_config import NAME, Missing, parsed, read_text, tokenizer_name
+from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 from clclip.core.files import expanded
 
@@ -27,8 +28,10 @@ _PREFERRED = (
     "open_clip_model.safetensors open_clip_pytorch_model.safetensors open_clip_pytorch_model.bin "
     "open_clip_pytorch_model.pth model.safetensors pytorch_model.bin pytorch_model.pth model.pth"
 ).split()  # open_clip's own names of the weights in a folder
-_TOKENIZER = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*")
-_TOKENIZER += ("merges.txt", "*.model", "config.json")  # type: ignore[assignment]  # longer
+_TOKENIZER = (
+    "tokenizer*.json special_tokens_map.json added_tokens.json vocab.* merges.txt *.model "
+    "config.json"
+).split()
 _SAMPLES = 64  # places at which a large weights file is read for its id
 _SAMPLE_BYTES = 1 << 16
 
@@ -41,7 +44,7 @@ def is_own(clip: Mapping[str, Any]) -> bool:
     )
 
 
-def resolved(clip: Mapping[str, Any]) -> dict[str, Any]:
+def resolved(clip: Mapping[str, Any]) -> ClipSource:
     """Return a CLIP of one's own as stages get it.
 
     Args:
@@ -56,7 +59,7 @@ def resolved(clip: Mapping[str, Any]) -> dict[str, Any]:
         InputError: if something is missing or wrong, ``Missing`` in the first case.
     """
     if clip.get("config_text"):
-        return dict(clip)
+        return cast(ClipSource, dict(clip))
     model = str(clip.get("model") or "")
     if model.startswith(hub.PREFIX):
         return _of_hub(model)
@@ -69,11 +72,10 @@ def resolved(clip: Mapping[str, Any]) -> dict[str, Any]:
     parsed(text, path)
     weights = weights_file(clip["file"])
     name = f"own-{_digest(text)}-{file_digest(weights)}"
-    found = {"config": str(path), "config_text": text, "file": str(weights)}
-    return {"model": OWN, **found, "id": name}
+    return ClipSource(model=OWN, config=str(path), config_text=text, file=str(weights), id=name)
 
 
-def _of_hub(model: str) -> dict[str, Any]:
+def _of_hub(model: str) -> ClipSource:
     """Return a hub's model at the revision that its ``main`` is now."""
     revision, path = hub.config_file(model.removeprefix(hub.PREFIX))
     text = read_text(path, "clip.model")
@@ -82,7 +84,7 @@ def _of_hub(model: str) -> dict[str, Any]:
     return {"model": model, "revision": revision, "config_text": text, "id": name}
 
 
-def _of_folder(folder: Path) -> dict[str, Any]:
+def _of_folder(folder: Path) -> ClipSource:
     """Return the model of a folder as open_clip writes them."""
     if not folder.is_dir():
         raise Missing(f"no such folder {str(folder)!r}", "clip.model", f"a folder with {NAME}")
@@ -91,12 +93,17 @@ def _of_folder(folder: Path) -> dict[str, Any]:
     text = read_text(folder / NAME, "clip.model")
     config = parsed(text, folder / NAME, listed=False)
     weights = folder_weights(folder)
-    found = {"config": str(folder / NAME), "config_text": text, "file": str(weights)}
-    name = f"local-dir-{_digest(text)}-{file_digest(weights)}"
+    clip = ClipSource(
+        model=LOCAL.rstrip(":"),
+        config=str(folder / NAME),
+        config_text=text,
+        file=str(weights),
+        id=f"local-dir-{_digest(text)}-{file_digest(weights)}",
+    )
     if tokenizer_name(config):  # open_clip then reads the tokenizer from the folder
-        found["tokenizer"] = str(folder)
-        name += f"-{_tokenizer_digest(folder)}"
-    return {"model": LOCAL.rstrip(":"), **found, "id": name}
+        clip["tokenizer"] = str(folder)
+        clip["id"] += f"-{_tokenizer_digest(folder)}"
+    return clip
 
 
 def folder_weights(folder: Path) -> Path:
@@ -105,15 +112,15 @@ def folder_weights(folder: Path) -> Path:
     Raises:
         InputError: if there are none.
     """
-    found = sorted(p for s in (".safetensors", ".bin", ".pth") for p in folder.glob(f"*{s}"))
-    found.sort(key=lambda path: path.suffix != ".safetensors")
+    candidates = sorted(p for s in (".safetensors", ".bin", ".pth") for p in folder.glob(f"*{s}"))
+    candidates.sort(key=lambda path: path.suffix != ".safetensors")
     named = sorted(
-        (path for path in found if path.name in _PREFERRED),
+        (path for path in candidates if path.name in _PREFERRED),
         key=lambda path: _PREFERRED.index(path.name),
     )
-    if not found:
+    if not candidates:
         raise Missing("no weights", folder, "open_clip_model.safetensors beside the config")
-    return (named or found)[0]
+    return (named or candidates)[0]
 
 
 def weights_file(file: str | Path) -> Path:
@@ -144,15 +151,15 @@ def file_digest(path: Path) -> str:
     that loads the file stores its full digest.
     """
     size = path.stat().st_size
-    found = hashlib.sha256(str(size).encode())
+    hasher = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         if size <= _SAMPLES * _SAMPLE_BYTES:
-            found.update(file.read())
+            hasher.update(file.read())
         else:
             for k in range(_SAMPLES):
                 file.seek((size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
-                found.update(file.read(_SAMPLE_BYTES))
-    return found.hexdigest()[:8]
+                hasher.update(file.read(_SAMPLE_BYTES))
+    return hasher.hexdigest()[:8]
 
 
 def _digest(text: str) -> str:
@@ -169,7 +176,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 def _tokenizer_digest(folder: Path) -> str:
     """Return 8 hex digits of the tokenizer in a folder."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for path in tokenizer_files(folder):
-        found.update(json.dumps([path.name, os.path.getsize(path)]).encode() + path.read_bytes())
-    return found.hexdigest()[:8]
+        hasher.update(json.dumps([path.name, os.path.getsize(path)]).encode() + path.read_bytes())
+    return hasher.hexdigest()[:8]

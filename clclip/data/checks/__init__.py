@@ -1,1 +1,1 @@
-"""Checks of boxes and images, and what they found."""
+"""Checks of boxes and images, and their findings."""

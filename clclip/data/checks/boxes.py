@@ -85,7 +85,7 @@ def clean_boxes(
     refuse_bad_boxes(annotated, on_bad_box)
     names = {image["id"]: image["file_name"] for image in annotated.images}
     shift = _id_shift(annotated, split, findings)
-    kept = []
+    clean = []
     for n, annotation in enumerate(annotated.annotations):
         number = annotation["image_id"]
         if number not in sizes:
@@ -106,8 +106,8 @@ def clean_boxes(
         if overhang > _ROUNDING:
             findings.clipped += 1
             area = min(area, clipped[2] * clipped[3])
-        kept.append({**annotation, "id": annotation["id"] + shift, "bbox": clipped, "area": area})
-    return kept
+        clean.append({**annotation, "id": annotation["id"] + shift, "bbox": clipped, "area": area})
+    return clean
 
 
 def _has_area(box: list[float]) -> bool:

@@ -130,13 +130,13 @@ def _by_size(photo: Photo, choice: str | None, findings: Findings) -> bool | Inp
         kind = "recorded width and height exchanged, the size of the file used"
         findings.note(kind, repr(photo.name))
         return True if upright else by_choice
-    found = f"{recorded[0]} x {recorded[1]} recorded for an image of {turned[0]} x {turned[1]}"
+    problem = f"{recorded[0]} x {recorded[1]} recorded for an image of {turned[0]} x {turned[1]}"
     if not upright:
-        found += f" (as EXIF turns it; {stored[0]} x {stored[1]} as stored)"
+        problem += f" (as EXIF turns it; {stored[0]} x {stored[1]} as stored)"
     elif recorded[::-1] == stored:
-        found += " (EXIF may have turned it once)"
+        problem += " (EXIF may have turned it once)"
     expected = f"width {turned[0]} and height {turned[1]}, and boxes in its pixels"
-    return InputError(found, photo.where, expected)
+    return InputError(problem, photo.where, expected)
 
 
 def _by_boxes(still: Sequence[Photo], settled: Sequence[Photo]) -> tuple[bool | None, str]:
@@ -173,12 +173,12 @@ def _by_boxes(still: Sequence[Photo], settled: Sequence[Photo]) -> tuple[bool | 
 
 def _votes(photo: Photo) -> set[bool]:
     """Return the views that a box of the photo fits while it does not fit the other."""
-    found = set()
+    views = set()
     for box in photo.boxes:
         turned, stored = _fits(box, photo.turned), _fits(box, photo.stored)
         if turned != stored:
-            found.add(turned)
-    return found
+            views.add(turned)
+    return views
 
 
 def _cannot_tell(photo: Photo, others_turned: bool) -> bool:

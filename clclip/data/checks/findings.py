@@ -1,4 +1,4 @@
-"""What checking a data set found: things to say, count and list, as opposed to errors."""
+"""Findings of checking a data set: things to report, count and list, as opposed to errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Findings:
     _examples: dict[str, str] = field(default_factory=dict)
 
     def note(self, kind: str, example: str) -> None:
-        """Count one case of a warning; the first example is kept."""
+        """Count one case of a warning; the first example is stored."""
         self._notes[kind] += 1
         self._examples.setdefault(kind, example)
 

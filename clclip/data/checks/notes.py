@@ -88,8 +88,8 @@ def note_missing(
         declared: whether the data itself declares its classes; those of VOC's fixed list that no
             split shows are nobody's concern.
     """
-    shown = {name for found in counts.values() for name, count in found.items() if count}
-    for split, found in counts.items():
-        for name, count in found.items():
+    shown = {name for by_class in counts.values() for name, count in by_class.items() if count}
+    for split, by_class in counts.items():
+        for name, count in by_class.items():
             if count == 0 and (declared or name in shown):
                 findings.note(f"class without {split} {what}", repr(name))

@@ -1,7 +1,7 @@
 """The categories of a COCO json. One that no annotation uses never blocks.
 
 Roboflow writes a root category of the data set's name, which may be that of a class; other tools
-leave placeholders without a name. Where such a category cannot be kept it is left out and noted.
+leave placeholders without a name. Where such a category cannot be used it is left out and noted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_categories(
     Raises:
         InputError: if a used category has no fit name, or the id or the name of another used one.
     """
-    kept: dict[int, dict[str, Any]] = {}
+    valid: dict[int, dict[str, Any]] = {}
     notes: list[tuple[str, str]] = []
     ids: dict[int, str] = {}
     names: dict[str, tuple[int, str]] = {}
@@ -42,14 +42,14 @@ def read_categories(
             if (_meant(entry.get("id")) in used) is not strict:
                 continue
             try:
-                kept[n] = _category(entry, n, path, ids, names)
+                valid[n] = _category(entry, n, path, ids, names)
             except InputError as error:
                 if strict:
                     raise
                 notes.append((LEFT_OUT, _reason(entry, error)))
-    if not kept:
+    if not valid:
         raise InputError("no category", f"{path}: categories", "at least one class")
-    return [kept[n] for n in sorted(kept)], notes
+    return [valid[n] for n in sorted(valid)], notes
 
 
 def _meant(number: object) -> int | None:

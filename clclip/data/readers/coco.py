@@ -42,7 +42,7 @@ def image_folder(spec: dict[str, Any], split: str, names: Sequence[str]) -> Path
     Some hundred of them are looked for, spread over the list: one image that is missing, or that
     lies in another candidate too, decides nothing. Of equal candidates the first is taken.
 
-    Candidates are ``spec["images"]`` (default: ``images``), the folder in it that is named like the
+    Candidates are ``spec["images"]`` (default: ``images``), the folder in it that is named as the
     annotations (official layout: ``train2017`` for ``instances_train2017.json``), the folder of the
     annotations themselves, and, without ``spec["images"]``, the root.
 
@@ -145,7 +145,7 @@ def _read_document(path: Path) -> Any:
 def _read_images(entries: list[Any], path: Path) -> list[dict[str, Any]]:
     """Return {"id", "file_name", "width", "height"} of each image; ids must be unique.
 
-    An image's "place" is kept where it is a whole number from 1 (``image_rule: place``).
+    An image's "place" is used where it is a whole number from 1 (``image_rule: place``).
     """
     images: list[dict[str, Any]] = []
     ids: dict[int, str] = {}
@@ -190,8 +190,8 @@ def _read_annotations(
             "iscrowd": flag(entry, "iscrowd", where),
         }
         if box is None:
-            found = f"box {shown(entry['bbox'])}" if "bbox" in entry else "no box"
-            bad[n] = InputError(found, f"{where}.bbox", BOX_EXPECTED)
+            problem = f"box {shown(entry['bbox'])}" if "bbox" in entry else "no box"
+            bad[n] = InputError(problem, f"{where}.bbox", BOX_EXPECTED)
         annotation["area"] = area(entry.get("area"), annotation["bbox"])
         for key in ("ignore", "difficult"):
             if flag(entry, key, where):

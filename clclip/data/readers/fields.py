@@ -68,8 +68,8 @@ def unique_id(entry: dict[str, Any], where: str, seen: dict[int, str]) -> int:
     """
     number = whole(entry.get("id"))
     if number is None:
-        found = f"id {shown(entry['id'])}" if "id" in entry else "no id"
-        raise InputError(found, f"{where}.id", _expected(entry.get("id"), "an integer"))
+        problem = f"id {shown(entry['id'])}" if "id" in entry else "no id"
+        raise InputError(problem, f"{where}.id", _expected(entry.get("id"), "an integer"))
     if number in seen:
         what = f"duplicate id {number} (also {seen[number]})"
         raise InputError(what, f"{where}.id", "unique ids")
@@ -85,8 +85,8 @@ def reference(entry: dict[str, Any], key: str, known: set[int], where: str, targ
     """
     number = whole(entry.get(key))
     if number is None:
-        found = f"{key} {shown(entry[key])}" if key in entry else f"no {key}"
-        raise InputError(found, f"{where}.{key}", _expected(entry.get(key), f"an id of {target}"))
+        problem = f"{key} {shown(entry[key])}" if key in entry else f"no {key}"
+        raise InputError(problem, f"{where}.{key}", _expected(entry.get(key), f"an id of {target}"))
     if number not in known:
         what = f"{key} {number}, which is not in {target}, of annotation {entry['id']}"
         raise InputError(what, f"{where}.{key}", f"an id of {target}")

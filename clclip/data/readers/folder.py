@@ -47,7 +47,7 @@ class Labelled:
         """Note what is odd about the classes and the files."""
         for name, error in self.unfit.items():
             findings.note("class folder that no task can use", f"{name!r} ({error.what})")
-        files = {s: (root, [i["file_name"] for i in found]) for s, found in self.images.items()}
+        files = {s: (root, [i["file_name"] for i in entries]) for s, entries in self.images.items()}
         note_files(root, files, dict.fromkeys(files, ""), findings)
         note_classes(self.classes, findings)
         shown = {image["label"] for image in self.images["test"]}
@@ -99,8 +99,8 @@ def read_splits(spec: dict[str, Any], findings: Findings | None = None) -> Label
         images = _draw_test({f: i for f, i in train.images.items() if f not in unfit}, spec)
     entries = _entries(images, {f: name for f, name in names.items() if f not in unfit})
     unfit = {names.get(folder, folder): error for folder, error in unfit.items()}
-    for split, found in entries.items():
-        if not found:
+    for split, members in entries.items():
+        if not members:
             raise next(iter(unfit.values()), InputError(f"no {split} image", root, "a class"))
     classes = [names[canonical_name(folder)] for folder in fit]
     renamed = any(names[canonical_name(folder)] != written[folder] for folder in fit)
@@ -150,11 +150,11 @@ def _class_folders(root: Path, name: str, findings: Findings) -> _Split:
                     f"class folders {spelt(first[key])} and {spelt(folder)} of one class, {key!r}"
                 )
                 raise InputError(what, home, "one folder per class")
-            found = images_below(home / folder, findings)
-            if not found:
+            files = images_below(home / folder, findings)
+            if not files:
                 what = f"empty class folder {folder!r}"
                 raise InputError(what, home / folder, "at least one image")
-            split.images[key] = [f"{prefix}{folder}/{file}" for file in found]
+            split.images[key] = [f"{prefix}{folder}/{file}" for file in files]
         except InputError as error:
             split.bad[key] = error
             split.images.pop(key, None)
@@ -164,12 +164,12 @@ def _class_folders(root: Path, name: str, findings: Findings) -> _Split:
 def _small(split: _Split, home: Path, least: int) -> dict[str, InputError]:
     """Return the classes with fewer training images than ``least``: two, or to split them three."""
     expected = "three or more, to split them" if least == 3 else "two or more, for a spread"
-    found = {}
+    small = {}
     for name, images in split.images.items():
         if len(images) < least:
             count = "one image" if len(images) == 1 else f"{len(images)} images"
-            found[name] = InputError(f"{count} in class {name!r}", home / name, expected)
-    return found
+            small[name] = InputError(f"{count} in class {name!r}", home / name, expected)
+    return small
 
 
 def _only_in_test(test: _Split, train: _Split, home: Path) -> dict[str, InputError]:
@@ -200,15 +200,15 @@ def _draw_test(
 
 
 def _entries(
-    found: dict[str, dict[str, list[str]]], names: dict[str, str]
+    images: dict[str, dict[str, list[str]]], names: dict[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Number the images of the classes ``names``, 1.. over both splits, by split and path."""
     splits: dict[str, list[dict[str, Any]]] = {}
     number = 0
     for split in ("train", "test"):
         splits[split] = []
-        for folder in found[split]:  # in the order of the sorted folders
-            for file_name in found[split][folder] if folder in names else ():
+        for folder in images[split]:  # in the order of the sorted folders
+            for file_name in images[split][folder] if folder in names else ():
                 number += 1
                 splits[split].append({"id": number, "file_name": file_name, "label": names[folder]})
     return splits

@@ -17,14 +17,14 @@ from clclip.core.errors import InputError
 def real_paths(folder: Path, names: Iterable[str]) -> list[str]:
     """Return where each file of ``folder`` really lies, all links followed."""
     homes: dict[str, str] = {}
-    found = []
+    paths = []
     for name in names:
         parent, last = os.path.split(os.path.join(folder, name))
         if parent not in homes:
             homes[parent] = os.path.realpath(parent)
         path = os.path.join(homes[parent], last)
-        found.append(os.path.realpath(path) if os.path.islink(path) else path)
-    return found
+        paths.append(os.path.realpath(path) if os.path.islink(path) else path)
+    return paths
 
 
 def count_links(root: Path, folder: Path, names: Iterable[str]) -> int:

@@ -41,18 +41,18 @@ def devkit_folder(spec: dict[str, Any]) -> Path:
     if (root / "Annotations").is_dir():
         return root
     year = str(spec.get("year") or "*")
-    found = [
+    folders = [
         p for pattern in (f"VOC{year}", f"VOCdevkit/VOC{year}") for p in sorted(root.glob(pattern))
     ]
-    found = [p for p in found if (p / "Annotations").is_dir()]
-    if not found:
+    folders = [p for p in folders if (p / "Annotations").is_dir()]
+    if not folders:
         what = f"no VOC{'' if year == '*' else year} with a folder Annotations"
         shown = "2007" if year == "*" else year
         raise InputError(what, root, f"VOCdevkit/VOC{shown}/{{Annotations,ImageSets,JPEGImages}}")
-    if len(found) > 1 and year == "*":
-        names = ", ".join(p.name for p in found)
+    if len(folders) > 1 and year == "*":
+        names = ", ".join(p.name for p in folders)
         raise InputError(f"several data sets ({names})", root, "data.year to say which")
-    return found[0]
+    return folders[0]
 
 
 def split_name(spec: dict[str, Any], split: str) -> str:
@@ -144,7 +144,7 @@ def is_whole(spec: dict[str, Any]) -> bool:
 def read_splits(spec: dict[str, Any]) -> dict[str, Annotated]:
     """Read both splits of a data spec of format voc.
 
-    Category ids are 1.. in alphabetical order over the 20 VOC classes, or over the names found
+    Category ids are 1.. in alphabetical order over the 20 VOC classes, or over the names that occur
     where one of them is not a VOC class. Image ids are the digits of official names, else 1.. by
     name.
     """

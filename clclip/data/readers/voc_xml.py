@@ -71,8 +71,8 @@ def _number(text: str | None, where: str) -> float:
     try:
         return float(text or "")
     except ValueError:
-        found = "nothing" if text is None else repr(text.strip())
-        raise InputError(found, where, "a number of pixels") from None
+        problem = "nothing" if text is None else repr(text.strip())
+        raise InputError(problem, where, "a number of pixels") from None
 
 
 def _length(text: str | None, where: str) -> int | None:

@@ -66,31 +66,31 @@ def corrected(dataset: Mapping[str, Any], path: Path) -> Corrected:
         drawn[image["id"]] = [
             _annotation(box, image, ids, made["categories"]) for box in task.boxes
         ]
-    kept = [a for a in made["annotations"] if a["image_id"] not in drawn]
+    annotations = [a for a in made["annotations"] if a["image_id"] not in drawn]
     number = max((a["id"] for a in made["annotations"]), default=0)
     for boxes in drawn.values():
         for box in boxes:
             number += 1
-            kept.append({"id": number} | box)
-    made["annotations"] = kept
+            annotations.append({"id": number} | box)
+    made["annotations"] = annotations
     return Corrected(made, len(drawn), waiting)
 
 
 def _of_coco(path: Path) -> list[Reviewed]:
     """Read a COCO file as reviewed images; its boxes become shares of its own sizes."""
-    found = read_coco(path, path.parent)
-    names = {category["id"]: category["name"] for category in found.categories}
+    annotated = read_coco(path, path.parent)
+    names = {category["id"]: category["name"] for category in annotated.categories}
     tasks = {}
-    for n, image in enumerate(found.images):
+    for n, image in enumerate(annotated.images):
         if not image["width"] or not image["height"]:
             what = f"image {image['file_name']!r} without width and height"
-            raise InputError(what, found.where_image(n), "the size of the image in pixels")
+            raise InputError(what, annotated.where_image(n), "the size of the image in pixels")
         file_name = image["file_name"]
         spelt = list(dict.fromkeys([file_name, file_name.rpartition("/")[2]]))
-        tasks[image["id"]] = (Reviewed(spelt, True, found.where_image(n)), image)
-    if found.bad_boxes:
-        raise found.bad_boxes[min(found.bad_boxes)]
-    for box in found.annotations:
+        tasks[image["id"]] = (Reviewed(spelt, True, annotated.where_image(n)), image)
+    if annotated.bad_boxes:
+        raise annotated.bad_boxes[min(annotated.bad_boxes)]
+    for box in annotated.annotations:
         task, image = tasks[box["image_id"]]
         x, y, w, h = box["bbox"]
         wide, high = image["width"], image["height"]
@@ -100,12 +100,12 @@ def _of_coco(path: Path) -> list[Reviewed]:
 
 def _places(images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the images by their names, and by the last part of it where no other has that."""
-    found = {image["file_name"]: image for image in images}
+    by_name = {image["file_name"]: image for image in images}
     last: dict[str, list[dict[str, Any]]] = {}
     for image in images:
         last.setdefault(image["file_name"].rpartition("/")[2], []).append(image)
     alone = {name: own[0] for name, own in last.items() if len(own) == 1}
-    return alone | found
+    return alone | by_name
 
 
 def _annotation(

@@ -1,6 +1,6 @@
 """A COCO data set with boxes added where no label of it explains what a model sees.
 
-New images are labelled for new classes; what they show of old ones would be taught as background.
+New images are labelled for new classes; what they show of old ones would be trained as background.
 An added box carries ``"score"`` and ``"origin": "model"``: a person's labels carry neither.
 """
 
@@ -45,12 +45,14 @@ def with_boxes(
         labels.setdefault(annotation["image_id"], []).append(annotation)
     number = max((a["id"] for a in dataset["annotations"]), default=0)
     for image in made["images"]:
-        found = seen.get(image["id"])
-        if found is None:
+        detections = seen.get(image["id"])
+        if detections is None:
             continue
-        image["width"], image["height"] = found.width, found.height
+        image["width"], image["height"] = detections.width, detections.height
         mine = labels.get(image["id"], [])
-        for name, score, box in zip(found.names, found.scores, found.boxes, strict=True):
+        for name, score, box in zip(
+            detections.names, detections.scores, detections.boxes, strict=True
+        ):
             if any(_overlap(box, label) >= overlap for label in mine):
                 continue
             if name not in ids:

@@ -74,12 +74,12 @@ def _read(task: Mapping[str, Any], where: str) -> Reviewed:
     done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
     latest = max(done, key=lambda a: str(a.get("updated_at", "")), default=None)
     shown_rows: Mapping[str, Any] = latest or next(iter(task.get("predictions") or []), {})
-    found = Reviewed(names, latest is not None, where)
+    reviewed = Reviewed(names, latest is not None, where)
     for n, row in enumerate(shown_rows.get("result") or []):
         value = row.get("value") if isinstance(row, dict) else None
         if isinstance(value, dict) and _is_region(value):
-            found.boxes.append(_box(value, row, f"{where}: result[{n}]"))
-    return found
+            reviewed.boxes.append(_box(value, row, f"{where}: result[{n}]"))
+    return reviewed
 
 
 def _is_region(value: Any) -> bool:
@@ -128,16 +128,16 @@ def _corners(
     if not degrees:
         return [(x, y), (x + w, y + h)]
     angle = math.radians(degrees)
-    found = []
+    corners = []
     for across, down in ((0, 0), (w, 0), (0, h), (w, h)):
         dx, dy = across * wide, down * high
-        found.append(
+        corners.append(
             (
                 x + (dx * math.cos(angle) - dy * math.sin(angle)) / wide,
                 y + (dx * math.sin(angle) + dy * math.cos(angle)) / high,
             )
         )
-    return found
+    return corners
 
 
 def _names(link: str) -> list[str]:

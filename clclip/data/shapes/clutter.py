@@ -78,12 +78,12 @@ def cluttered_scene(
     image = lit(canvas.image, there)
     if draws.integer(0, 99) < difficulty.blurred:
         image = blur(image, 1)
-    found = [
+    objects = [
         (name, _tight_box(seen))
         for name, seen in zip(canvas.names, canvas.seen, strict=True)
         if name
     ]
-    return image.astype(np.uint8), found
+    return image.astype(np.uint8), objects
 
 
 def _cast(classes: list[str], difficulty: Difficulty, draws: Draws) -> list[str | None]:

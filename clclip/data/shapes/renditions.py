@@ -1,6 +1,6 @@
 """The shifted domain of classification: objects as outlines, hatched, blurred or inverted.
 
-All in integers, like ``shapes``. The small CLIP never saw these renditions, so its zero-shot
+All in integers, as ``shapes``. The small CLIP never saw these renditions, so its zero-shot
 accuracy is mediocre and adaptation pays, as on ImageNet-R.
 """
 

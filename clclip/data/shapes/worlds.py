@@ -110,18 +110,18 @@ def find_world(name: str, draw: int = 0, difficulty: Mapping[str, Any] | None = 
     Raises:
         InputError: if there is no such world, or it has no knobs.
     """
-    found = WORLDS.get(name)
-    if found is None:
+    shipped = WORLDS.get(name)
+    if shipped is None:
         expected = f"one of {', '.join(WORLDS)}{nearest(name, WORLDS)}"
         raise InputError(f"unknown world {name!r}", "data", expected)
     if not difficulty:
-        return replace(found, draw=draw)
-    if found.difficulty is None:
+        return replace(shipped, draw=draw)
+    if shipped.difficulty is None:
         cluttered = [world.name for world in _SHIPPED if world.difficulty]
         what = f"world {name!r} has no difficulty to set"
         raise InputError(what, "data.difficulty", f"one of {', '.join(cluttered)}")
-    knobs = Difficulty.model_validate({**found.difficulty.model_dump(), **difficulty})
-    return replace(found, draw=draw, difficulty=knobs)
+    knobs = Difficulty.model_validate({**shipped.difficulty.model_dump(), **difficulty})
+    return replace(shipped, draw=draw, difficulty=knobs)
 
 
 def changes(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def world_spec(
     Raises:
         InputError: as of ``find_world``.
     """
-    found = find_world(world, draw, difficulty)
-    each = found.classes if found.kind == "classification" else 1
+    own = find_world(world, draw, difficulty)
+    each = own.classes if own.kind == "classification" else 1
     return {
-        "data_id": found.data_id,
-        "version": found.version,
-        "kind": found.kind,
-        "classes": class_names(found.classes),
-        "counts": {"train": found.train * each, "test": found.test * each},
-        "places": found.difficulty.places if found.difficulty else 0,
+        "data_id": own.data_id,
+        "version": own.version,
+        "kind": own.kind,
+        "classes": class_names(own.classes),
+        "counts": {"train": own.train * each, "test": own.test * each},
+        "places": own.difficulty.places if own.difficulty else 0,
     }
 
 
@@ -205,11 +205,11 @@ def generate(
     Raises:
         InputError: as of ``find_world``.
     """
-    spec, found = world_spec(world, draw, difficulty), find_world(world, draw, difficulty)
+    spec, own = world_spec(world, draw, difficulty), find_world(world, draw, difficulty)
     make_folder(out / "images")
     for split in ("train", "test"):
         build = _detection if has_boxes(spec) else _classification
-        write_json(out / f"{split}.json", build(found, spec, split, out))
+        write_json(out / f"{split}.json", build(own, spec, split, out))
         logger.info("%s: %d %s images drawn", world, spec["counts"][split], split)
     index = {
         "id": spec["data_id"],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError, nearest
-from clclip.data.writers.found import Detections
+from clclip.data.writers.detections import Detections
 from clclip.data.writers.label_studio import write_label_studio
 from clclip.data.writers.voc import write_voc
 from clclip.data.writers.yolo import write_yolo
@@ -39,6 +39,6 @@ def write_formats(
     dataset: Mapping[str, Any], out: Path, formats: Sequence[str], maker: str
 ) -> None:
     """Write a COCO data set of detections in other formats below ``out``."""
-    found = Detections.of(dataset, maker)
+    detections = Detections.of(dataset, maker)
     for name in formats:
-        FORMATS[name][1](found, out)
+        FORMATS[name][1](detections, out)

@@ -15,31 +15,31 @@ from typing import Any
 from urllib.parse import quote
 
 from clclip.core.files import write_json
-from clclip.data.writers.found import Detections
+from clclip.data.writers.detections import Detections
 
 SERVED = "/data/local-files/?d="
 
 
-def write_label_studio(found: Detections, out: Path) -> None:
+def write_label_studio(detections: Detections, out: Path) -> None:
     """Write ``label_studio.json``."""
-    write_json(out / "label_studio.json", label_studio_tasks(found), indent=1)
+    write_json(out / "label_studio.json", label_studio_tasks(detections), indent=1)
 
 
 def label_studio_tasks(
-    found: Detections, file_names: Sequence[str] | None = None
+    detections: Detections, file_names: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """Return tasks for Label Studio.
 
     Args:
-        found: the detections, their images by paths that lead to them.
+        detections: the detections, their images by paths that lead to them.
         file_names: what the images are called in the data set, if that is otherwise.
     """
     tasks = []
-    names = file_names or [image["file_name"] for image in found.images]
-    for image, boxes, name in zip(found.images, found.boxes, names, strict=True):
-        results = [_result(box, image, found.names, n) for n, box in enumerate(boxes)]
+    names = file_names or [image["file_name"] for image in detections.images]
+    for image, boxes, name in zip(detections.images, detections.boxes, names, strict=True):
+        results = [_result(box, image, detections.names, n) for n, box in enumerate(boxes)]
         scores = [box["score"] for box in boxes if "score" in box]
-        prediction: dict[str, Any] = {"model_version": found.maker, "result": results}
+        prediction: dict[str, Any] = {"model_version": detections.maker, "result": results}
         if scores:  # the least sure first, when a project is sorted by it
             prediction["score"] = min(scores)
         path = os.path.abspath(image["file_name"]).lstrip("/")

@@ -11,13 +11,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 from clclip.core.files import write_text
-from clclip.data.writers.found import Detections
+from clclip.data.writers.detections import Detections
 
 
-def write_voc(found: Detections, out: Path) -> None:
+def write_voc(detections: Detections, out: Path) -> None:
     """Write ``voc/Annotations/*.xml`` and ``voc/ImageSets/Main/default.txt``."""
     home = out / "voc"
-    for image, stem, boxes in zip(found.images, found.stems, found.boxes, strict=True):
+    for image, stem, boxes in zip(
+        detections.images, detections.stems, detections.boxes, strict=True
+    ):
         page = ElementTree.Element("annotation")
         _add(page, "filename", os.path.basename(image["file_name"]))
         _add(page, "path", image["file_name"])
@@ -26,7 +28,7 @@ def write_voc(found: Detections, out: Path) -> None:
             _add(size, key, value)
         for box in boxes:
             thing = ElementTree.SubElement(page, "object")
-            _add(thing, "name", found.names[box["category_id"]])
+            _add(thing, "name", detections.names[box["category_id"]])
             for key in ("truncated", "difficult"):
                 _add(thing, key, 0)
             corners = ElementTree.SubElement(thing, "bndbox")
@@ -37,7 +39,7 @@ def write_voc(found: Detections, out: Path) -> None:
         ElementTree.indent(page)
         text = ElementTree.tostring(page, encoding="unicode")
         write_text(home / "Annotations" / f"{stem}.xml", text + "\n")
-    listed = "".join(f"{stem}\n" for stem in found.stems)
+    listed = "".join(f"{stem}\n" for stem in detections.stems)
     write_text(home / "ImageSets" / "Main" / "default.txt", listed)
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 import yaml
 
 from clclip.core.files import write_text
-from clclip.data.writers.found import Detections
+from clclip.data.writers.detections import Detections
 
 
-def write_yolo(found: Detections, out: Path) -> None:
+def write_yolo(detections: Detections, out: Path) -> None:
     """Write ``yolo/data.yaml`` and ``yolo/labels/*.txt``."""
-    index = {number: k for k, number in enumerate(found.names)}
-    for image, stem, boxes in zip(found.images, found.stems, found.boxes, strict=True):
+    index = {number: k for k, number in enumerate(detections.names)}
+    for image, stem, boxes in zip(
+        detections.images, detections.stems, detections.boxes, strict=True
+    ):
         width, height = image["width"], image["height"]
         lines = []
         for box in boxes:
@@ -27,6 +29,6 @@ def write_yolo(found: Detections, out: Path) -> None:
             lines.append(f"{index[box['category_id']]} {fields}\n")
         write_text(out / "yolo" / "labels" / f"{stem}.txt", "".join(lines))
     declared = {"path": ".", "train": "images", "val": "images", "nc": len(index)}
-    names = dict(enumerate(found.names.values()))
+    names = dict(enumerate(detections.names.values()))
     text = yaml.safe_dump(declared | {"names": names}, allow_unicode=True, sort_keys=False)
     write_text(out / "yolo" / "data.yaml", text)

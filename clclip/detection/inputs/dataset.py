@@ -20,7 +20,7 @@ from clclip.detection.inputs.repeats import repeat_factors, repeated_order
 from clclip.detection.inputs.views import View, jittered, letterboxed
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
-from clclip.training.prefetch import Ahead
+from clclip.training.prefetch import Prefetcher
 from clclip.training.seeds import generator
 
 
@@ -85,7 +85,7 @@ def _labelled(
 
 
 class Prepared(NamedTuple):
-    """A batch before the accelerator has seen it."""
+    """A batch on the CPU."""
 
     content: Any  # stored features, or the canvases (B, 3, size, size) that a tower will read
     views: Sequence[View]
@@ -98,8 +98,8 @@ class FeatureBatches:
 
     Args:
         images: the labelled images.
-        source: where frozen features come from: a store, or the tower as it goes.
-        stream: what the random draws are seeded by: (experiment seed, task).
+        source: a feature store, or the tower run on the fly.
+        stream: seeds of the random draws: (experiment seed, task).
         augment: "none", "flip" (mirrored at random) or "lsj" (large-scale jitter besides).
         repeat_threshold: classes in a smaller share of images are shown more often (0: none).
     """
@@ -114,7 +114,7 @@ class FeatureBatches:
     ) -> None:
         self.images, self.source, self.stream = images, source, stream
         self.augment, self.repeat_threshold = augment, repeat_threshold
-        self._ahead = Ahead(self.prepare, prefetch())
+        self._prefetcher = Prefetcher(self.prepare, prefetch())
 
     def order(self, epoch: int) -> list[int]:
         """Return the order of the images in an epoch."""
@@ -129,15 +129,15 @@ class FeatureBatches:
 
     def training(self, epoch: int, members: Sequence[int]) -> Batch:
         """Return the batch of the images ``members`` (indices) as seen in ``epoch``."""
-        return self._finished(self._ahead.get(epoch, tuple(members)))
+        return self._finished(self._prefetcher.get(epoch, tuple(members)))
 
-    def expect(self, epoch: int, members: Sequence[int]) -> None:
-        """Prepare a batch that ``training`` will be asked for, in a thread (``speed.prefetch``)."""
-        self._ahead.expect(epoch, tuple(members))
+    def submit(self, epoch: int, members: Sequence[int]) -> None:
+        """Prepare a later batch of ``training`` in a thread (``speed.prefetch``)."""
+        self._prefetcher.submit(epoch, tuple(members))
 
     def close(self) -> None:
         """End the threads."""
-        self._ahead.close()
+        self._prefetcher.close()
 
     def plain(self, members: Sequence[int]) -> Batch:
         """Return the images ``members`` as they are, with targets."""
@@ -145,7 +145,7 @@ class FeatureBatches:
         return self._finished(self._read(images, [self.letterboxed(image) for image in images], []))
 
     def prepare(self, epoch: int, members: Sequence[int]) -> Prepared:
-        """Do for a training batch what needs no accelerator; depends on its arguments alone."""
+        """Prepare a training batch on the CPU; the result depends on the arguments alone."""
         images = [self.images[i] for i in members]
         draws = [generator(*self.stream, "image", epoch, image.image_id) for image in images]
         return self._read(images, list(map(self._view, images, draws)), draws)
@@ -173,13 +173,13 @@ class FeatureBatches:
         targets = [canvas_target(image, view) for image, view in zip(images, views, strict=True)]
         return Prepared(pinned(content), views, targets, draws)
 
-    def _finished(self, made: Prepared) -> Batch:
-        content = made.content
+    def _finished(self, prepared: Prepared) -> Batch:
+        content = prepared.content
         features = self.source.features(content) if isinstance(content, Tensor) else content  # type: ignore[union-attr]  # pixels come from OnlineFeatures
-        extents = torch.tensor([[view.height, view.width] for view in made.views])
+        extents = torch.tensor([[view.height, view.width] for view in prepared.views])
         side = self.source.size
-        canvas = canvas_list(len(made.views), (side, side), extents)
-        return Batch(features.taps, features.dense, canvas, made.targets, made.draws)
+        canvas = canvas_list(len(prepared.views), (side, side), extents)
+        return Batch(features.taps, features.dense, canvas, prepared.targets, prepared.draws)
 
 
 def prefetch() -> int:
@@ -189,7 +189,7 @@ def prefetch() -> int:
 
 
 def pinned(content: Any) -> Any:
-    """Return features or canvases in pinned memory, from which an accelerator copies on its own."""
+    """Return features or canvases in pinned memory, for asynchronous copies to an accelerator."""
     if not torch.cuda.is_available():
         return content
     if isinstance(content, Tensor):
@@ -198,7 +198,7 @@ def pinned(content: Any) -> Any:
 
 
 def canvas_target(image: LabelledImage, view: View) -> dict[str, Tensor]:
-    """Return an image's labels on the canvas; boxes cut to less than a pixel are gone."""
+    """Return an image's labels on the canvas, without boxes cut to less than a pixel."""
     boxes, ignore = view.boxes(image.boxes), view.boxes(image.ignore)
-    kept, zones = (((b[:, 2:] - b[:, :2]) >= 1).all(1) for b in (boxes, ignore))
-    return {"boxes": boxes[kept], "labels": image.labels[kept], "ignore": ignore[zones]}
+    valid, valid_ignore = (((b[:, 2:] - b[:, :2]) >= 1).all(1) for b in (boxes, ignore))
+    return {"boxes": boxes[valid], "labels": image.labels[valid], "ignore": ignore[valid_ignore]}

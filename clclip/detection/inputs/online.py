@@ -1,15 +1,16 @@
-"""Frozen features computed as training goes, where they are not cached (large towers, LSJ)."""
+"""Frozen features computed on the fly, where they are not cached (large towers, LSJ)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from clclip.clip.features import FeatureStore
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.machine import speed
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # open_clip takes seconds to import: only where a tower runs
 
 
 class OnlineFeatures:
-    """The frozen tower over image files; the same reading as a feature store.
+    """The frozen tower over image files, with the interface of a feature store.
 
     Args:
         folder: the CLIP's folder, of ``clclip fetch-clip``.
@@ -94,7 +95,7 @@ class OnlineFeatures:
 
 
 def open_features(
-    task: Mapping[str, Any], split: str, resources: Path, labels: Path
+    task: Task, split: str, resources: Path, labels: Path
 ) -> FeatureStore | OnlineFeatures:
     """Return where a task's frozen features come from.
 
@@ -108,7 +109,7 @@ def open_features(
     return online_features(task, resources, labels) if store is None else FeatureStore(store)
 
 
-def online_features(task: Mapping[str, Any], resources: Path, labels: Path) -> OnlineFeatures:
+def online_features(task: Task, resources: Path, labels: Path) -> OnlineFeatures:
     """Return the tower over a split's images, whether features are cached or not.
 
     Args:

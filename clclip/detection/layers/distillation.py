@@ -1,6 +1,6 @@
 """Losses against the model from before the task, as free functions (MMA, ABR).
 
-Here too are the cross-entropies that know that "background" may hide an old class. Columns of
+Here too are the cross-entropies in which "background" may hide an old class. Columns of
 logits: previous classes, current classes, background last; a teacher has no current classes.
 """
 
@@ -63,7 +63,7 @@ def unbiased_distillation(student: Tensor, teacher: Tensor, previous: int) -> Te
     return functional.kl_div(log_p, log_q, log_target=True, reduction="sum") / log_p.numel()
 
 
-def proposal_outputs(path: SharedPath, levels: OrderedDict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def rpn_outputs(path: SharedPath, levels: OrderedDict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Return objectness logits (B, A) and deltas (B, A, 4) of all anchors, in anchor order."""
     maps = list(levels.values())
     objectness, deltas = concat_box_prediction_layers(*path.rpn.head(maps))

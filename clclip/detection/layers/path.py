@@ -14,7 +14,7 @@ from clclip.detection.layers.pyramid import Pyramid, group_norm
 from clclip.detection.layers.region_align import region_align
 from clclip.detection.layers.text_score import TextClassifier, TextScore
 from clclip.detection.options import DetectorOptions
-from clclip.training.checkpointing import recomputed
+from clclip.training.checkpointing import checkpointed
 from clclip.training.shares import Losses
 
 REGION = 7  # bins a side of a region's features
@@ -59,7 +59,7 @@ class RegionPooler(nn.Module):
         """Return features (R, channels, 7, 7) of the boxes of all images, in order.
 
         Args:
-            levels: (B, channels, h, w) each; further levels than strides are left alone.
+            levels: (B, channels, h, w) each; levels beyond the strides are not used.
             boxes: per image (R_i, 4) xyxy in canvas pixels.
         """
         maps = list(levels.values())[: len(self.scales)]
@@ -69,8 +69,8 @@ class RegionPooler(nn.Module):
         pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], REGION, REGION)
         for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
             own = torch.where(chosen == level)[0]
-            found = region_align(features, regions[own], REGION, scale)
-            pooled[own] = found.to(pooled.dtype)  # autocast may choose another for each level
+            aligned = region_align(features, regions[own], REGION, scale)
+            pooled[own] = aligned.to(pooled.dtype)  # autocast may choose another for each level
         return pooled
 
 
@@ -97,8 +97,8 @@ class SharedPath(nn.Module):
             strides + extra,
             options.anchor_size,
             batch=options.rpn_batch,
-            kept_train=options.proposals_train,
-            kept_test=options.proposals_test,
+            post_nms_train=options.proposals_train,
+            post_nms_test=options.proposals_test,
         )
         self.pooler = RegionPooler(strides)
         layers: list[nn.Module] = []
@@ -123,7 +123,7 @@ class SharedPath(nn.Module):
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None
     ) -> OrderedDict[str, Tensor]:
         """Return the pyramid levels; ``base`` is for paths that build on another one."""
-        return recomputed(self.pyramid, taps)
+        return checkpointed(self.pyramid, taps)
 
     def start_from(self, path: SharedPath) -> None:
         """Copy the weights of the first task's path."""
@@ -139,16 +139,16 @@ class SharedPath(nn.Module):
         """Return proposals (N_i, 4) xyxy per image and, given targets, the RPN losses."""
         self.rpn.train(targets is not None)
         self.rpn.fg_bg_sampler.generators = generators
-        proposals, found = self.rpn(canvas, levels, targets)
+        proposals, rpn_losses = self.rpn(canvas, levels, targets)
         names = {"loss_objectness": "rpn_objectness", "loss_rpn_box_reg": "rpn_box"}
         losses = Losses(len(proposals))
-        for name, value in found.items():
+        for name, value in rpn_losses.items():
             losses.add(names[name], value, self.rpn.fg_bg_sampler.drawn)
         return proposals, losses
 
     def regions(self, levels: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Return region features (R, channels, 7, 7) of the boxes of all images, in order."""
-        return recomputed(self.convs, self.pooler(levels, boxes))
+        return checkpointed(self.convs, self.pooler(levels, boxes))
 
     def vectors(self, regions: Tensor) -> Tensor:
         """Return the fully connected features (R, fc_width) of region features."""

@@ -103,8 +103,8 @@ def region_proposals(
     anchor_size: float,
     *,
     batch: int,
-    kept_train: int,
-    kept_test: int,
+    post_nms_train: int,
+    post_nms_test: int,
 ) -> RegionProposals:
     """Return the RPN of F-ViT: one anchor scale a level, ratios 1/2, 1, 2.
 
@@ -113,8 +113,8 @@ def region_proposals(
         strides: stride of each level in canvas pixels.
         anchor_size: anchor side in strides.
         batch: anchors sampled per image for the loss.
-        kept_train: proposals kept per image in training.
-        kept_test: proposals kept per image at inference.
+        post_nms_train: proposals per image after NMS in training.
+        post_nms_test: proposals per image after NMS at inference.
     """
     anchors = StridedAnchors(strides, anchor_size)
     network = RegionProposals(
@@ -124,8 +124,8 @@ def region_proposals(
         bg_iou_thresh=0.3,
         batch_size_per_image=batch,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": 2 * kept_train, "testing": 4 * kept_test},
-        post_nms_top_n={"training": kept_train, "testing": kept_test},
+        pre_nms_top_n={"training": 2 * post_nms_train, "testing": 4 * post_nms_test},
+        post_nms_top_n={"training": post_nms_train, "testing": post_nms_test},
         nms_thresh=0.7,
     )
     network.fg_bg_sampler = SeededSampler(batch, 0.5)

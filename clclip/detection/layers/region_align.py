@@ -50,12 +50,12 @@ class _ByProducts(torch.autograd.Function):
         # (R, bins C, bins) x (R, bins, w): the columns' half of every region
         half = grad.float().transpose(1, 2).flatten(1, 2) @ columns
         half = half.unflatten(1, (ctx.bins, channels))  # (R, bins, C, w)
-        found = grad.new_zeros(ctx.shape)
-        for image in range(len(found)):
+        gradient = grad.new_zeros(ctx.shape)
+        for image in range(len(gradient)):
             own = torch.where(regions[:, 0] == image)[0]
             summed = rows[own].flatten(0, 1).T @ half[own].flatten(0, 1).flatten(1)  # (h, C w)
-            found[image] = summed.unflatten(1, (channels, width)).transpose(0, 1)
-        return found, None, None, None
+            gradient[image] = summed.unflatten(1, (channels, width)).transpose(0, 1)
+        return gradient, None, None, None
 
 
 def axis_weights(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:

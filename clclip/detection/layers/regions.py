@@ -1,4 +1,4 @@
-"""Which regions are trained on, and the box arithmetic around them (all of it torchvision's)."""
+"""Sampling of regions, box regression and class-wise NMS, on torchvision's own parts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torchvision.ops import nms as suppressed
 from clclip.detection.layers.proposals import SeededSampler
 
 BACKGROUND = -1
-APART = 2.0**14  # coordinate offset between classes for class-wise NMS; more than any canvas
-AT_ONCE = 1000  # batched NMS up to so many boxes; above, a CPU is faster class by class
+CLASS_OFFSET = 2.0**14  # coordinate offset between classes for class-wise NMS; more than any canvas
+BATCHED_NMS_LIMIT = 1000  # batched NMS up to so many boxes; above, a CPU is faster class by class
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 MATCHER = Matcher(0.5, 0.5, allow_low_quality_matches=False)
 
@@ -91,8 +91,8 @@ def _match(boxes: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     index = label.clone()
     if len(target["boxes"]):
         index = MATCHER(box_iou(target["boxes"], boxes))
-        found = index >= 0
-        label[found] = target["labels"][index[found]]
+        matched = index >= 0
+        label[matched] = target["labels"][index[matched]]
     if len(target["ignore"]):
         near = box_iou(boxes, target["ignore"]).amax(1) >= 0.5
         label[near & (label == BACKGROUND)] = -2
@@ -122,15 +122,15 @@ def refine(boxes: Tensor, deltas: Tensor, extent: tuple[int, int]) -> Tensor:
 def select_detections(
     boxes: Tensor, scores: Tensor, columns: Tensor, *, threshold: float, nms: float, limit: int
 ) -> dict[str, Tensor]:
-    """Per-class suppression and the final cut.
+    """Class-wise NMS and the cut to the best detections.
 
     Args:
         boxes: (M, 4) candidate boxes.
         scores: (M,) their scores.
         columns: (M,) their class columns.
         threshold: smallest score.
-        nms: IoU of the per-class suppression.
-        limit: detections kept.
+        nms: IoU threshold of the NMS.
+        limit: largest number of detections.
 
     Returns:
         {"boxes": (n, 4), "scores": (n,), "labels": (n,)} by falling score.
@@ -138,24 +138,24 @@ def select_detections(
     sides = boxes[:, 2:] - boxes[:, :2]
     keep = torch.where((scores > threshold) & (sides >= 1e-2).all(1))[0]
     boxes, scores, columns = boxes[keep], scores[keep], columns[keep]
-    keep = suppressed_per_class(boxes, scores, columns, nms)[:limit]
+    keep = class_wise_nms(boxes, scores, columns, nms)[:limit]
     return {"boxes": boxes[keep], "scores": scores[keep], "labels": columns[keep]}
 
 
-def suppressed_per_class(boxes: Tensor, scores: Tensor, columns: Tensor, iou: float) -> Tensor:
-    """Return which boxes (M, 4) stay, by falling score; no class depends on what others hold.
+def class_wise_nms(boxes: Tensor, scores: Tensor, columns: Tensor, iou: float) -> Tensor:
+    """Return the indices of the boxes (M, 4) that survive, by falling score, class by class.
 
-    torchvision's ``batched_nms`` moves classes apart by the largest coordinate of all candidates,
-    in float32, whose rounding lets other classes decide pairs near the limit. Here a class has a
-    plane of its own in float64, which holds box and plane exactly, or is taken alone: both give the
-    same.
+    torchvision's ``batched_nms`` offsets classes by the largest coordinate of all candidates, in
+    float32, whose rounding lets other classes decide pairs near the limit. Here the offset is
+    constant and in float64, which holds the sum exactly, or classes are taken one by one: both
+    give the same result, and no class depends on the others.
     """
     boxes, scores = boxes.double(), scores.double()
-    if len(boxes) <= AT_ONCE or boxes.is_cuda:
-        return suppressed(boxes + (columns.double() * APART)[:, None], scores, iou)
+    if len(boxes) <= BATCHED_NMS_LIMIT or boxes.is_cuda:
+        return suppressed(boxes + (columns.double() * CLASS_OFFSET)[:, None], scores, iou)
     keep = torch.zeros_like(columns, dtype=torch.bool)
     for column in columns.unique():
         own = torch.where(columns == column)[0]
         keep[own[suppressed(boxes[own], scores[own], iou)]] = True
-    kept = torch.where(keep)[0]
-    return kept[scores[kept].argsort(descending=True, stable=True)]
+    indices = torch.where(keep)[0]
+    return indices[scores[indices].argsort(descending=True, stable=True)]

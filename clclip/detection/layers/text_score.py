@@ -37,11 +37,10 @@ class TextClassifier(nn.Module):
 class TextScore(nn.Module):
     """A path's text classifier, whose log-odds join its experts' scores (ours; docs/cl-clip.md).
 
-    An expert learns from the objects of its own class alone; what tells one shape from another is
-    learned here from all classes of the task at once, by a loss of its own. The score of a class is
-    its log-odds against the rest: background and the classes of earlier tasks, whose objects stand
-    unlabelled in the images. No other class of the task and no later one enters it, so what comes
-    later leaves it as it was.
+    An expert learns from the objects of its own class alone; this classifier learns to distinguish
+    the classes of a task, by a loss of its own. The score of a class is its log-odds against the
+    rest: background and the classes of earlier tasks, whose objects are unlabelled in the images.
+    No other class of the task and no later one enters it, so later tasks do not change it.
 
     Args:
         classifier: the classifier, to be trained with the path.

@@ -1,16 +1,17 @@
-"""What the stages ask of a detection method; everything else is the method's own."""
+"""The interface of a detection method; everything else is the method's own."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from clclip.core.artifacts import Task
 from clclip.detection.inputs.dataset import FeatureBatches
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
@@ -20,7 +21,7 @@ from clclip.training.shares import Losses
 
 @dataclass(frozen=True)
 class DetectorInputs:
-    """What a detector is built for.
+    """Constructor arguments that all detectors share.
 
     Attributes:
         width: channels of the tower's taps.
@@ -40,7 +41,7 @@ class DetectorInputs:
 
 
 class Prediction(NamedTuple):
-    """What a detector finds on B images.
+    """A detector's output on B images.
 
     Attributes:
         detections: per image "boxes" (N, 4) xyxy on the canvas, "scores" (N,), "labels" (N,), the
@@ -54,16 +55,16 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class RehearsalTask:
-    """What a method with a memory needs to know of its task.
+    """The task as a method with a rehearsal memory needs it.
 
     Attributes:
         task: the task file, and its path.
         task_file: as above; earlier tasks lie beside its folder.
         resources: folder of CLIPs and data sets.
-        batches: the task's batches without remembered objects.
+        batches: the task's batches without rehearsed objects.
     """
 
-    task: Mapping[str, Any]
+    task: Task
     task_file: Path
     resources: Path
     batches: FeatureBatches
@@ -85,7 +86,7 @@ class Detector(nn.Module, abc.ABC):
     """A detector over the class groups of tasks 1..t on a frozen tower.
 
     Args:
-        inputs: what it is built for.
+        inputs: feature sizes, class groups and text embeddings.
         options: the method's options.
     """
 
@@ -107,7 +108,7 @@ class Detector(nn.Module, abc.ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    # ---- what every method has --------------------------------------------------------------
+    # ---- required of every method -----------------------------------------------------------
 
     @abc.abstractmethod
     def begin_task(self) -> None:
@@ -129,7 +130,7 @@ class Detector(nn.Module, abc.ABC):
         """Return the detections per image (see ``Prediction``)."""
         return self.predict(batch).detections
 
-    # ---- what some methods add --------------------------------------------------------------
+    # ---- optional ---------------------------------------------------------------------------
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return the parameters that the current task trains."""
@@ -147,7 +148,7 @@ class Detector(nn.Module, abc.ABC):
         return ()
 
     def rehearsal(self, task: RehearsalTask) -> Rehearsal | None:
-        """Return the task's rehearsal at its start; None: the method remembers nothing.
+        """Return the task's rehearsal at its start; None: the method has no memory.
 
         Raises:
             InputError: if an earlier task's memory is damaged.

@@ -13,14 +13,14 @@ from clclip.detection.layers.distillation import (
     published_weight,
     unbiased_distillation,
 )
-from clclip.detection.methods.two_stage import Pass, TwoStageDetector
+from clclip.detection.methods.two_stage import TrainingPass, TwoStageDetector
 from clclip.detection.options import DistilledOptions
 
 BEST, DRAWN = 128, 64  # of the teacher's proposals
 
 
 class DistilledDetector(TwoStageDetector):
-    """A detector whose regions are held to what the model before the task says of them."""
+    """A detector whose region outputs are distilled from the model before the task."""
 
     options: DistilledOptions
     asks_teacher = True
@@ -39,12 +39,16 @@ class DistilledDetector(TwoStageDetector):
         return levels, drawn_regions(proposals, batch.generators, BEST, DRAWN)
 
     def region_distillation(
-        self, batch: Batch, made: Pass, levels: OrderedDict[str, Tensor], boxes: list[Tensor]
+        self,
+        batch: Batch,
+        student: TrainingPass,
+        levels: OrderedDict[str, Tensor],
+        boxes: list[Tensor],
     ) -> dict[str, tuple[Tensor, int]]:
         """Return the unbiased distillation of scores and the L2 distillation of boxes."""
         with torch.no_grad():
             wanted, wanted_deltas = self.teacher.outputs(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
-        logits, deltas = self.outputs(made.levels, boxes)
+        logits, deltas = self.outputs(student.levels, boxes)
         scores = unbiased_distillation(logits, wanted, self.previous)
         moved = (deltas - wanted_deltas).pow(2).sum(1)
         return {

@@ -15,11 +15,11 @@ from torch import Tensor
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import (
     proposal_distillation,
-    proposal_outputs,
+    rpn_outputs,
     unbiased_cross_entropy,
 )
 from clclip.detection.methods.distilled import DistilledDetector
-from clclip.detection.methods.two_stage import Pass
+from clclip.detection.methods.two_stage import TrainingPass
 from clclip.detection.options import MmaOptions
 
 
@@ -32,14 +32,14 @@ class MmaFViT(DistilledDetector):
         """Return the unbiased cross-entropy and the number of regions."""
         return unbiased_cross_entropy(logits, column, self.previous), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
+    def distillation(self, batch: Batch, student: TrainingPass) -> dict[str, tuple[Tensor, int]]:
         """Return the distillation of proposals and of the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
         with torch.no_grad():
-            before = proposal_outputs(self.teacher.path, levels)  # type: ignore[union-attr]  # from task 2 on
-        now = proposal_outputs(self.path, made.levels)
+            before = rpn_outputs(self.teacher.path, levels)  # type: ignore[union-attr]  # from task 2 on
+        now = rpn_outputs(self.path, student.levels)
         weight = self.options.distil_rpn_weight
         return {
             "distil_rpn": (weight * proposal_distillation(now, before), len(boxes)),
-            **self.region_distillation(batch, made, levels, boxes),
+            **self.region_distillation(batch, student, levels, boxes),
         }

@@ -29,14 +29,14 @@ from clclip.detection.inputs.dataset import FeatureBatches
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import (
     proposal_distillation,
-    proposal_outputs,
+    rpn_outputs,
     unbiased_cross_entropy,
 )
 from clclip.detection.layers.path import REGION
 from clclip.detection.layers.prototypes import class_prototypes
 from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.distilled import DistilledDetector
-from clclip.detection.methods.two_stage import Pass
+from clclip.detection.methods.two_stage import TrainingPass
 from clclip.detection.options import ProtoOptions
 
 OBJECTS = 200  # at most, of a class, that prototypes are taken from
@@ -79,29 +79,33 @@ class ProtoFViT(DistilledDetector):
         """Return the unbiased cross-entropy and the number of regions."""
         return unbiased_cross_entropy(logits, column, self.previous), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
+    def distillation(self, batch: Batch, student: TrainingPass) -> dict[str, tuple[Tensor, int]]:
         """Return the replay of prototypes, the drift of region features, and MMA's distillation."""
         levels, boxes = self.teacher_regions(batch)
         with torch.no_grad():
-            before = proposal_outputs(self.teacher.path, levels)  # type: ignore[union-attr]  # from task 2 on
-        gap = proposal_distillation(proposal_outputs(self.path, made.levels), before)
+            before = rpn_outputs(self.teacher.path, levels)  # type: ignore[union-attr]  # from task 2 on
+        gap = proposal_distillation(rpn_outputs(self.path, student.levels), before)
         return {
             "distil_rpn": (self.options.distil_rpn_weight * gap, len(boxes)),
-            **self.region_distillation(batch, made, levels, boxes),
-            "align": self.drift(batch, made, levels, boxes),
+            **self.region_distillation(batch, student, levels, boxes),
+            "align": self.drift(batch, student, levels, boxes),
             "prototypes": self.replay(),
         }
 
     def drift(
-        self, batch: Batch, made: Pass, levels: OrderedDict[str, Tensor], boxes: list[Tensor]
+        self,
+        batch: Batch,
+        student: TrainingPass,
+        levels: OrderedDict[str, Tensor],
+        boxes: list[Tensor],
     ) -> tuple[Tensor, int]:
         """Return w_a times the mean squared change of region features, and how many regions."""
         with torch.no_grad():
             wanted = self.teacher.path.regions(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
-        found = self.path.regions(made.levels, boxes)
-        if not len(found):
-            return found.sum(), 0
-        return self.options.align_weight * functional.mse_loss(found, wanted), len(found)
+        regions = self.path.regions(student.levels, boxes)
+        if not len(regions):
+            return regions.sum(), 0
+        return self.options.align_weight * functional.mse_loss(regions, wanted), len(regions)
 
     def replay(self) -> tuple[Tensor, int]:
         """Return w_p times the classifier's mean loss on all old prototypes, and their number."""
@@ -143,19 +147,19 @@ class ProtoFViT(DistilledDetector):
                 owners[label].append((i, k))
         picked = {pair for own in owners for pair in own[:: max(1, -(-len(own) // OBJECTS))]}
         members = sorted({i for i, _ in picked})
-        found: list[list[Tensor]] = [[] for _ in owners]
+        by_class: list[list[Tensor]] = [[] for _ in owners]
         for start in range(0, len(members), STEP):
             some = members[start : start + STEP]
             batch = batches.plain(some).to(self.device)
             images = [batches.images[i] for i in some]
-            kept = [[k for n, k in sorted(picked) if n == i] for i in some]
+            indices = [[k for n, k in sorted(picked) if n == i] for i in some]
             boxes = [
                 batches.letterboxed(image).boxes(image.boxes[own]).to(self.device)
-                for image, own in zip(images, kept, strict=True)
+                for image, own in zip(images, indices, strict=True)
             ]
             regions = self.path.regions(self.path.levels(batch.taps), boxes)
-            labels = [image.labels[own] for image, own in zip(images, kept, strict=True)]
+            labels = [image.labels[own] for image, own in zip(images, indices, strict=True)]
             for label, region in zip(torch.cat(labels).tolist(), regions, strict=True):
-                found[label].append(region)
+                by_class[label].append(region)
         shape = self.prototypes[-1].regions.shape[2:]
-        return [torch.stack(own) if own else torch.zeros(0, *shape) for own in found]
+        return [torch.stack(own) if own else torch.zeros(0, *shape) for own in by_class]

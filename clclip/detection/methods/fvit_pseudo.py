@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from clclip.detection.layers.batch import Batch
-from clclip.detection.layers.guard import guarded
+from clclip.detection.layers.guard import apply_guard
 from clclip.detection.methods.fvit import FViT
 from clclip.detection.options import PseudoOptions
 
@@ -27,5 +27,5 @@ class PseudoFViT(FViT):
         if self.teacher is None:
             return targets
         s = self.options
-        found = self.teacher.detect(batch)
-        return guarded(targets, found, "pseudo", s.pseudo_threshold, s.guard_overlap)
+        detections = self.teacher.detect(batch)
+        return apply_guard(targets, detections, "pseudo", s.pseudo_threshold, s.guard_overlap)

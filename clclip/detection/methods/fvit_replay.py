@@ -1,8 +1,8 @@
 """``fvit_replay``: Augmented Box Replay (ABR, Liu et al., ICCV 2023) on F-ViT.
 
-After a task, boxes of its classes nearest to their class's mean are kept as pictures; later images
-show them by mixup (1/4 of the time) or mosaic (1/4), and losses are inclusive: L = L_rpn + L_ICL +
-L_box + alpha (L_ID,cls + L_ID,box) + beta (L_AFD + gamma L_PAD).
+After a task, boxes of its classes nearest to their class's mean are stored as pictures; later
+images show them by mixup (1/4 of the time) or mosaic (1/4), and losses are inclusive:
+L = L_rpn + L_ICL + L_box + alpha (L_ID,cls + L_ID,box) + beta (L_AFD + gamma L_PAD).
 
 Published settings (Faster R-CNN R50-C4, VOC): 2000 boxes, none smaller than 70 px both ways; alpha
 1, 0.5, 0.1 for 1-2, 5, 10 new classes; beta 0.5 for 10+10, else 1; gamma 0.5 to 5; Beta(2, 5), two
@@ -25,7 +25,7 @@ from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage
 from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import attentive_distillation, unbiased_cross_entropy
-from clclip.detection.layers.guard import taught
+from clclip.detection.layers.guard import with_objects
 from clclip.detection.methods.detector import Rehearsal, RehearsalTask, Stored
 from clclip.detection.methods.distilled import DistilledDetector
 from clclip.detection.methods.rehearsal.batches import (
@@ -51,7 +51,7 @@ from clclip.detection.methods.rehearsal.pasting import (
     sized,
     uniform,
 )
-from clclip.detection.methods.two_stage import Pass
+from clclip.detection.methods.two_stage import TrainingPass
 from clclip.detection.options import ReplayOptions
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class ReplayFViT(DistilledDetector):
     def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the labelled objects and the pasted ones."""
         return [
-            taught(target, target["old_boxes"], target["old_labels"])
+            with_objects(target, target["old_boxes"], target["old_labels"])
             if "old_boxes" in target
             else target
             for target in super().labelled(batch)
@@ -76,19 +76,19 @@ class ReplayFViT(DistilledDetector):
         loss = unbiased_cross_entropy(logits, column, self.previous, self.options.old_label)
         return loss, len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
+    def distillation(self, batch: Batch, student: TrainingPass) -> dict[str, tuple[Tensor, int]]:
         """Return inclusive and attentive distillation at the teacher's regions."""
         levels, boxes = self.teacher_regions(batch)
-        losses = self.region_distillation(batch, made, levels, boxes)
+        losses = self.region_distillation(batch, student, levels, boxes)
         with torch.no_grad():
             wanted = self.teacher.path.pooler(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
-        found = self.path.pooler(made.levels, boxes)
+        pooled = self.path.pooler(student.levels, boxes)
         s = self.options
         weight = s.attentive_weight
         if weight is None:
             weight = 0.5 if len(self.text) - self.previous >= 10 else 1.0
-        attentive = weight * attentive_distillation(found, wanted, s.attentive_gamma)
-        losses["attentive"] = attentive, len(found)
+        attentive = weight * attentive_distillation(pooled, wanted, s.attentive_gamma)
+        losses["attentive"] = attentive, len(pooled)
         return losses
 
     def rehearsal(self, task: RehearsalTask) -> Rehearsal:
@@ -126,11 +126,11 @@ def abr_paste(
         fill: (3,) colour of a mosaic's rest.
         draws: the generator.
     """
-    kind = uniform(0, 1, draws)
-    if kind < 0.5 or not crops:
+    draw = uniform(0, 1, draws)
+    if draw < 0.5 or not crops:
         return Pasted(pixels, torch.zeros(0, 4), [])
     side = (pixels.shape[1] + pixels.shape[2]) / 2
-    if kind < 0.75:
+    if draw < 0.75:
         chosen = [sized(c, side, draws) for c in drawn(crops, ABR_RULE.candidates, draws)]
         known = torch.cat([image.boxes, image.ignore])
         return mixup(pixels, known, chosen, ABR_RULE, draws)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.detection.layers.batch import Batch
-from clclip.detection.layers.guard import guarded
+from clclip.detection.layers.guard import apply_guard
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.region_maps import pool_maps
 from clclip.detection.layers.regions import (
@@ -33,8 +33,8 @@ from clclip.training.shares import Losses
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What one training pass computed, for losses beside the detector's own."""
+class TrainingPass:
+    """Intermediate results of one training pass, for distillation and other extra losses."""
 
     levels: OrderedDict[str, Tensor]
     targets: list[dict[str, Tensor]]  # labels: columns of the seen classes
@@ -46,7 +46,7 @@ class TwoStageDetector(Detector):
     """One path and one text classifier for all classes, fine-tuned task after task.
 
     Args:
-        inputs: what it is built for.
+        inputs: feature sizes, class groups and text embeddings.
         options: the method's options.
     """
 
@@ -93,8 +93,8 @@ class TwoStageDetector(Detector):
         logits = self.classifier(vectors, self.text)
         losses.add("class", *self.class_loss(logits, sampled.labels))
         if self.teacher is not None:
-            made = Pass(levels, targets, sampled, logits)
-            for name, (value, count) in self.distillation(batch, made).items():
+            student = TrainingPass(levels, targets, sampled, logits)
+            for name, (value, count) in self.distillation(batch, student).items():
                 losses.add(name, value, count)
         return losses
 
@@ -104,8 +104,10 @@ class TwoStageDetector(Detector):
         s = self.options
         if self.teacher is None or s.relegation_guard == "off":
             return targets
-        found = self.teacher.detect(batch)
-        return guarded(targets, found, s.relegation_guard, s.guard_threshold, s.guard_overlap)
+        detections = self.teacher.detect(batch)
+        return apply_guard(
+            targets, detections, s.relegation_guard, s.guard_threshold, s.guard_overlap
+        )
 
     def labelled(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the targets with labels as columns of the seen classes."""
@@ -123,8 +125,8 @@ class TwoStageDetector(Detector):
         column = torch.where(column >= 0, column, logits.shape[1] - 1)
         return functional.cross_entropy(logits, column), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
-        """Return what is lost against the teacher: means and counts; fine-tuning has no such."""
+    def distillation(self, batch: Batch, student: TrainingPass) -> dict[str, tuple[Tensor, int]]:
+        """Return the losses against the teacher, name -> (mean, count); fine-tuning has none."""
         return {}
 
     def outputs(self, levels: Mapping[str, Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,1 +1,1 @@
-"""What the rules call: build, train, predict, recall, probe."""
+"""The stages that the workflow's rules call: train, predict, calibrate."""

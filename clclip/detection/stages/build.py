@@ -10,6 +10,7 @@ import torch
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.kind import method_of
 from clclip.core.task import read_task, task_folders, trains_all
 from clclip.detection.methods.detector import Detector, DetectorInputs
@@ -26,19 +27,19 @@ def make_detector(
 
     Args:
         method: a name of the registry.
-        inputs: what it is built for.
+        inputs: feature sizes, class groups and text embeddings.
         options: the method's options; those left out have their defaults.
 
     Raises:
         InputError: if there is no such method.
     """
-    found = method_of(METHODS, method)
-    given = options if isinstance(options, DetectorOptions) else found.given(options)
-    detector: Detector = found.load()(inputs, given)
+    facts = method_of(METHODS, method)
+    given = options if isinstance(options, DetectorOptions) else facts.given(options)
+    detector: Detector = facts.load()(inputs, given)
     return detector
 
 
-def build_detector(task: Mapping[str, Any], resources: Path, width: int, stride: float) -> Detector:
+def build_detector(task: Task, resources: Path, width: int, stride: float) -> Detector:
     """Return the freshly initialised detector of a task, for all classes seen so far.
 
     Args:

@@ -19,7 +19,7 @@ from clclip.evaluation.calibrated.objective import Objective
 from clclip.evaluation.calibrated.part import FILE, calibrate_part
 from clclip.evaluation.calibrated.rows import rows_of
 from clclip.evaluation.predictions import class_ids
-from clclip.training.device import placed, precision, training_device
+from clclip.training.device import precision, to_device, training_device
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def calibrate(task_file: Path, resources: Path) -> None:
     write_json(folder / HOLDOUT, held)
     source = open_features(task, "train", resources, folder / HOLDOUT)
     device = training_device()
-    model = placed(load_detector(task_file, resources, source.width, source.stride), device)
+    model = to_device(load_detector(task_file, resources, source.width, source.stride), device)
     images = read_labels(folder / HOLDOUT, current_classes(task))
     batches = FeatureBatches(images, source)
     names = seen_classes(task)
@@ -61,10 +61,10 @@ def calibrate(task_file: Path, resources: Path) -> None:
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
         with precision(task["training"]["precision"], device):
             detected, _ = model.predict(batches.plain(members).to(device))
-        for i, found in zip(members, detected, strict=True):
+        for i, detections in zip(members, detected, strict=True):
             size = (images[i].width, images[i].height)
             scale = batches.letterboxed(images[i]).scale
-            results += coco_results(images[i].image_id, found, columns, scale, size)
+            results += coco_results(images[i].image_id, detections, columns, scale, size)
     rows = rows_of(held, results, ids)
     objective = Objective.read(task["evaluation"].get("threshold") or "f1")
     part = calibrate_part(rows, current_classes(task), objective) | {"source": "holdout"}

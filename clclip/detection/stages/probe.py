@@ -1,14 +1,14 @@
-"""What ``predict`` notes for the diagnosis of forgetting, beside its predictions.
+"""Files that ``predict`` writes for the diagnosis of forgetting.
 
 ``proposals.json``: {"iou": {annotation id: best IoU with a proposal of its class's path}}, objects
-of seen classes. It tells "no longer proposed" from "proposed, but relegated". Detectors hand their
-proposals over with their detections, so they cost next to nothing.
+of seen classes. It distinguishes "no longer proposed" from "proposed, but relegated to background".
+Detectors return their proposals with their detections, so this costs next to nothing.
 
-``probe.json``: what shared modules answer to a fixed set of images, so that the report can say how
-far each has moved since its own task (drift), and how much the gates of different classes overlap.
-Activations are kept as count sketches of ``WIDTH`` numbers (Charikar et al. 2002): the length of a
-difference of sketches is, on average, that of the difference of the activations, and equal
-activations have equal sketches. So no task ever loads an earlier one's model.
+``probe.json``: activations of shared modules on a fixed set of images, from which the report
+computes how far each has drifted since its own task, and how much the gates of different classes
+overlap. Activations are stored as count sketches of ``WIDTH`` numbers (Charikar et al. 2002): the
+length of a difference of sketches is, on average, that of the difference of the activations, and
+equal activations have equal sketches. So no task ever loads an earlier one's model.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from clclip.core.artifacts import Task
 from clclip.core.files import write_json
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.region_maps import spatial_direction
@@ -41,7 +42,7 @@ class ProposalOverlaps:
         truth: the test split, COCO format.
     """
 
-    def __init__(self, paths: int, task: Mapping[str, Any], truth: Mapping[str, Any]) -> None:
+    def __init__(self, paths: int, task: Task, truth: Mapping[str, Any]) -> None:
         ids = {category["name"]: category["id"] for category in truth["categories"]}
         self.path_of = {
             ids[name]: min(number, paths - 1)
@@ -60,7 +61,7 @@ class ProposalOverlaps:
         images: Sequence[Any],
         scales: Sequence[float],
     ) -> None:
-        """Note the best overlap of every object of some images.
+        """Record the best overlap of every object of some images.
 
         Args:
             proposed: per path and image, the proposals (P, 4) on the canvas.
@@ -90,7 +91,7 @@ def write_probe(path: Path, model: Detector, batch: Batch, images: Sequence[Any]
         batch: the probe images.
         images: their ids.
     """
-    found = {
+    content = {
         "images": list(images),
         "sketches": [
             {name: sketch(name, value) for name, value in answers.items()}
@@ -98,12 +99,12 @@ def write_probe(path: Path, model: Detector, batch: Batch, images: Sequence[Any]
         ],
         "overlap": map_overlap(model, batch),
     }
-    write_json(path, found)
+    write_json(path, content)
 
 
 def activations(model: Detector, batch: Batch) -> list[dict[str, Tensor]]:
-    """Return per path what its modules answer, each (B, ...); regions are a fixed 3 x 3 grid."""
-    count, found, base = len(batch.canvas.image_sizes), [], None
+    """Return the activations of each path's modules, (B, ...); regions are a fixed 3 x 3 grid."""
+    count, result, base = len(batch.canvas.image_sizes), [], None
     boxes = [_grid(extent).to(batch.dense.device) for extent in batch.canvas.image_sizes]
     for path in model.shared_paths():
         levels = path.levels(batch.taps, base)
@@ -119,8 +120,8 @@ def activations(model: Detector, batch: Batch) -> list[dict[str, Tensor]]:
             "boxes": path.box(vectors).reshape(count, -1),
         }
         own = {name: value.reshape(count, -1) for name, value in model.probes(vectors).items()}
-        found.append(answers | own)
-    return found
+        result.append(answers | own)
+    return result
 
 
 def _joined(maps: Sequence[Tensor]) -> Tensor:
@@ -163,19 +164,19 @@ def map_overlap(model: Detector, batch: Batch) -> dict[str, dict[str, float | No
         None for a detector without such maps.
     """
     count, start = len(model.text), model.previous
-    found: dict[str, dict[str, float | None]] = {}
+    result: dict[str, dict[str, float | None]] = {}
     for name, maps in model.class_maps(batch).items():
         total = torch.zeros(count, count)
         for n, (h, w) in enumerate(batch.canvas.image_sizes):
             rows, columns = (max(1, round(side / model.stride)) for side in (h, w))
             unit = spatial_direction(maps[n, :, :rows, :columns].float())
             total += (unit @ unit.T).square().cpu() / len(maps)
-        found[name] = {
+        result[name] = {
             "previous": _mean_pairs(total[:start, :start]),
             "between": float(total[:start, start:].mean()) if 0 < start else None,
             "current": _mean_pairs(total[start:, start:]),
         }
-    return found or None
+    return result or None
 
 
 def _mean_pairs(square: Tensor) -> float | None:

@@ -1,4 +1,4 @@
-"""Recall of the class-agnostic proposals: what background relegation takes from old classes."""
+"""Recall of the class-agnostic proposals; it drops where old objects become background."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def proposals_of(
     model: Detector, batch: Batch
 ) -> list[tuple[SharedPath, OrderedDict[str, Tensor], list[Tensor]]]:
     """Return per path: the path, its levels, and its proposals (N_i, 4) per image."""
-    found, base = [], None
+    result, base = [], None
     for path in model.shared_paths():
         levels = path.levels(batch.taps, base)
         base = base or levels
-        found.append((path, levels, path.propose(levels, batch.canvas)[0]))
-    return found
+        result.append((path, levels, path.propose(levels, batch.canvas)[0]))
+    return result
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import files_sha256
 from clclip.core.files import read_json, write_json
 from clclip.core.task import (
@@ -29,7 +30,7 @@ from clclip.detection.stages.probe import ProposalOverlaps, write_probe
 from clclip.detection.stages.recall import covered, recall_table
 from clclip.detection.weights import load_chain, save_weights
 from clclip.training import parallel
-from clclip.training.device import placed, precision, training_device
+from clclip.training.device import precision, to_device, training_device
 from clclip.training.fit import FitSettings, fit
 from clclip.training.resume import remove_state
 from clclip.training.shares import Losses, Share, micro_batches
@@ -70,7 +71,7 @@ class TrainingData:
     def losses(self, model: Detector, step: int, share: Share) -> Losses | None:
         """Return the losses of a share of a step's batch; None if no image is at hand."""
         for later in range(step + 1, min(step + 1 + prefetch(), self.steps)):
-            self.batches.expect(*self.members(later, share))
+            self.batches.submit(*self.members(later, share))
         epoch, members = self.members(step, share)
         if not members:
             return None
@@ -106,7 +107,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     if previous:
         load_chain(model, previous, may_lack=model.new_tensors())
     device = training_device()
-    placed(model, device).begin_task()
+    to_device(model, device).begin_task()
     if not previous:
         model.calibrate(batches)
     rehearsal = model.rehearsal(RehearsalTask(task, task_file, resources, batches))
@@ -118,8 +119,8 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     tensors: dict[str, Tensor] = dict(parameters)
     metadata = {"digest": digest}
     if rehearsal is not None:
-        kept, notes = rehearsal.remember()
-        tensors, metadata = tensors | kept, metadata | notes
+        memory, notes = rehearsal.remember()
+        tensors, metadata = tensors | memory, metadata | notes
     tensors |= model.fitted(batches)
     save_weights(folder / "weights.safetensors", tensors, metadata)
     remove_state(folder / "resume")
@@ -128,7 +129,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
 def _fit(
     model: Detector,
     parameters: Mapping[str, nn.Parameter],
-    task: Mapping[str, Any],
+    task: Task,
     folder: Path,
     shown: FeatureBatches,
     digest: str,
@@ -162,13 +163,13 @@ def _fit(
 def predict(task_file: Path, resources: Path) -> None:
     """Detect on all test images of a task; write predictions.json beside its task file.
 
-    Beside it go recall.json, what the proposals cover of previous and current classes, and what
+    Beside it go recall.json, the proposals' recall of previous and current classes, and what
     the diagnosis of forgetting reads: proposals.json and probe.json.
     """
     task, folder = read_task(task_file), task_file.parent
     source = open_features(task, "test", resources, folder / "test.json")
     device = training_device()
-    model = placed(load_detector(task_file, resources, source.width, source.stride), device)
+    model = to_device(load_detector(task_file, resources, source.width, source.stride), device)
     images = read_labels(folder / "test.json", seen_classes(task))
     truth = read_json(folder / "test.json")
     categories = {c["name"]: c["id"] for c in truth["categories"]}
@@ -187,10 +188,10 @@ def predict(task_file: Path, resources: Path) -> None:
         ids_here = [images[i].image_id for i in members]
         overlaps.match(proposed, ids_here, [batches.letterboxed(images[i]).scale for i in members])
         labels += [target["labels"] for target in batch.targets]
-        for i, found in zip(members, detected, strict=True):
+        for i, detections in zip(members, detected, strict=True):
             size = (images[i].width, images[i].height)
             scale = batches.letterboxed(images[i]).scale
-            results += coco_results(images[i].image_id, found, ids, scale, size)
+            results += coco_results(images[i].image_id, detections, ids, scale, size)
         logger.info("predicted %d of %d images", members[-1] + 1, len(images))
     write_json(folder / "predictions.json", results)
     recall = recall_table(hits, labels, task["groups"])
@@ -208,7 +209,7 @@ def predict(task_file: Path, resources: Path) -> None:
 
 def coco_results(
     image_id: int,
-    found: Mapping[str, Tensor],
+    detections: Mapping[str, Tensor],
     ids: list[int],
     scale: float,
     size: tuple[int, int],
@@ -217,12 +218,12 @@ def coco_results(
 
     Args:
         image_id: of the image.
-        found: "boxes" on the canvas, "scores", "labels".
+        detections: "boxes" on the canvas, "scores", "labels".
         ids: the category of each label.
         scale: canvas pixels per image pixel.
         size: (width, height) of the image.
     """
-    boxes = image_boxes(found["boxes"], scale, size)
+    boxes = image_boxes(detections["boxes"], scale, size)
     boxes[:, 2:] -= boxes[:, :2]
     return [
         {
@@ -232,6 +233,9 @@ def coco_results(
             "score": round(score, 6),
         }
         for box, score, label in zip(
-            boxes.tolist(), found["scores"].tolist(), found["labels"].tolist(), strict=True
+            boxes.tolist(),
+            detections["scores"].tolist(),
+            detections["labels"].tolist(),
+            strict=True,
         )
     ]

@@ -9,7 +9,6 @@ two rows only the boxes change: what the detector still finds of things that it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.nn import functional
 from clclip.clip.cost_volume import cost_volume
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
 from clclip.core.task import has_boxes, read_task, seen_classes
@@ -143,7 +143,7 @@ def future_average_precision(
 
 
 def _row(
-    task: Mapping[str, Any],
+    task: Task,
     model: Detector,
     batches: FeatureBatches,
     text: Tensor,
@@ -162,8 +162,8 @@ def _row(
         members = list(range(start, min(start + PREDICT_BATCH, len(batches.images))))
         with precision(task["training"]["precision"], device):
             batch = batches.plain(members).to(device)
-            found = detect_by_text(model, batch, text[known:].to(device), rest)
-        for i, own in zip(members, found, strict=True):
+            per_image = detect_by_text(model, batch, text[known:].to(device), rest)
+        for i, own in zip(members, per_image, strict=True):
             image = batches.images[i]
             scale, size = batches.letterboxed(image).scale, (image.width, image.height)
             own = {name: value.cpu() for name, value in own.items()}
@@ -183,7 +183,7 @@ def _percents(
         values = matching.average_precision(COCO_IOUS)
     else:
         values = {
-            name: average_precision(found.true_positive, found.object_images.size, reading)
-            for name, found in matching.match().items()
+            name: average_precision(matches.true_positive, matches.object_images.size, reading)
+            for name, matches in matching.match().items()
         }
     return {name: None if value is None else 100 * value for name, value in values.items()}

@@ -38,14 +38,14 @@ def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> 
         "objects", "own": whether the class has enough objects for numbers of its own}},
         "thresholds": {name: threshold}}; thresholds are on the mapped scores.
     """
-    kept = [k for k, name in enumerate(rows.names) if name in set(classes)]
-    names = [rows.names[k] for k in kept]
-    scores = np.array([rows.scores[k] for k in kept], dtype=np.float64)
-    right = np.array([rows.right[k] for k in kept], dtype=bool)
+    columns = [k for k, name in enumerate(rows.names) if name in set(classes)]
+    names = [rows.names[k] for k in columns]
+    scores = np.array([rows.scores[k] for k in columns], dtype=np.float64)
+    right = np.array([rows.right[k] for k in columns], dtype=bool)
     objects = {name: int(rows.objects.get(name, 0)) for name in classes}
     own = [name for name in classes if objects[name] >= LEAST_OBJECTS]
     line = fit_map(scores, right, names, own)
-    mapped, label = np.zeros(len(kept)), np.array(names, dtype=object)
+    mapped, label = np.zeros(len(columns)), np.array(names, dtype=object)
     for name in classes:
         mapped[label == name] = line(scores[label == name], name)
     common = choose(mapped, right, sum(objects.values()), objective)

@@ -16,8 +16,8 @@ class Rows:
     Attributes:
         names: (N,) the class that each names.
         scores: (N,) in [0, 1].
-        right: (N,) whether each found an object.
-        objects: class -> how many there were to be found.
+        right: (N,) whether each matched an object.
+        objects: class -> number of its objects.
         images: how many images were looked at.
     """
 
@@ -43,8 +43,8 @@ def rows_of(truth: dict[str, Any], results: list[dict[str, Any]], ids: dict[str,
         if box["category_id"] in name_of and not (box.get("iscrowd") or box.get("ignore")):
             objects[name_of[box["category_id"]]] += 1
     return Rows(
-        [name_of[found["category_id"]] for found in pairs.found],
-        [found["score"] for found in pairs.found],
+        [name_of[detection["category_id"]] for detection in pairs.detections],
+        [detection["score"] for detection in pairs.detections],
         [bool(partner >= 0) for partner in pairs.partner],
         objects,
         len(truth["images"]),

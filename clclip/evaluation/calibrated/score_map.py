@@ -64,7 +64,7 @@ def fit_map(
 
     Args:
         scores: (N,) in [0, 1].
-        right: (N,) whether each found an object.
+        right: (N,) whether each matched an object.
         names: (N,) the class that each names.
         own: classes that get an offset; the others share the task's line.
         shrinkage: weight of half the squared offsets.

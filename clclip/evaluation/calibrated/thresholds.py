@@ -24,8 +24,8 @@ def choose(
 
     Args:
         scores: (N,) in [0, 1].
-        right: (N,) whether each found an object.
-        objects: how many there are to be found.
+        right: (N,) whether each matched an object.
+        objects: number of objects.
         objective: f1 or a precision.
 
     Returns:
@@ -34,15 +34,15 @@ def choose(
     score, hit = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
     order = np.argsort(-score, kind="stable")
     score, hit = score[order], hit[order]
-    found, shown = np.cumsum(hit), np.arange(1, len(hit) + 1)
+    hits, shown = np.cumsum(hit), np.arange(1, len(hit) + 1)
     last = np.flatnonzero(np.diff(score, append=-1.0))  # equal scores are shown together
-    found, shown = found[last], shown[last]
-    if not len(last) or not found[-1]:
+    hits, shown = hits[last], shown[last]
+    if not len(last) or not hits[-1]:
         return None
     if objective.precision is None:
-        place = int(np.argmax(2 * found / (shown + objects)))
+        place = int(np.argmax(2 * hits / (shown + objects)))
     else:
-        good = np.flatnonzero(found / shown >= objective.precision - 1e-12)
+        good = np.flatnonzero(hits / shown >= objective.precision - 1e-12)
         if not len(good):
             return None
         place = int(good[-1])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
@@ -51,8 +52,8 @@ def drop(place: Path, classes: Sequence[str], out: Path) -> dict[str, Any]:
             what = f"class {name!r}{nearest(name, card['classes'])}"
             expected = f"classes of the model: {', '.join(card['classes'])}"
             raise InputError(what, "--classes", expected)
-    kept = [name for name in card["classes"] if name not in classes]
-    if not kept:
+    remaining = [name for name in card["classes"] if name not in classes]
+    if not remaining:
         raise InputError("all classes", "--classes", "at least one class left")
     columns = hidden_names(classes, [name for g in model.plan["groups"] for name in g])
     with new_folder(out) as folder:
@@ -63,20 +64,20 @@ def drop(place: Path, classes: Sequence[str], out: Path) -> dict[str, Any]:
         if (place / "clip").is_dir():
             copy_tower(model, folder)
         hidden = [*hidden_columns(card), *columns.values()]
-        return finish(folder, _card(model, plan, folder, kept, hidden), out.name)
+        return finish(folder, _card(model, plan, folder, remaining, hidden), out.name)
 
 
 def hidden_names(classes: Sequence[str], known: Collection[str]) -> dict[str, str]:
     """Return class -> the name of its hidden column, which no other column has."""
-    found, taken = {}, set(known)
+    result, taken = {}, set(known)
     for name in classes:
         column, number = HIDDEN.format(name), 1
         while column in taken:
             number += 1
             column = f"{HIDDEN.format(name)[:-1]} {number})"
         taken.add(column)
-        found[name] = column
-    return found
+        result[name] = column
+    return result
 
 
 def _rewrite(source: Path, target: Path, columns: dict[str, str]) -> None:
@@ -84,8 +85,8 @@ def _rewrite(source: Path, target: Path, columns: dict[str, str]) -> None:
     plan = read_json(source / "task.json")
     copy_part(source, target)
     own = current_classes(plan)
-    told = dict(zip((n for g in plan["groups"] for n in g), text_names(plan), strict=True))
-    plan["text"] |= {column: told[name] for name, column in columns.items() if name in told}
+    text_of = dict(zip((n for g in plan["groups"] for n in g), text_names(plan), strict=True))
+    plan["text"] |= {column: text_of[name] for name, column in columns.items() if name in text_of}
     plan["text"] = {name: text for name, text in plan["text"].items() if name not in columns}
     plan["groups"] = [[columns.get(name, name) for name in group] for group in plan["groups"]]
     seen = {name for group in plan["groups"] for name in group}
@@ -101,11 +102,11 @@ def _rewrite(source: Path, target: Path, columns: dict[str, str]) -> None:
 
 def _without(path: Path, columns: Collection[str]) -> None:
     """Take classes out of what was fitted for each."""
-    found = read_json(path)
-    for key, value in found.items():
+    content = read_json(path)
+    for key, value in content.items():
         if isinstance(value, dict):
-            found[key] = {name: own for name, own in value.items() if name not in columns}
-    write_json(path, found, indent=1)
+            content[key] = {name: own for name, own in value.items() if name not in columns}
+    write_json(path, content, indent=1)
 
 
 def _wipe(path: Path, task: int, classes: int, rows: Sequence[int]) -> None:
@@ -126,9 +127,9 @@ def _wipe(path: Path, task: int, classes: int, rows: Sequence[int]) -> None:
 
 def _card(
     model: ModelPlace,
-    plan: dict[str, Any],
+    plan: Task,
     folder: Path,
-    kept: Sequence[str],
+    remaining: Sequence[str],
     hidden: Sequence[str],
 ) -> dict[str, Any]:
     """Return the card of a model with other columns, without digests of files."""
@@ -139,18 +140,18 @@ def _card(
         own = part(read_json(folder / old["folder"] / "task.json"), folder / old["folder"], last)
         own["data"]["counts"] = old["data"].get("counts")
         parts.append(old | own)
-    card |= {"classes": list(kept), "parts": parts}
-    card["categories"] = [entry for entry in card["categories"] if entry["name"] in kept]
+    card |= {"classes": list(remaining), "parts": parts}
+    card["categories"] = [entry for entry in card["categories"] if entry["name"] in remaining]
     if "text" in card:
         card["text"] = texts(plan)
-    return card | {"scores": _scores(card, kept)}
+    return card | {"scores": _scores(card, remaining)}
 
 
-def _scores(card: Mapping[str, Any], kept: Collection[str]) -> dict[str, Any] | None:
+def _scores(card: Mapping[str, Any], remaining: Collection[str]) -> dict[str, Any] | None:
     """Return the scores of the classes that are left; A is anew their mean."""
     if not card["scores"]:
         return None
-    rows = {name: row for name, row in card["scores"]["per_class"].items() if name in kept}
+    rows = {name: row for name, row in card["scores"]["per_class"].items() if name in remaining}
     values = [row["score"] for row in rows.values()]
     objects = [row["objects"] for row in rows.values()]
     whole = mean(values) if has_boxes(card) else weighted_mean(values, objects)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
@@ -86,17 +87,17 @@ def check_fit(one: ModelPlace, other: ModelPlace) -> None:
     if theirs["sha256"] != ours["sha256"]:
         raise InputError(f"the tower {theirs['id']}", where, f"{ours['id']}, as {one.place}")
     for key in ("canvas", "dense", "taps"):
-        found, wanted = (m.card["preprocessing"][key] for m in (other, one))
-        if found != wanted:
-            raise InputError(f"{key} {found}", where, f"{wanted}, as {one.place}")
+        actual, wanted = (m.card["preprocessing"][key] for m in (other, one))
+        if actual != wanted:
+            raise InputError(f"{key} {actual}", where, f"{wanted}, as {one.place}")
     for key in ("templates", "background"):
         if other.card["text"][key] != one.card["text"][key]:
             raise InputError(f"other {key} of texts", where, f"those of {one.place}")
     switches = one.plan["switches"]
     for key in sorted((switches.keys() | other.plan["switches"].keys()) - ONLY_TRAINING):
-        found, wanted = other.plan["switches"].get(key), switches.get(key)
-        if found != wanted:
-            raise InputError(f"switch {key}: {found}", where, f"{wanted}, as {one.place}")
+        actual, wanted = other.plan["switches"].get(key), switches.get(key)
+        if actual != wanted:
+            raise InputError(f"switch {key}: {actual}", where, f"{wanted}, as {one.place}")
 
 
 def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[str, str]:
@@ -115,23 +116,21 @@ def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[s
     ours = [name for group in one.plan["groups"] for name in group]
     theirs = [name for group in other.plan["groups"] for name in group]
     hidden = set(hidden_columns(other.card))
-    found = {name: rename.get(name, name) for name in theirs}
+    result = {name: rename.get(name, name) for name in theirs}
     taken = set(ours)
     for name in theirs:
-        if name in hidden and found[name] in taken:
+        if name in hidden and result[name] in taken:
             plain = other.plan["text"].get(name, name)
-            found[name] = hidden_names([plain], taken | set(found.values()))[plain]
-        elif found[name] in taken:
-            expected = f"--rename {found[name]!r}=OTHER, or the class dropped from one of them"
-            what = f"class {found[name]!r} in both models"
+            result[name] = hidden_names([plain], taken | set(result.values()))[plain]
+        elif result[name] in taken:
+            expected = f"--rename {result[name]!r}=OTHER, or the class dropped from one of them"
+            what = f"class {result[name]!r} in both models"
             raise InputError(what, f"{one.place} and {other.place}", expected)
-        taken.add(found[name])
-    return found
+        taken.add(result[name])
+    return result
 
 
-def _moved(
-    source: Path, folder: Path, before: Mapping[str, Any], names: Mapping[str, str]
-) -> dict[str, Any]:
+def _moved(source: Path, folder: Path, before: Task, names: Mapping[str, str]) -> Task:
     """Write a part of the second model behind those of the first; return its task file."""
     from clclip.detection.weights import read_weights
     from clclip.model.use.merged import moved_tensors
@@ -161,18 +160,18 @@ def _moved(
     if gate:
         save_tensors(target / GATE, gate, metadata)
     if (target / CALIBRATION).is_file():
-        found = read_json(target / CALIBRATION)
-        for key, value in found.items():
+        calibration = read_json(target / CALIBRATION)
+        for key, value in calibration.items():
             if isinstance(value, dict):
-                found[key] = {names.get(name, name): own for name, own in value.items()}
-        write_json(target / CALIBRATION, found, indent=1)
-    return dict(plan)
+                calibration[key] = {names.get(name, name): own for name, own in value.items()}
+        write_json(target / CALIBRATION, calibration, indent=1)
+    return cast(Task, plan)
 
 
 def _card(
     one: ModelPlace,
     other: ModelPlace,
-    plan: dict[str, Any],
+    plan: Task,
     folder: Path,
     names: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -202,7 +201,7 @@ def _categories(
     names: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Return the categories of both; ids of the second that the first has get new ones."""
-    found = [dict(entry) for entry in ours]
+    result = [dict(entry) for entry in ours]
     taken = {entry["id"] for entry in ours}
     free = 1 + max([*taken, *(entry["id"] for entry in theirs)], default=0)
     for entry in theirs:
@@ -210,5 +209,5 @@ def _categories(
         if number in taken:
             number, free = free, free + 1
         taken.add(number)
-        found.append({"id": number, "name": names[entry["name"]]})
-    return found
+        result.append({"id": number, "name": names[entry["name"]]})
+    return result

@@ -43,12 +43,12 @@ def take_over(place: Path, out: Path, wanted: str | None = None) -> dict[str, An
         raise InputError(f"another model, {card['digest'][:12]}", place, expected)
     for part in card["parts"]:
         copy_part(place / part["folder"], out.parent / part["folder"])
-    found = {
+    content = {
         "model": card["digest"],
         "parts": {part["folder"]: part["classes"] for part in card["parts"]},
     }
-    write_json(out, found, indent=1)
-    return found
+    write_json(out, content, indent=1)
+    return content
 
 
 def check_taken_over(task_file: Path) -> None:
@@ -58,8 +58,8 @@ def check_taken_over(task_file: Path) -> None:
         InputError: if start.json is missing or tells of another model than the task.
     """
     task, path = read_task(task_file), task_file.parent.parent / "start.json"
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("model") != task["start"]:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("model") != task["start"]:
         what = "the parts of another model than the task's"
         raise InputError(what, path, "`clclip take-over` of the model that the plan names")
 
@@ -114,14 +114,15 @@ def silence(task_file: Path) -> None:
     hidden, path = set(task.get("hidden", ())), folder / "predictions.json"
     if not hidden:
         return
-    found = read_json(path)
+    predictions = read_json(path)
     if has_boxes(task):
         truth = read_json(folder / "test.json")["categories"]
         gone = {entry["id"] for entry in truth if entry["name"] in hidden}
-        found = [row for row in found if row["category_id"] not in gone]
+        predictions = [row for row in predictions if row["category_id"] not in gone]
     else:
-        kept = [name not in hidden for name in found["classes"]]
-        found["probabilities"] = [
-            [p * keep for p, keep in zip(row, kept, strict=True)] for row in found["probabilities"]
+        shown = [name not in hidden for name in predictions["classes"]]
+        predictions["probabilities"] = [
+            [p * keep for p, keep in zip(row, shown, strict=True)]
+            for row in predictions["probabilities"]
         ]
-    write_json(path, found)
+    write_json(path, predictions)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import write_bytes
 from clclip.core.task import text_names
@@ -19,9 +19,7 @@ from clclip.model.kinds import KINDS
 from clclip.model.place import ModelPlace, open_place
 
 
-def write_texts(
-    models: ModelPlace | Sequence[ModelPlace], plan: Mapping[str, Any], folder: Path
-) -> None:
+def write_texts(models: ModelPlace | Sequence[ModelPlace], plan: Task, folder: Path) -> None:
     """Write the text vectors of ``plan``'s columns into a model folder.
 
     Args:
@@ -44,9 +42,7 @@ def write_texts(
     write_rows(plan, rows, backgrounds[0], folder)
 
 
-def write_rows(
-    plan: Mapping[str, Any], rows: torch.Tensor, background: torch.Tensor, folder: Path
-) -> None:
+def write_rows(plan: Task, rows: torch.Tensor, background: torch.Tensor, folder: Path) -> None:
     """Write (K, d) text vectors of a task's columns, as ``clclip embed-text`` does."""
     names = text_names(plan)
     if len(names) != len(rows):

@@ -44,7 +44,7 @@ class Words:
         self.rest = torch.cat([read_text(texts)[1], read_background(texts)]).to(device)
 
     def detect(self, detector: Detector, batch: Batch) -> list[dict[str, Tensor]]:
-        """Return what looks like the words, per image; labels are rows of ``text``."""
+        """Return the detections of the words, per image; labels are rows of ``text``."""
         return detect_by_text(detector, batch, self.text, self.rest)
 
 
@@ -69,11 +69,11 @@ def asked_words(given: Sequence[str], classes: Sequence[str]) -> list[str]:
 
 
 def joined(
-    found: Sequence[Mapping[str, Tensor]], words: Sequence[Mapping[str, Tensor]], first: int
+    detections: Sequence[Mapping[str, Tensor]], words: Sequence[Mapping[str, Tensor]], first: int
 ) -> list[dict[str, Tensor]]:
     """Return the detections of images with those of words behind them, labels from ``first`` on."""
-    made = []
-    for own, more in zip(found, words, strict=True):
+    result = []
+    for own, more in zip(detections, words, strict=True):
         more = {**more, "labels": more["labels"] + first}
-        made.append({name: torch.cat([own[name], more[name]]) for name in own})
-    return made
+        result.append({name: torch.cat([own[name], more[name]]) for name in own})
+    return result

@@ -15,7 +15,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects found in one image, N of them, by falling score.
+    """The objects detected in one image, N of them, by falling score.
 
     Attributes:
         boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the image as it is seen (upright).
@@ -67,10 +67,10 @@ class Detections:
         """
         sides = np.concatenate([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]], axis=1)
         rows = zip(sides.tolist(), self.categories.tolist(), self.scores.tolist(), strict=True)
-        found = []
+        records = []
         for number, (box, category, score) in enumerate(rows, first):
             box = [round(value, 2) for value in box]
-            found.append(
+            records.append(
                 {
                     "id": number,
                     "image_id": image_id,
@@ -82,7 +82,7 @@ class Detections:
                     "score": score if self.scores.dtype == np.float64 else round(score, 5),
                 }
             )
-        return found
+        return records
 
     def to_supervision(self) -> Any:
         """Return ``supervision.Detections`` with the names as ``data["class_name"]``.

@@ -30,10 +30,11 @@ class ClassificationModel:
         classes: the names of the classes that it reports; labels are their places.
         card: what card.json says.
         device: where it runs.
-        judge: what turns normalised pixels into probabilities.
+        classifier: turns normalised pixels into probabilities.
     """
 
     kind = "classification"
+    classifier: Classifier | FeatureClassifier
 
     def __init__(self, place: ModelPlace, device: str | torch.device | None = None) -> None:
         self.card, self.plan, self.place = place.card, place.plan, place
@@ -41,11 +42,11 @@ class ClassificationModel:
         with tower_home(place) as home:
             if METHODS[place.plan["method"]].closed_form:
                 clip = load_clip(clip_dir(place.plan, home))
-                self.judge: Classifier | FeatureClassifier = FeatureClassifier(place, clip, device)
-                size = self.judge.tower.image_size
+                self.classifier = FeatureClassifier(place, clip, device)
+                size = self.classifier.tower.image_size
             else:
-                self.judge = load_classifier(place.task_file, home)
-                clip, size = self.judge.clip, self.judge.learner.tower.image_size
+                self.classifier = load_classifier(place.task_file, home)
+                clip, size = self.classifier.clip, self.classifier.learner.tower.image_size
         self.device = next(clip.model.parameters()).device
         self._prepare = preparation(clip.model, size)
         self._mean, self._std = (
@@ -72,8 +73,8 @@ class ClassificationModel:
             InputError: if an image is wrong.
         """
         items, single = listed(images)
-        found = [one for _, one in self.answers(items, batch=batch)]
-        return found[0] if single else found
+        results = [one for _, one in self.answers(items, batch=batch)]
+        return results[0] if single else results
 
     def answers(
         self, images: Sequence[Any], *, batch: int = EVAL_BATCH, on_bad: OnBad | None = None
@@ -83,7 +84,7 @@ class ClassificationModel:
         Args:
             images: as ``__call__`` takes one of them.
             batch: images of a forward pass.
-            on_bad: told of an image that cannot be read, which is then left out; None: it ends all.
+            on_bad: called with an image that cannot be read, which is then skipped; None: an error.
 
         Raises:
             InputError: if an image is wrong.
@@ -93,7 +94,7 @@ class ClassificationModel:
                 continue
             pixels = torch.stack([own[0] for _, own in ready]).to(self.device)
             with torch.no_grad():
-                table = self.judge.predict_probabilities(
+                table = self.classifier.predict_probabilities(
                     (pixels.float() / 255 - self._mean) / self._std
                 ).cpu()
             for (number, (_, path)), row in zip(ready, table[:, self._columns], strict=True):

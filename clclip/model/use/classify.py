@@ -42,7 +42,8 @@ def classify(
         resources: folder of the tower; None: see ``load_model``.
         batch: images of a forward pass.
         recursive: look into the folders of folders.
-        on_bad_image: what an image that cannot be read does: end all, or be left out and told.
+        on_bad_image: what to do with an image that cannot be read: stop with an error, or skip it
+            with a warning.
 
     Returns:
         the answers.
@@ -58,8 +59,8 @@ def classify(
     model = load_model(place, task=task, resources=resources, kind="classification")
     assert isinstance(model, ClassificationModel)
     skipped, answers = Skipped(files, on_bad_image), []
-    found = model.answers(files, batch=batch, on_bad=skipped.add)
-    for number, one in progress(found, len(files), "classify"):
+    stream = model.answers(files, batch=batch, on_bad=skipped.add)
+    for number, one in progress(stream, len(files), "classify"):
         best = zip(one.names[:top], one.scores[:top].tolist(), strict=True)
         named = [{"class": name, "probability": round(score, 6)} for name, score in best]
         answers.append({"image": str(files[number]), "classes": named})

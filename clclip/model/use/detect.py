@@ -77,10 +77,11 @@ def detect(
         resources: folder of the tower; None: see ``load_model``.
         batch: images of a forward pass.
         recursive: look into the folders of folders.
-        on_bad_image: what an image that cannot be read does: end all, or be left out and told.
+        on_bad_image: what to do with an image that cannot be read: stop with an error, or skip it
+            with a warning.
         crops: write each object as an image of its own to ``crops/CLASS/`` besides.
-        also: names that the model was never trained on, looked for besides (``look_for``); what is
-            found of them carries ``"also": true``.
+        also: further classes, by name, that the model was not trained on (``look_for``); their
+            detections carry ``"also": true``.
         formats: of other tools, which are written besides (``chosen_formats``).
         every: of a video, every so many frames; None: 1.
 
@@ -105,8 +106,8 @@ def detect(
     model.look_for(also)
     skipped, results = Skipped(files, on_bad_image), Results()
     with _staged(out) as work, _Drawings(work, len(model.classes)) as drawings:
-        found = _stream(model, videos, every or 1, skipped, names, batch)
-        for entry, name, whole, picture in found:
+        stream = _stream(model, videos, every or 1, skipped, names, batch)
+        for entry, name, whole, picture in stream:
             own = model.reported(whole, threshold, chosen)
             _note(results, entry, own, len(model.classes))
             drawings.add(name, picture, own, crops)
@@ -132,7 +133,7 @@ def _stream(
     names: Sequence[str],
     batch: int,
 ) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
-    """Yield what is found in the frames of videos, or in images."""
+    """Yield the detections in the frames of videos, or in images."""
     if videos:
         return frame_stream(model, videos, every, batch)
     return _image_stream(model, skipped, names, batch)
@@ -141,7 +142,7 @@ def _stream(
 def _image_stream(
     model: DetectionModel, skipped: Skipped, names: Sequence[str], batch: int
 ) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
-    """Yield for each image its entry, what its drawing is called, what is found, and itself."""
+    """Yield for each image its entry, the name of its drawing, its detections, and itself."""
     stream = model.stream(skipped.files, batch=batch, on_bad=skipped.add)
     for n, whole, picture in progress(stream, len(skipped.files), "detect"):
         yield {"file_name": str(skipped.files[n])}, names[n], whole, picture
@@ -157,16 +158,16 @@ def _info(model: DetectionModel, place: Path, threshold: float | None) -> dict[s
     }
 
 
-def _note(results: Results, given: Mapping[str, Any], found: Detections, trained: int) -> None:
+def _note(results: Results, given: Mapping[str, Any], detections: Detections, trained: int) -> None:
     """Add one image's entry and its records, of COCO with "image" and "class" besides.
 
     Labels from ``trained`` on are of words that were never trained.
     """
     number = len(results.images) + 1
-    sizes = {"width": found.width, "height": found.height}
+    sizes = {"width": detections.width, "height": detections.height}
     results.images.append({"id": number, **given, **sizes})
-    records = found.to_coco(number, len(results.annotations) + 1)
-    rows = zip(records, found.names, found.labels.tolist(), strict=True)
+    records = detections.to_coco(number, len(results.annotations) + 1)
+    rows = zip(records, detections.names, detections.labels.tolist(), strict=True)
     for record, name, label in rows:
         mark = {"also": True} if label >= trained else {}
         results.annotations.append({**record, "image": given["file_name"], "class": name, **mark})
@@ -208,24 +209,24 @@ class _Drawings:
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def add(self, name: str, picture: Picture, found: Detections, crops: bool) -> None:
+    def add(self, name: str, picture: Picture, detections: Detections, crops: bool) -> None:
         """Write an image's drawing, and perhaps its objects."""
         if len(self._waiting) >= WAITING:
             self._waiting.pop(0).result()
         self._waiting.append(
             self._pool.submit(
-                self._write, self.folder / name, picture.image, found, crops, self.trained
+                self._write, self.folder / name, picture.image, detections, crops, self.trained
             )
         )
 
     @staticmethod
     def _write(
-        path: Path, image: Image.Image, found: Detections, crops: bool, trained: int
+        path: Path, image: Image.Image, detections: Detections, crops: bool, trained: int
     ) -> None:
-        drawn(image, found, trained).save(path, format="PNG", compress_level=1)
+        drawn(image, detections, trained).save(path, format="PNG", compress_level=1)
         if crops:
             for number, (crop, name) in enumerate(
-                zip(cut_out(image, found), found.names, strict=True), 1
+                zip(cut_out(image, detections), detections.names, strict=True), 1
             ):
                 folder = path.parent / "crops" / folder_name(name)
                 folder.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from clclip.model.use.also import Words, asked_words, joined
 from clclip.model.use.answers import Detections, joined_answers
 from clclip.model.use.merged import is_merged, load_merged
 from clclip.model.use.pictures import Picture, listed, prepared
-from clclip.training.device import placed, precision, training_device
+from clclip.training.device import precision, to_device, training_device
 
 BATCH = 16
 THRESHOLD = 0.5
@@ -40,9 +40,9 @@ class DetectionModel:
 
     Attributes:
         classes: the names of the classes that it reports; labels are their places.
-        thresholds: class -> score from which on it is reported unless told otherwise.
+        thresholds: class -> score from which on it is reported by default.
         calibrated: what maps the scores of classes that are calibrated to shares right.
-        words: names asked for besides, which no task has taught (``look_for``).
+        words: further class names, which no task has trained (``look_for``).
         card: what card.json says.
         detector: the network (``clclip.detection.methods.detector.Detector``).
         features: the frozen tower.
@@ -69,7 +69,7 @@ class DetectionModel:
             )
         self.features.device = str(chosen)
         self.features.tower.to(chosen)
-        self.detector = placed(self._load(place), chosen)
+        self.detector = to_device(self._load(place), chosen)
         self.limit: int = self.detector.options.detections
         # the cut comes after dropped classes are taken out, and comparisons look before it
         uncut = self.detector.options.model_copy(update={"detections": UNCUT})
@@ -117,25 +117,25 @@ class DetectionModel:
             InputError: if an image, a class or the threshold is wrong.
         """
         items, single = listed(images)
-        found = [
+        results = [
             self.reported(one, threshold, classes) for _, one in self.candidates(items, batch=batch)
         ]
-        return found[0] if single else found
+        return results[0] if single else results
 
     def reported(
         self,
-        found: Detections,
+        detections: Detections,
         threshold: float | Mapping[str, float] | None = None,
         classes: Sequence[str] | None = None,
     ) -> Detections:
         """Return what of ``candidates`` is reported: the best ``limit``, then those above.
 
-        Scores of calibrated classes are mapped after the cut, so that the map changes neither what
-        is found nor the order within a class; then all are sorted anew. Words asked for besides
-        stand behind the trained classes.
+        Scores of calibrated classes are mapped after the cut, so that the map changes neither
+        which boxes are reported nor their order within a class; then all are sorted by score.
+        Detections of classes given by name alone (``look_for``) follow those of trained classes.
         """
-        taught = found.labels < len(self.classes)
-        own, more = found.chosen(taught), found.chosen(~taught)
+        trained = detections.labels < len(self.classes)
+        own, more = detections.chosen(trained), detections.chosen(~trained)
         own = self.mapped(own.chosen(np.arange(min(len(own), self.limit))))
         keep = own.scores >= self.lowest(threshold)[own.labels]
         if classes is not None:
@@ -143,16 +143,16 @@ class DetectionModel:
         least = threshold if isinstance(threshold, int | float) else WORD_THRESHOLD
         return joined_answers(own.chosen(keep), more.chosen(more.scores >= least))
 
-    def mapped(self, found: Detections) -> Detections:
+    def mapped(self, detections: Detections) -> Detections:
         """Return detections with calibrated scores, float64, by falling score."""
         if not self.calibrated.maps:
-            return found
-        scores = self.calibrated.scores(found.scores, found.labels, self.classes)
+            return detections
+        scores = self.calibrated.scores(detections.scores, detections.labels, self.classes)
         order = np.argsort(-scores, kind="stable")
-        return replace(found, scores=scores).chosen(order)
+        return replace(detections, scores=scores).chosen(order)
 
     def look_for(self, words: Sequence[str]) -> None:
-        """Ask for names besides that the model was never taught; [] asks for none.
+        """Also detect classes that no task has trained, by name; [] detects none.
 
         Their scores are the frozen CLIP's in the model's own boxes; they are labelled from
         ``len(classes)`` on.
@@ -218,13 +218,13 @@ class DetectionModel:
         Args:
             images: as ``__call__`` takes one of them.
             batch: images of a forward pass.
-            on_bad: told of an image that cannot be read, which is then left out; None: it ends all.
+            on_bad: called with an image that cannot be read, which is then skipped; None: an error.
 
         Raises:
             InputError: if an image is wrong.
         """
-        for number, found, _ in self.stream(images, batch=batch, on_bad=on_bad):
-            yield number, found
+        for number, detections, _ in self.stream(images, batch=batch, on_bad=on_bad):
+            yield number, detections
 
     def stream(
         self, images: Sequence[Any], *, batch: int = BATCH, on_bad: OnBad | None = None
@@ -233,11 +233,11 @@ class DetectionModel:
         for ready in prepared(images, self._canvas, batch, on_bad):
             if not ready:
                 continue
-            numbers, made = zip(*ready, strict=True)
+            numbers, canvases = zip(*ready, strict=True)
             with torch.no_grad():
-                canvases = torch.stack([one[0] for one in made])
-                found = self._forward(canvases, [one[1] for one in made])
-            for number, own, (_, view, picture) in zip(numbers, found, made, strict=True):
+                pixels = torch.stack([one[0] for one in canvases])
+                outputs = self._forward(pixels, [one[1] for one in canvases])
+            for number, own, (_, view, picture) in zip(numbers, outputs, canvases, strict=True):
                 yield number, self._answer(own, view.scale, picture), picture
 
     def _canvas(self, picture: Picture) -> tuple[Tensor, View, Picture]:
@@ -255,19 +255,19 @@ class DetectionModel:
             features = self.features.features(canvases)
             canvas = canvas_list(len(views), (side, side), extents)
             batch = Batch(features.taps, features.dense, canvas).to(self.device)
-            found = self.detector.detect(batch)
+            outputs = self.detector.detect(batch)
             if self.words is not None:
-                found = joined(found, self.words.detect(self.detector, batch), self._columns)
-        return [{name: value.cpu() for name, value in own.items()} for own in found]
+                outputs = joined(outputs, self.words.detect(self.detector, batch), self._columns)
+        return [{name: value.cpu() for name, value in own.items()} for own in outputs]
 
-    def _answer(self, found: Mapping[str, Tensor], scale: float, picture: Picture) -> Detections:
+    def _answer(self, output: Mapping[str, Tensor], scale: float, picture: Picture) -> Detections:
         """Return one image's detections in its own pixels, without dropped classes."""
-        labels = self._label[found["labels"]]
+        labels = self._label[output["labels"]]
         keep = labels >= 0
         labels = labels[keep].numpy()
         return Detections(
-            image_boxes(found["boxes"][keep], scale, picture.image.size).float().numpy(),
-            found["scores"][keep].float().numpy(),
+            image_boxes(output["boxes"][keep], scale, picture.image.size).float().numpy(),
+            output["scores"][keep].float().numpy(),
             labels,
             [self.names[label] for label in labels],
             *picture.image.size,

@@ -16,24 +16,30 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F
 READABLE = 400  # px; a smaller image is enlarged before labels are written on it
 
 
-def drawn(picture: Image.Image, found: Detections, taught: int | None = None) -> Image.Image:
+def drawn(picture: Image.Image, detections: Detections, trained: int | None = None) -> Image.Image:
     """Return the image with boxes and labels, enlarged if it is too small to read them.
 
     Args:
         picture: the image.
-        found: what is drawn on it.
-        taught: number of trained classes; labels from there on are marked as guesses by a "?".
+        detections: what is drawn on it.
+        trained: number of trained classes; labels from there on are marked as guesses by a "?".
     """
     zoom = max(1, round(READABLE / max(picture.size)))
     size = (picture.width * zoom, picture.height * zoom)
     canvas = picture.resize(size) if zoom > 1 else picture.copy()
     pen = ImageDraw.Draw(canvas)
-    rows = zip(found.boxes.tolist(), found.labels.tolist(), found.names, found.scores, strict=True)
+    rows = zip(
+        detections.boxes.tolist(),
+        detections.labels.tolist(),
+        detections.names,
+        detections.scores,
+        strict=True,
+    )
     for box, label, name, score in rows:
         colour = COLOURS[label % len(COLOURS)]
         x0, y0, x1, y1 = (v * zoom for v in box)
         pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=2)
-        mark = "?" if taught is not None and label >= taught else ""
+        mark = "?" if trained is not None and label >= trained else ""
         text = f"{name}{mark} {score:.2f}"
         left, top, right, bottom = pen.textbbox((x0 + 2, max(0, y0 - 12)), text)
         pen.rectangle((left - 2, top - 1, right + 2, bottom + 1), fill=colour)
@@ -41,10 +47,10 @@ def drawn(picture: Image.Image, found: Detections, taught: int | None = None) ->
     return canvas
 
 
-def cut_out(picture: Image.Image, found: Detections) -> list[Image.Image]:
+def cut_out(picture: Image.Image, detections: Detections) -> list[Image.Image]:
     """Return each object as an image of its own, at least one pixel a side."""
     crops = []
-    for x0, y0, x1, y1 in found.boxes.tolist():
+    for x0, y0, x1, y1 in detections.boxes.tolist():
         left, top = min(int(x0), picture.width - 1), min(int(y0), picture.height - 1)
         right, bottom = max(left + 1, round(x1)), max(top + 1, round(y1))
         crops.append(picture.crop((left, top, right, bottom)))
@@ -57,7 +63,7 @@ def folder_name(name: str) -> str:
 
 
 def drawing_names(files: Sequence[Path], out: Path) -> list[str]:
-    """Return what each image's drawing is called: two of one name are told apart by a number.
+    """Return what each image's drawing is called: two of one name get a number each.
 
     Raises:
         InputError: if a drawing would take the place of an image that was given.

@@ -1,8 +1,8 @@
 """The network of a model that was merged: lines of CL-CLIP side by side on one tower.
 
 A line is what was learned in one stream: parts that share a gate and compete with the parts of
-their line before them. Lines do not know each other, so each finds what it found alone. A task that
-is learned after a merge belongs to the first model's line and competes with the parts of all.
+their line before them. Lines do not know each other, so each detects what it detected alone. A task
+that is learned after a merge belongs to the first model's line and competes with the parts of all.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from clclip.clip.ids import text_file
 from clclip.clip.text import read_background, read_text
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, task_folders
 from clclip.detection.layers.batch import Batch
@@ -79,26 +79,26 @@ class Merged(Detector):
 
     def shared_paths(self) -> list[SharedPath]:
         """Return the paths of all parts, in their order."""
-        found = {
+        paths = {
             line.place + part: line.network.paths[part]
             for line in self.lines
             for part in line.parts
         }
-        return [found[place] for place in sorted(found)]
+        return [paths[place] for place in sorted(paths)]
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Return detections, and the proposals of every part's path."""
         made: dict[int, tuple[Candidates, list[Tensor]]] = {}
         for line in self.lines:
-            for part, found, proposals in _of_line(line, batch):
-                made[line.place + part] = found, proposals
+            for part, candidates, proposals in _of_line(line, batch):
+                made[line.place + part] = candidates, proposals
         ordered = [made[place] for place in sorted(made)]
         results, s = [], self.options
         for n in range(len(batch.canvas.image_sizes)):
             boxes, scores, columns = (
                 torch.cat([part[n] for part in parts])
-                for parts in zip(*(found for found, _ in ordered), strict=True)
+                for parts in zip(*(candidates for candidates, _ in ordered), strict=True)
             )
             results.append(
                 select_detections(
@@ -127,7 +127,7 @@ def _of_line(line: Line, batch: Batch) -> Iterator[tuple[int, Candidates, list[T
         yield part, (boxes, scores, [own + line.first for own in columns]), proposals
 
 
-def is_merged(task: Mapping[str, Any]) -> bool:
+def is_merged(task: Task) -> bool:
     """Tell whether a task's network has several lines."""
     return len(set(task.get("origins") or [1])) > 1
 
@@ -167,29 +167,29 @@ def load_merged(task_file: Path, resources: Path, width: int, stride: float) -> 
 
 def _fill(network: ClClip, folders: Sequence[Path], origin: int) -> None:
     """Load a line's parts, whose tensors are named by their place in the whole model."""
-    found: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
     for folder in folders:
         tensors, _ = read_weights(folder / "weights.safetensors")
-        found |= moved_tensors(tensors, 1 - origin)
+        state |= moved_tensors(tensors, 1 - origin)
     if origin > 1:
         gate, _ = read_weights(folders[0] / GATE)
-        found |= gate
+        state |= gate
     wanted = network.state_dict()
     for name, value in wanted.items():
-        if name not in found or found[name].shape != value.shape:
+        if name not in state or state[name].shape != value.shape:
             expected = "the parts of one merged model"
             raise InputError(f"tensor {name!r} is missing or does not fit", folders[0], expected)
-    network.load_state_dict({name: found[name] for name in wanted})
+    network.load_state_dict({name: state[name] for name in wanted})
 
 
 def moved_tensors(tensors: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
     """Return a part's tensors as they are named ``by`` places later."""
-    found = {}
+    result = {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         if kind in ("paths", "banks"):
             place, _, own = rest.partition(".")
             name = f"{kind}.{int(place) + by}.{own}"
         if not name.startswith(MEMORY):
-            found[name] = value
-    return found
+            result[name] = value
+    return result

@@ -122,7 +122,7 @@ def prepared(
         items: the images.
         prepare: what is done to each, in a thread.
         batch: images of a batch.
-        on_bad: told of an image that cannot be read, which is then left out; None: it ends all.
+        on_bad: called with an image that cannot be read, which is then skipped; None: an error.
 
     Raises:
         InputError: for the first image that cannot be read, unless ``on_bad`` takes it.

@@ -32,18 +32,18 @@ class Skipped:
 
     def __init__(self, files: Sequence[Path], rule: str) -> None:
         self.files, self.rule = files, rule
-        self.found: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}
 
     def add(self, number: int, error: InputError) -> None:
         """Take note of an image, or raise its error."""
         if self.rule == "fail":
             raise error
         logger.warning("left out: %s", error)
-        self.found[number] = error.what
+        self.reasons[number] = error.what
 
     def check(self) -> None:
         """Raise InputError if no image is left."""
-        if len(self.found) == len(self.files):
+        if len(self.reasons) == len(self.files):
             what = f"none of {len(self.files)} images can be read"
             raise InputError(what, self.files[0], "at least one whole image")
 
@@ -51,6 +51,6 @@ class Skipped:
         """Return what results say of them; nothing where there is none."""
         rows = [
             {"file_name": str(self.files[number]), "reason": reason}
-            for number, reason in sorted(self.found.items())
+            for number, reason in sorted(self.reasons.items())
         ]
         return {"skipped": rows} if rows else {}

@@ -59,7 +59,7 @@ def check_alone(videos: Sequence[Path], files: Sequence[Path], every: int | None
 def frame_stream(
     model: DetectionModel, videos: Sequence[Path], every: int, batch: int
 ) -> Iterator[tuple[dict[str, Any], str, Detections, Picture]]:
-    """Yield for each frame its entry, what its drawing is called, what is found, and itself.
+    """Yield for each frame its entry, the name of its drawing, its detections, and itself.
 
     Raises:
         InputError: as ``frames``.
@@ -69,8 +69,8 @@ def frame_stream(
     for path, count in zip(videos, counts, strict=True):
         stems[path.stem] = stems.get(path.stem, 0) + 1
         stem = path.stem if stems[path.stem] == 1 else f"{path.stem}-{stems[path.stem]}"
-        found = _detected(model, path, every, batch)
-        for frame, whole, picture in progress(found, count, path.name):
+        outputs = _detected(model, path, every, batch)
+        for frame, whole, picture in progress(outputs, count, path.name):
             entry = {
                 "file_name": f"{path}#{frame.number}",
                 "video": str(path),
@@ -83,7 +83,7 @@ def frame_stream(
 def _detected(
     model: DetectionModel, path: Path, every: int, batch: int
 ) -> Iterator[tuple[Frame, Detections, Picture]]:
-    """Yield the frames of a video with what is found in them."""
+    """Yield the frames of a video with their detections."""
     shown = frames(path, every)
     while ready := list(itertools.islice(shown, batch)):
         pictures = [Picture(frame.image, None) for frame in ready]

@@ -1,4 +1,4 @@
-"""What checking the data found and left out: no reader of a number has to guess at it."""
+"""Findings of checking the data, and what was left out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AboutData:
 
 def about_data(experiments: Sequence[Experiment], resources: Path) -> list[AboutData]:
     """Return what is odd about the data sets of the experiments, in order of their ids."""
-    found = []
+    rows = []
     for name in sorted({name for experiment in experiments if (name := _data_id(experiment))}):
         path = resources / "data" / str(name) / "index.json"
         try:
@@ -45,13 +45,13 @@ def about_data(experiments: Sequence[Experiment], resources: Path) -> list[About
             continue  # the report is about results; an index that is gone has nothing to tell
         if entries or warnings:
             more = max(0, len(entries) - LISTED)
-            found.append(AboutData(str(name), warnings, entries[:LISTED], more))
-    return found
+            rows.append(AboutData(str(name), warnings, entries[:LISTED], more))
+    return rows
 
 
-def as_text(found: Sequence[AboutData]) -> str:
+def as_text(rows: Sequence[AboutData]) -> str:
     """Return the warnings for a terminal, "" if there are none."""
-    lines = [f"about the data {about.data}: {line}" for about in found for line in about.warnings]
+    lines = [f"about the data {about.data}: {line}" for about in rows for line in about.warnings]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -74,13 +74,13 @@ def answers(benchmark: Benchmark, resources: Path, count: int) -> list[Shown]:
         for seed in benchmark.shown_seeds
     }
     task_of = {name: k for k, group in enumerate(benchmark.groups, start=1) for name in group}
-    found = []
+    rows = []
     for image in _choose(benchmark, images, given, count):
         uri, _, _ = embed(root / image["file_name"], image.get("exif", True))
         own = [(e, _of(benchmark, e, image, given, task_of)) for e in benchmark.experiments]
         label = image["label"]
-        found.append(Shown(str(image["file_name"]), uri, label, task_of[label], own))
-    return found
+        rows.append(Shown(str(image["file_name"]), uri, label, task_of[label], own))
+    return rows
 
 
 def _given(folder: Path) -> Given:
@@ -101,14 +101,14 @@ def _of(
     task_of: Mapping[str, int],
 ) -> list[Answer]:
     """Return one method's answers from the task on that brought the image's class."""
-    found = []
+    result = []
     for task in steps(experiment):
         for seed in benchmark.shown_seeds:
             prediction = given[experiment.name, task, seed].get(image["id"])
             if prediction is not None:
                 mistake = _kind(prediction[0], image["label"], task_of)
-                found.append(Answer(task, seed, *prediction, mistake))
-    return found
+                result.append(Answer(task, seed, *prediction, mistake))
+    return result
 
 
 def _kind(name: str, label: str, task_of: Mapping[str, int]) -> str:

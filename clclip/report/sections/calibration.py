@@ -45,7 +45,7 @@ class Threshold:
 
 def thresholds(benchmark: Benchmark) -> list[Threshold]:
     """Return the thresholds of every class that was calibrated, of the first seed."""
-    found = []
+    rows = []
     for experiment in benchmark.experiments:
         seed = experiment.summary["seeds"][0]
         for task in experiment.summary["tasks"]:
@@ -56,8 +56,8 @@ def thresholds(benchmark: Benchmark) -> list[Threshold]:
                 continue
             for name, entry in (part["classes"] if part else {}).items():
                 values = (entry["threshold"], entry.get("objects", 0), bool(entry.get("own", True)))
-                found.append(Threshold(experiment, name, *values))
-    return found
+                rows.append(Threshold(experiment, name, *values))
+    return rows
 
 
 def trust(benchmark: Benchmark) -> list[Trust]:
@@ -65,7 +65,7 @@ def trust(benchmark: Benchmark) -> list[Trust]:
 
     A contestant whose tasks are calibrated stands there twice, as it was and as mapped.
     """
-    found = []
+    rows = []
     for experiment in benchmark.contestants if len(benchmark.groups) > 1 else []:
         last = experiment.last_task
         folders = [experiment.task_dir(last, seed) for seed in experiment.summary["seeds"]]
@@ -79,8 +79,8 @@ def trust(benchmark: Benchmark) -> list[Trust]:
                 continue
             if any(groups.values()):
                 label = experiment.label + ", calibrated" * mapped
-                found.append(Trust(experiment, _chart(label, groups), groups, mapped))
-    return found
+                rows.append(Trust(experiment, _chart(label, groups), groups, mapped))
+    return rows
 
 
 def key(group: str) -> Markup:
@@ -109,14 +109,14 @@ def _chart(label: str, groups: Mapping[str, Reliability | None]) -> Markup:
                          text_anchor="middle"))  # fmt: skip
     drawn.append(tag("text", "score", x=x(0.5), y=SIZE - 6, class_="label", text_anchor="middle"))
     drawn.append(tag("path", d=path([(x(0), y(0)), (x(1), y(1))]), class_="honest"))
-    for group, found in groups.items():
-        if found is None:
+    for group, reliability in groups.items():
+        if reliability is None:
             continue
         colour, dash, shape = LOOKS[group]
-        places = [(x(b.score), y(b.right)) for b in found.bins]
+        places = [(x(b.score), y(b.right)) for b in reliability.bins]
         drawn.append(tag("path", d=path(places), fill="none", stroke=colour, stroke_width=2,
                          stroke_dasharray=dash))  # fmt: skip
-        for b, (at, height) in zip(found.bins, places, strict=True):
+        for b, (at, height) in zip(reliability.bins, places, strict=True):
             text = f"{label}, {group} classes: score {b.score:.2f}, right {100 * b.right:.0f} %"
             text += f" of {b.count}"
             drawn.append(tag("g", tag("title", text), marker(shape, at, height, colour),

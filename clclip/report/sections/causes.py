@@ -27,7 +27,7 @@ LOOKS = {
     "old class": ("#E69F00", "confused with a class that came earlier or at the same time"),
     "duplicate": ("#009E73", "a second box on a found object"),
     "background": ("#8A8F98", "a box on nothing"),
-    "found anew": ("#F0E442", "found only by the later task (a gain)"),
+    "gained": ("#F0E442", "detected only after the later task (a gain)"),
 }
 
 
@@ -57,15 +57,15 @@ def why(benchmark: Benchmark) -> Why | None:
     """Return the diagnosis of every task from the second on; None if there is nothing to show."""
     if not benchmark.detection:
         return None
-    found: dict[int, list[tuple[Experiment, dict[str, Row]]]] = {}
+    by_task: dict[int, list[tuple[Experiment, dict[str, Row]]]] = {}
     for experiment in benchmark.contestants:
         for row in experiment.summary["tasks"][1:]:
             classes = over_seeds(experiment, row["task"])
             if classes:
-                found.setdefault(row["task"], []).append((experiment, classes))
-    if not found:
+                by_task.setdefault(row["task"], []).append((experiment, classes))
+    if not by_task:
         return None
-    shares = {task: [_means(classes) for _, classes in own] for task, own in found.items()}
+    shares = {task: [_means(classes) for _, classes in own] for task, own in by_task.items()}
     drawn = [{c: max(0.0, v) for c, v in row.items()} for own in shares.values() for row in own]
     legend = [
         (cause, f"var(--cause{k})", LOOKS[cause][1])
@@ -75,7 +75,7 @@ def why(benchmark: Benchmark) -> Why | None:
     longest = max(sum(row.values()) for row in drawn)
     colours = {cause: colour for cause, colour, _ in legend}
     steps = []
-    for task, own in sorted(found.items()):
+    for task, own in sorted(by_task.items()):
         rows = [
             (experiment.label, {c: max(0.0, v) for c, v in means.items()}, sum(means.values()))
             for (experiment, _), means in zip(own, shares[task], strict=True)
@@ -83,7 +83,7 @@ def why(benchmark: Benchmark) -> Why | None:
         unit = f"points of AP lost by task {task}, mean over earlier classes"
         tables = [(experiment, *_sorted(classes)) for experiment, classes in own]
         steps.append(Step(task, bars(rows, colours, unit, longest), tables))
-    seeds = max(len(experiment.summary["seeds"]) for experiment, _ in found[max(found)])
+    seeds = max(len(experiment.summary["seeds"]) for experiment, _ in by_task[max(by_task)])
     return Why(seeds, legend, steps)
 
 

@@ -24,14 +24,14 @@ class Outcome:
     """How one method ended under one condition, in percent.
 
     Attributes:
-        kept: score on the classes of earlier tasks.
-        learned: score on those of the last task.
+        previous: score on the classes of earlier tasks.
+        current: score on those of the last task.
         all: score on all.
         std: deviation of ``all`` over seeds, None for one.
     """
 
-    kept: float | None
-    learned: float | None
+    previous: float | None
+    current: float | None
     all: float | None
     std: float | None = None
 
@@ -72,13 +72,13 @@ class Comparison:
 
 def side_by_side(benchmarks: Sequence[Benchmark]) -> list[Comparison]:
     """Return a comparison per kind of which several benchmarks share a method."""
-    found = []
+    result = []
     for detection in (True, False):
         own = [benchmark for benchmark in benchmarks if benchmark.detection is detection]
         names = [{e.label for e in benchmark.experiments} for benchmark in own]
         if any(a & b for k, a in enumerate(names) for b in names[:k]):
-            found.append(_compared(own))
-    return found
+            result.append(_compared(own))
+    return result
 
 
 def _compared(benchmarks: Sequence[Benchmark]) -> Comparison:
@@ -105,21 +105,21 @@ def _outcome(experiment: Experiment | None) -> Outcome | None:
     return Outcome(final["P"], final["C"], final["A"], std["A"])
 
 
-def drawn(found: Comparison) -> Markup:
-    """Return a comparison as SVG: a dot for what is kept, a square for what was learned.
+def drawn(comparison: Comparison) -> Markup:
+    """Return a comparison as SVG: a dot for the earlier classes, a square for the last task's.
 
     Colours are those of the page; see ``standalone``.
     """
-    columns, rows = len(found.conditions), len(found.methods)
+    columns, rows = len(comparison.conditions), len(comparison.methods)
     width = NAMES + max(columns * (AXIS + FIGURE) + 6, KEY)
     height = HEAD + rows * LINE + FOOT
-    parts = [_head(found, column, rows) for column in range(columns)]
-    for row, (name, upper) in enumerate(found.methods):
+    parts = [_head(comparison, column, rows) for column in range(columns)]
+    for row, (name, upper) in enumerate(comparison.methods):
         y = HEAD + row * LINE + LINE / 2
         look = "normal" if upper else "600"
         parts.append(_text(name, NAMES - 10, y + 4, "end", weight=look))
         for column in range(columns):
-            parts.append(_cell(found, row, column, NAMES + column * (AXIS + FIGURE), y))
+            parts.append(_cell(comparison, row, column, NAMES + column * (AXIS + FIGURE), y))
     y = height - 14.0
     parts += [
         _earlier_mark(NAMES, y),
@@ -141,12 +141,12 @@ def standalone(picture: Markup) -> str:
     return re.sub(r"var\(--[a-z]+, (#[0-9a-f]{6})\)", r"\1", str(picture)) + "\n"
 
 
-def _head(found: Comparison, column: int, rows: int) -> Markup:
+def _head(comparison: Comparison, column: int, rows: int) -> Markup:
     """Return a condition's name, its axis from 0 to 100 and the level of its upper bound."""
     left = NAMES + column * (AXIS + FIGURE)
     bottom = HEAD + rows * LINE
     parts = []
-    for line, text in enumerate(found.conditions[column][:2]):
+    for line, text in enumerate(comparison.conditions[column][:2]):
         shown = text if len(text) <= 22 else text[:21] + "…"
         parts.append(_text(shown, left, 14 + 14 * line, weight="600" if line == 0 else "normal"))
     for value in (0, 50, 100):
@@ -157,7 +157,7 @@ def _head(found: Comparison, column: int, rows: int) -> Markup:
         ]
     uppers = [
         cell.all
-        for (_, upper), row in zip(found.methods, found.cells, strict=True)
+        for (_, upper), row in zip(comparison.methods, comparison.cells, strict=True)
         if upper and (cell := row[column]) is not None and cell.all is not None
     ]
     for upper_score in uppers[:1]:
@@ -166,21 +166,21 @@ def _head(found: Comparison, column: int, rows: int) -> Markup:
             tag("path", d=f"M{x:.1f} {HEAD - 4}V{bottom}", stroke="var(--faint, #666c76)",
                 stroke_dasharray="2 2")
         )  # fmt: skip
-    return tag("g", tag("title", ", ".join(found.conditions[column])), *parts)
+    return tag("g", tag("title", ", ".join(comparison.conditions[column])), *parts)
 
 
-def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Markup:
+def _cell(comparison: Comparison, row: int, column: int, left: float, y: float) -> Markup:
     """Return one result: its two marks, joined, and the score on all classes."""
-    name, upper = found.methods[row]
-    cell = found.cells[row][column]
+    name, upper = comparison.methods[row]
+    cell = comparison.cells[row][column]
     if cell is None:
         return _text("·", left + AXIS + 8, y + 4, colour="var(--faint, #666c76)")
-    text = f"{name}, {', '.join(found.conditions[column])}: "
-    text += f"earlier {number(cell.kept)}, last {number(cell.learned)}, all {number(cell.all)}"
+    text = f"{name}, {', '.join(comparison.conditions[column])}: "
+    text += f"earlier {number(cell.previous)}, last {number(cell.current)}, all {number(cell.all)}"
     parts = [tag("title", text)]
     marks = [
         (v, mark)
-        for v, mark in ((cell.kept, _earlier_mark), (cell.learned, _learned))
+        for v, mark in ((cell.previous, _earlier_mark), (cell.current, _learned))
         if v is not None
     ]
     if len(marks) == 2:
@@ -190,7 +190,7 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
                 stroke_width=2)
         )  # fmt: skip
     parts += [mark(left + AXIS * value / 100, y) for value, mark in marks]
-    best = not upper and cell.all is not None and cell.all == found.best(column)
+    best = not upper and cell.all is not None and cell.all == comparison.best(column)
     if cell.all is not None:
         bold = "700" if best else "normal"
         parts.append(_text(number(cell.all), left + AXIS + 10, y + 4, weight=bold))
@@ -198,7 +198,7 @@ def _cell(found: Comparison, row: int, column: int, left: float, y: float) -> Ma
 
 
 def _earlier_mark(x: float, y: float) -> Markup:
-    """Return the mark of what is kept."""
+    """Return the mark of the score on earlier classes."""
     return tag("circle", cx=x, cy=y, r=5, fill=KEEPS, stroke="var(--paper, #fdfcf9)")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from clclip.clip.cost_volume import gate_logits
 from clclip.clip.ids import text_file
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.files import read_json
 from clclip.core.task import features_dir, read_task, seen_classes
@@ -67,20 +68,20 @@ def cost_maps(benchmark: Benchmark, resources: Path) -> list[Maps]:
     Raises:
         InputError: if the store, the text embeddings or an image are broken.
     """
-    found = []
+    last_tasks = []
     for experiment in benchmark.experiments:
         folder = experiment.task_dir(experiment.summary["tasks"][-1]["task"])
-        found.append((experiment, folder, read_task(folder / "task.json")))
-    for experiment, folder, task in sorted(found, key=lambda one: "gate" not in one[2]["switches"]):
+        last_tasks.append((experiment, folder, read_task(folder / "task.json")))
+    for experiment, folder, task in sorted(
+        last_tasks, key=lambda one: "gate" not in one[2]["switches"]
+    ):
         store = features_dir(task, "test", resources)
         if store is not None and (store / "done.json").is_file():
             return _maps(experiment, task, store, folder, resources)
     return []
 
 
-def _maps(
-    owner: Experiment, task: Mapping[str, Any], store: Path, folder: Path, resources: Path
-) -> list[Maps]:
+def _maps(owner: Experiment, task: Task, store: Path, folder: Path, resources: Path) -> list[Maps]:
     """Return the maps from one store."""
     marker, truth = read_json(store / "done.json"), read_json(folder / "test.json")
     dense = np.load(store / "dense.npy", mmap_mode="r", allow_pickle=False)
@@ -89,7 +90,7 @@ def _maps(
         raise InputError(
             f"text of shape {text.shape}", store, f"{len(names)} rows of {dense.shape[1]}"
         )
-    gate, found = gate_of(owner, task), _view_of(folder, truth)
+    gate, shown_view = gate_of(owner, task), _view_of(folder, truth)
     root = image_root(task, resources)
     row_of = {image: k for k, image in enumerate(marker["images"])}
     by_id = {category["id"]: category["name"] for category in truth["categories"]}
@@ -110,7 +111,7 @@ def _maps(
         shown = (present + [name for name in names if name not in present])[:CLASSES]
         volume = np.einsum("dhw,kd->khw", tokens, text[[names.index(name) for name in shown]])
         low, high = float(volume.min()), float(volume.max())
-        boxes = boxes_of(found, image["id"], by_id) if found else []
+        boxes = boxes_of(shown_view, image["id"], by_id) if shown_view else []
         classes = [
             ClassMaps(
                 name,
@@ -140,9 +141,7 @@ def _drawn(box: Box) -> bool:
     return box.state in ("right", "wrong") and (box.score or 0) >= SHOWN_SCORE
 
 
-def gate_of(
-    experiment: Experiment, task: Mapping[str, Any]
-) -> Callable[[np.ndarray], np.ndarray] | None:
+def gate_of(experiment: Experiment, task: Task) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return the gate as a function of cost maps (h, w); None where it is not known.
 
     Its two numbers are learned in task 1 and then frozen. A refined volume, or a softmax against

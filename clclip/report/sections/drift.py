@@ -46,16 +46,16 @@ class Drift:
 
 def drift(benchmark: Benchmark) -> list[Drift]:
     """Return the drift of every contestant whose tasks left probes, a mean over its seeds."""
-    found = []
+    rows = []
     for experiment in benchmark.contestants if benchmark.detection else []:
         numbers = [task["task"] for task in experiment.summary["tasks"]]
         if len(numbers) < 2:
             continue
         try:
-            found.append(_experiment(experiment, numbers))
+            rows.append(_experiment(experiment, numbers))
         except (InputError, KeyError, TypeError, ValueError) as error:
             logger.info("no drift of %s: %s", experiment.name, error)
-    return found
+    return rows
 
 
 def _experiment(experiment: Experiment, numbers: list[int]) -> Drift:

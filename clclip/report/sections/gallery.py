@@ -58,8 +58,8 @@ class Box:
     @property
     def label(self) -> str:
         """What stands beside the box."""
-        found = self.state in ("right", "wrong")
-        return f"{self.name} {self.score:.2f}" if found else self.name
+        detected = self.state in ("right", "wrong")
+        return f"{self.name} {self.score:.2f}" if detected else self.name
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class View:
 
     @property
     def pairs(self) -> Pairing:
-        """Who found whom."""
+        """Which detection matched which object."""
         return self.run.pairs
 
 
@@ -198,7 +198,7 @@ def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
     hits: dict[int, float] = {}
     here = view.run.objects.get(image, [])
     for index in view.run.by_image.get(image, []):
-        detection = view.pairs.found[index]
+        detection = view.pairs.detections[index]
         right = view.pairs.partner[index] >= 0
         if right:
             hits[int(view.pairs.partner[index])] = detection["score"]
@@ -257,14 +257,11 @@ def choose(
     """Return the images to show: half by how much the final detections differ, half evenly."""
     seed = benchmark.shown_seeds[0]
     last = [views[e.name, steps(e)[-1], seed] for e in benchmark.contestants]
-    found = [
-        {int(v.pairs.partner[i]) for i, d in enumerate(v.pairs.found) if d["score"] >= SHOWN_SCORE}
-        for v in last
-    ]
+    hits_of = [_shown_hits(view) for view in last]
     gap: dict[Any, int] = {}
     for index, item in enumerate(last[0].pairs.objects if last else []):
-        hits = sum(index in group for group in found)
-        gap[item["image_id"]] = gap.get(item["image_id"], 0) + (0 < hits < len(found))
+        hits = sum(index in group for group in hits_of)
+        gap[item["image_id"]] = gap.get(item["image_id"], 0) + (0 < hits < len(hits_of))
     holding = {a["image_id"] for a in truth["annotations"]}
     images = [image for image in truth["images"] if image["id"] in holding]
     by_gap = sorted(images, key=lambda image: -gap.get(image["id"], 0))
@@ -272,6 +269,15 @@ def choose(
     rest = [image for image in images if image not in chosen]
     need = min(count - len(chosen), len(rest))
     return chosen + [rest[int((k + 0.5) * len(rest) / need)] for k in range(need)]
+
+
+def _shown_hits(view: View) -> set[int]:
+    """Return which objects a detection matches whose score is high enough to be shown."""
+    return {
+        int(view.pairs.partner[i])
+        for i, detection in enumerate(view.pairs.detections)
+        if detection["score"] >= SHOWN_SCORE
+    }
 
 
 def embed(path: Path, exif: bool = True) -> tuple[str, int, int]:

@@ -40,7 +40,7 @@ class Affinity:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Raw and refined prototypes: panels (title, variance kept, chart), nearest other classes."""
+    """Raw and refined prototypes: panels (title, variance share, chart), nearest other classes."""
 
     panels: list[tuple[str, float, Markup]]
     lines: list[tuple[str, int, list[tuple[str, float]]]]
@@ -60,7 +60,7 @@ class Semantics:
 
 def semantics(benchmark: Benchmark) -> list[Semantics]:
     """Return what the contestants' weights tell; methods without any of it are left out."""
-    found = []
+    rows = []
     for experiment in [] if benchmark.detection else benchmark.contestants:
         try:
             one = _experiment(experiment, benchmark.groups)
@@ -68,8 +68,8 @@ def semantics(benchmark: Benchmark) -> list[Semantics]:
             logger.warning("no semantics of %s: %s", experiment.name, error)
             continue
         if one.relevance or one.affinity:
-            found.append(one)
-    return found
+            rows.append(one)
+    return rows
 
 
 def _experiment(experiment: Experiment, groups: list[list[str]]) -> Semantics:

@@ -39,7 +39,7 @@ class Row:
     forgetting: float | None
     forgetting_std: float | None
     average: float | None
-    kept: float | None
+    retention: float | None
     difference: Difference | None
     interval: str = ""
 

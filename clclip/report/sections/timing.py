@@ -25,14 +25,14 @@ class Stage:
 
 def stages(results: Path, resources: Path, experiments: Iterable[str]) -> list[Stage]:
     """Return the stages of the experiments and of the shared resources, longest first."""
-    found: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
+    jobs_of: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
     folders = [(name, results / name) for name in experiments] + [("shared", resources)]
     for owner, folder in folders:
         for log in sorted(folder.rglob("*.log")):
             line = last_done(log)
             if line is not None:
                 name, seconds, peak = line
-                found.setdefault((owner, name), []).append((seconds, peak))
+                jobs_of.setdefault((owner, name), []).append((seconds, peak))
     rows = [
         Stage(
             owner,
@@ -42,7 +42,7 @@ def stages(results: Path, resources: Path, experiments: Iterable[str]) -> list[S
             max(seconds for seconds, _ in jobs),
             max((peak for _, peak in jobs if peak is not None), default=None),
         )
-        for (owner, name), jobs in found.items()
+        for (owner, name), jobs in jobs_of.items()
     ]
     return sorted(rows, key=lambda row: -row.seconds)
 
@@ -64,7 +64,7 @@ class Rerun:
 
 def reruns(results: Path, experiments: Iterable[str]) -> list[Rerun]:
     """Return the cost of a rerun of every experiment whose tasks left logs."""
-    found = []
+    rows = []
     for name in experiments:
         tasks: dict[int, float] = {}
         scores = 0.0
@@ -78,8 +78,8 @@ def reruns(results: Path, experiments: Iterable[str]) -> list[Rerun]:
         if tasks:
             numbers = range(1, max(tasks) + 1)
             left = [sum(s for task, s in tasks.items() if task >= number) for number in numbers]
-            found.append(Rerun(name, left, scores))
-    return found
+            rows.append(Rerun(name, left, scores))
+    return rows
 
 
 def last_done(log: Path) -> tuple[str, float, float | None] | None:

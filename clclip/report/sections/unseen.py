@@ -29,12 +29,12 @@ class Row:
 
 def unseen(benchmark: Benchmark) -> list[Row]:
     """Return a row per contestant and task but the last, of those that were measured."""
-    found = []
+    rows = []
     for experiment in benchmark.contestants:
         after = {task["task"]: task for task in experiment.summary["tasks"]}
         for row in experiment.summary.get("unseen", []):
             scores = after[row["task"]]
             counted = len(row["per_class"])
             ends = (scores["P"], scores["C"], row["AP"])
-            found.append(Row(experiment, row["task"], *ends, counted))
-    return found
+            rows.append(Row(experiment, row["task"], *ends, counted))
+    return rows

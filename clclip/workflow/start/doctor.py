@@ -37,20 +37,29 @@ class Finding:
     Attributes:
         subject: what was looked at.
         state: ok; note (a run works, something else may not); bad (a run will fail).
-        found: what is so.
+        value: what it is.
         advice: what to do, if it is not ok.
     """
 
     subject: str
     state: State
-    found: str
+    value: str
     advice: str = ""
 
     def __str__(self) -> str:
         mark = {"ok": "ok  ", "note": "note", "bad": "BAD "}[self.state]
         return (
-            f"{mark}  {self.subject:<12}  {self.found}{' -> ' if self.advice else ''}{self.advice}"
+            f"{mark}  {self.subject:<12}  {self.value}{' -> ' if self.advice else ''}{self.advice}"
         )
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the finding as ``--json`` prints it."""
+        return {
+            "subject": self.subject,
+            "state": self.state,
+            "found": self.value,
+            "advice": self.advice,
+        }
 
 
 def examine(folder: Path, network: bool = True) -> list[Finding]:
@@ -88,11 +97,11 @@ def _system() -> Finding:
 
 
 def _python() -> Finding:
-    found = f"{platform.python_version()} at {sys.executable}"
+    version = f"{platform.python_version()} at {sys.executable}"
     wanted = metadata.metadata("clclip")["Requires-Python"] if _installed() else ""
     if not wanted or _within(platform.python_version(), wanted):
-        return Finding("Python", "ok", found)
-    return Finding("Python", "bad", found, f"a Python {wanted}")
+        return Finding("Python", "ok", version)
+    return Finding("Python", "bad", version, f"a Python {wanted}")
 
 
 def _installed() -> bool:
@@ -113,8 +122,8 @@ def _needed() -> dict[str, str]:
     from packaging.requirements import Requirement
 
     lines = metadata.requires("clclip") if _installed() else None
-    found = map(Requirement, lines or ())
-    return {needed.name: str(needed.specifier) for needed in found}
+    requirements = map(Requirement, lines or ())
+    return {needed.name: str(needed.specifier) for needed in requirements}
 
 
 def _version(name: str) -> Finding:
@@ -219,18 +228,18 @@ def _temporary() -> Finding:
 def _locale() -> Finding:
     encoding = sys.getfilesystemencoding()
     terminal = getattr(sys.stdout, "encoding", None) or "none"
-    found = f"files {encoding}, terminal {terminal}"
+    encodings = f"files {encoding}, terminal {terminal}"
     if encoding == "utf-8" and terminal.lower().replace("-", "") in ("utf8", "none"):
-        return Finding("locale", "ok", found)
-    return Finding("locale", "note", found, "export LC_ALL=C.UTF-8, to see all characters")
+        return Finding("locale", "ok", encodings)
+    return Finding("locale", "note", encodings, "export LC_ALL=C.UTF-8, to see all characters")
 
 
 def _display() -> Finding:
     """Tell of matplotlib: figures are written to files, so that no display is needed."""
     backend = os.environ.get("MPLBACKEND", "")
     shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    found = f"{'a' if shown else 'no'} display{f', MPLBACKEND={backend}' if backend else ''}"
-    return Finding("figures", "ok", f"{found}; the report needs none")
+    display = f"{'a' if shown else 'no'} display{f', MPLBACKEND={backend}' if backend else ''}"
+    return Finding("figures", "ok", f"{display}; the report needs none")
 
 
 def _bytecode() -> Finding:

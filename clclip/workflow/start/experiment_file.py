@@ -105,7 +105,7 @@ def _root(folder: Path, home: Path) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name of an experiment that is like a folder's."""
+    """Return a valid experiment name from a folder's."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or "mine"
 
 
@@ -203,7 +203,7 @@ def _scalar(value: Any) -> str:
 
 
 def summary_text(written: Written) -> str:
-    """Return what was found and what to type next."""
+    """Return what was recognised and the next command."""
     sizes = " + ".join(str(len(group)) for group in written.tasks)
     count = sum(map(len, written.tasks))
     lines = [f"{written.data['format']} data, {count} classes: tasks of {sizes}"]

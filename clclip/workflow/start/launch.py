@@ -83,9 +83,9 @@ def _given(options: Sequence[str], names: Sequence[str]) -> bool:
 
 def _with_config(options: Sequence[str], config: Sequence[str]) -> list[str]:
     """Return the options with entries of ``--config`` put in: of two, Snakemake reads the last."""
-    found = list(options)
+    result = list(options)
     for name in ("--config", "-C"):
-        if config and name in found:
-            at = found.index(name) + 1
-            return [*found[:at], *config, *found[at:]]
-    return [*found, *(["--config", *config] if config else [])]
+        if config and name in result:
+            at = result.index(name) + 1
+            return [*result[:at], *config, *result[at:]]
+    return [*result, *(["--config", *config] if config else [])]

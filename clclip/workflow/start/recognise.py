@@ -2,7 +2,7 @@
 
 A folder is YOLO if it declares classes as YOLO's tools do or has label files, COCO if a JSON file
 holds images, annotations and categories, VOC if it holds ``Annotations`` and ``ImageSets``, and
-else one folder a class. The readers then say what is wrong with it; here nothing is judged.
+else one folder a class. The readers then say what is wrong with it; nothing is checked here.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def recognise(folder: Path, chosen: str | None = None) -> dict[str, Any]:
         raise InputError("no such folder", folder, "the folder of a data set")
     tried = {"yolo": _yolo, "coco": _coco, "voc": _voc, "folder": _folder}
     for name, look in tried.items():
-        if chosen in (None, name) and (found := look(folder)) is not None:
-            return {"format": name} | found
+        if chosen in (None, name) and (keys := look(folder)) is not None:
+            return {"format": name} | keys
     expected = {
         "coco": "a JSON file of training images and one of test images, in it or `annotations/`",
         "voc": "Annotations, ImageSets and JPEGImages, or a VOCdevkit with one year",
@@ -84,12 +84,12 @@ def _json_files(folder: Path) -> Iterator[Path]:
 def _is_coco(path: Path) -> bool:
     """Tell whether a file holds boxes in COCO's form; captions and key points of persons do not."""
     try:
-        found = read_json(path)
+        content = read_json(path)
     except InputError:
         return False
-    if not isinstance(found, dict) or not all(key in found for key in _COCO_KEYS):
+    if not isinstance(content, dict) or not all(key in content for key in _COCO_KEYS):
         return False
-    boxes = found["annotations"]
+    boxes = content["annotations"]
     if not isinstance(boxes, list) or not boxes:
         return True  # the reader says what is wrong with it
     return any(isinstance(box, dict) and "bbox" in box for box in boxes)
@@ -101,10 +101,10 @@ def _voc(folder: Path) -> dict[str, Any] | None:
     home = folder
     if not (folder / "Annotations").is_dir():
         patterns = ("VOC*/Annotations", "VOCdevkit/VOC*/Annotations")
-        found = [path.parent for pattern in patterns for path in sorted(folder.glob(pattern))]
-        if not found:
+        homes = [path.parent for pattern in patterns for path in sorted(folder.glob(pattern))]
+        if not homes:
             return None
-        home = found[0]
+        home = homes[0]
         keys = {"year": year} if (year := home.name.removeprefix("VOC")) in VOC_YEARS else {}
     lists = {path.stem for path in (home / "ImageSets" / "Main").glob("*.txt")}
     for train, test in (("trainval", "test"), ("train", "test"), ("train", "val")):
@@ -131,10 +131,10 @@ def _yolo(folder: Path) -> dict[str, Any] | None:
 def _names_classes(path: Path) -> bool:
     """Tell whether a YAML file is the declaration of a YOLO data set, and no experiment file."""
     try:
-        found = read_yaml(path)
+        content = read_yaml(path)
     except InputError:
         return False
-    return {"names", "train"} <= set(found) and "kind" not in found
+    return {"names", "train"} <= set(content) and "kind" not in content
 
 
 def _label_files(folder: Path) -> bool:
@@ -159,10 +159,10 @@ def _class_folders(folder: Path) -> list[str]:
 
 def _holds_image(folder: Path, depth: int = 3) -> bool:
     """Tell whether an image lies in a folder or a little below it."""
-    found = list(_entries(folder))
-    if any(entry.name.lower().endswith(tuple(IMAGE_SUFFIXES)) for entry in found):
+    entries = list(_entries(folder))
+    if any(entry.name.lower().endswith(tuple(IMAGE_SUFFIXES)) for entry in entries):
         return True
-    deeper = (Path(entry.path) for entry in found if depth and entry.is_dir())
+    deeper = (Path(entry.path) for entry in entries if depth and entry.is_dir())
     return any(_holds_image(path, depth - 1) for path in deeper)
 
 

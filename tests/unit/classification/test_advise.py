@@ -44,10 +44,10 @@ def test_images_held_out_are_judged_without_themselves():
     rng = np.random.default_rng(0)
     folds = np.arange(len(y)) % 5
     shuffled = rng.permutation(y)
-    tables = tool.judged(x, shuffled, folds, data["text"])
+    tables = tool.cross_validated(x, shuffled, folds, data["text"])
     for name in ("ncm", "ridge", "ranpac", "gda"):  # labels that mean nothing are not known again
         assert (tables[name].argmax(axis=1) == shuffled).mean() < 0.4, name
-    tables = tool.judged(x, y, folds, data["text"])
+    tables = tool.cross_validated(x, y, folds, data["text"])
     assert (tables["gda"].argmax(axis=1) == y).mean() > 0.8
 
 

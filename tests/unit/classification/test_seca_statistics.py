@@ -47,7 +47,7 @@ def test_older_features_go_through_every_later_drift():
         {"features": b, "labels": np.zeros(3, int), "raw": np.zeros((1, 3))} | move,
         {"features": b, "labels": np.zeros(3, int), "raw": np.zeros((1, 3))} | move,
     ]
-    rows, labels = statistics.kept_rows(records)
+    rows, labels = statistics.memory_rows(records)
     assert np.allclose(rows[:3], np.roll(a, 2, axis=1))  # two tasks came after
     assert np.allclose(rows[3:6], np.roll(b, 1, axis=1)) and np.allclose(rows[6:], b)
     assert labels.tolist() == [0, 1, 0, 2, 2, 2, 3, 3, 3]

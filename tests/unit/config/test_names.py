@@ -313,3 +313,17 @@ def test_a_new_stream_is_one_file(tmp_path, monkeypatch, root):
         assert task["training"]["epochs"] == 4 and "pets_2_2_fvit_mma" in names.shipped_names()
     for cached in caches:
         cached.cache_clear()
+
+
+@pytest.mark.parametrize("stream", ["clutter20_10_10", "clutter20_places_10_10", "clutter80_4task"])
+def test_cluttered_worlds_route_by_text_where_there_is_a_text_score(stream):
+    routes = {}
+    for method in ("clclip", "clclip_no_text", "clclip_no_experts", "clclip_paper"):
+        switches = planned(f"{stream}_{method}").tasks[0, 1].payload["switches"]
+        routes[method] = switches.get("route"), switches.get("route_probability")
+    assert routes == {
+        "clclip": ("text", 0.003),
+        "clclip_no_text": ("share", None),
+        "clclip_no_experts": (None, None),
+        "clclip_paper": ("share", None),
+    }

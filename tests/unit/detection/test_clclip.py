@@ -6,45 +6,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from clclip.detection.layers import regions
-from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.regions import select_detections
-from clclip.detection.methods.clclip import inference as candidates
-from clclip.detection.options import ClClipOptions
 from clclip.detection.weights import load_chain, save_weights
-from tests.helpers.detection import NAMES, batch, clclip, fvit, snapshot, step
+from tests.helpers.detection import (
+    NAMES,
+    batch,
+    clclip,
+    fvit,
+    learned,
+    old_detections,
+    snapshot,
+    step,
+)
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
 LATER = [*GROUPS, NAMES[5:]]
-
-
-def learned(groups, **switches):
-    """Return the detector after training every task but the last one for a step."""
-    state, model = {}, None
-    for t in range(1, len(groups) + 1):
-        model = clclip(groups[:t], **switches)
-        model.load_state_dict(state, strict=False)
-        model.begin_task()
-        if t < len(groups):
-            step(model, batch(classes=len(groups[t - 1])))
-        state = snapshot(model)
-    return model
-
-
-def unsure(model):
-    """Return the model with text classifiers that find every class about equally likely."""
-    for path in model.paths:
-        path.text.classifier.log_scale.data.zero_()
-    return model
-
-
-def old_detections(model, count: int):
-    found = model.eval().detect(batch(labelled=False))
-    return [
-        {name: value[image["labels"] < count] for name, value in image.items()} for image in found
-    ]
 
 
 @pytest.mark.parametrize("shared", ["drift", "free", "frozen", "adapters"])
@@ -92,68 +70,6 @@ def test_an_added_class_leaves_old_scores_given_equal_shared_features(shared):
             assert torch.equal(a[name], b[name])
 
 
-@pytest.mark.parametrize("route", ["share", "prior"])
-@pytest.mark.parametrize("shared", ["drift", "adapters"])
-def test_routing_of_old_classes_is_the_same_with_more_tasks(shared, route):
-    """Thresholds that let some pairs pass and keep some out, on the real module."""
-    switches = {"shared": shared, "route": route}
-    few, more = (clclip(groups, **switches).eval() for groups in (GROUPS, LATER))
-    for model in (few, more):
-        model.gate.calibrate(model.gates(batch().dense, model.classes_of(0))[0])
-    proposals = batch().targets
-    boxes = [target["boxes"] + shift for target, shift in zip(proposals, (0, 8), strict=False)]
-    for task in range(len(GROUPS)):
-        _, prior = few.pathways(batch().dense, few.classes_of(task), boxes)
-        middle = few.routing(prior).median(dim=0).values
-        for model in (few, more):
-            model.banks[task].threshold.copy_(middle)
-        one, other = (candidates.route(model, batch(), task, boxes) for model in (few, more))
-        assert 0 < len(one.region) < prior.numel()
-        assert torch.equal(one.region, other.region) and torch.equal(one.column, other.column)
-        assert torch.equal(one.prior, other.prior)  # experts are told the prior, not the share
-
-
-@pytest.mark.parametrize("shared", ["drift", "adapters"])
-def test_the_text_drops_pairs_that_it_rules_out_and_changes_no_score_of_the_others(shared):
-    switches = {"shared": shared, "score_threshold": 0.0, "detections": 10_000, "nms": 1.0}
-    model = unsure(learned(GROUPS, **switches))
-    found = model.detect(batch(labelled=False))
-    chance = 0.15  # of three classes and background 1/4, of five and background 1/6
-    kept = {}
-    for probability in (1e-9, chance, 0.999):
-        routing = {"route": "text", "route_probability": probability}
-        model.options = model.options.model_copy(update=routing)
-        kept[probability] = model.detect(batch(labelled=False))
-    counts = {p: sum(len(image["scores"]) for image in images) for p, images in kept.items()}
-    assert counts[0.999] < counts[chance] < counts[1e-9] == sum(len(i["scores"]) for i in found)
-    for a, b in zip(found, kept[chance], strict=True):
-        rows = [
-            torch.where((a["boxes"] == box).all(1) & (a["labels"] == label))[0]
-            for box, label in zip(b["boxes"], b["labels"], strict=True)
-        ]
-        assert all(len(row) for row in rows)
-        same = torch.stack([a["scores"][row[0]] for row in rows])
-        torch.testing.assert_close(b["scores"], same, atol=1e-5, rtol=1e-5)
-
-
-def test_later_tasks_change_nothing_of_what_the_text_lets_pass():
-    chance = {"route": "text", "route_probability": 0.15}
-    switches = {"shared": "adapters", "score_threshold": 0.0, "detections": 10_000} | chance
-    few = unsure(learned(GROUPS, **switches))
-    wanted = old_detections(few, 5)
-    more = clclip(LATER, **switches)
-    more.load_state_dict(snapshot(few), strict=False)
-    assert sum(len(image["scores"]) for image in wanted) > 0
-    for a, b in zip(wanted, old_detections(more, 5), strict=True):
-        for name in a:
-            assert torch.equal(a[name], b[name])
-
-
-def test_routing_by_text_needs_a_text_score():
-    with pytest.raises(ValidationError, match="route text without a text score"):
-        ClClipOptions(route="text", text_score=False)
-
-
 def test_suppression_of_a_class_does_not_depend_on_other_classes():
     """Two boxes at IoU 0.5 up to rounding, alone and beside a far box of another class."""
     boxes = torch.tensor(
@@ -191,28 +107,10 @@ def test_added_classes_leave_the_detections_of_old_ones_before_the_cut(seed, ext
     for name in old:
         assert torch.equal(more[name][kept], old[name])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regions, "AT_ONCE", 0)
+        patch.setattr(regions, "BATCHED_NMS_LIMIT", 0)
         by_class = select_detections(boxes, scores.round(decimals=1), columns, **rules)
     at_once = select_detections(boxes, scores.round(decimals=1), columns, **rules)
     assert all(torch.equal(by_class[name], at_once[name]) for name in at_once)
-
-
-def test_one_path_sees_the_same_regions_whatever_the_number_of_tasks(monkeypatch):
-    """A product's rounding depends on how many rows it has, so all are asked for from task 1 on."""
-    seen = []
-    for groups in ([NAMES[:3]], GROUPS):
-        model = clclip(groups, shared="frozen").eval()
-        for bank in model.banks:
-            bank.threshold.fill_(1e9)  # nothing is routed
-        monkeypatch.setattr(
-            model.paths[0],
-            "regions",
-            lambda levels, boxes, path=model.paths[0]: (
-                seen.append([len(own) for own in boxes]) or SharedPath.regions(path, levels, boxes)
-            ),
-        )
-        model.detect(batch(labelled=False))
-    assert seen[0] == seen[1] and sum(seen[0]) > 0
 
 
 def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():
@@ -232,17 +130,6 @@ def test_permuting_the_classes_of_a_task_permutes_scores_and_nothing_else():
         assert [n for n, _ in sorted(names_a)] == [n for n, _ in sorted(names_b)]
         for (_, s), (_, z) in zip(sorted(names_a), sorted(names_b), strict=True):
             assert s == pytest.approx(z, abs=1e-6)
-
-
-@pytest.mark.parametrize("route", ["share", "prior"])
-def test_route_all_equals_a_route_that_lets_everything_pass(route):
-    switches = {"score_threshold": 0.0, "detections": 1000}
-    everything = clclip([NAMES[:3]], route="all", **switches)
-    passing = clclip([NAMES[:3]], route=route, **switches)  # untrained: no thresholds
-    for a, b in zip(
-        everything.detect(batch(labelled=False)), passing.detect(batch(labelled=False)), strict=True
-    ):
-        assert torch.equal(a["scores"], b["scores"]) and torch.equal(a["boxes"], b["boxes"])
 
 
 @pytest.mark.parametrize("make", [clclip, fvit])

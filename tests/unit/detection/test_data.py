@@ -125,9 +125,9 @@ def test_batches_made_ahead_equal_those_made_when_asked_for(monkeypatch):
     ahead = FeatureBatches(images, Source(), (3, 1), "lsj")
     parts = [(0, [0, 5]), (0, [7, 2, 1]), (1, [0, 5])]
     for part in (parts[0], parts[2], parts[1]):  # another order than they are asked for
-        ahead.expect(*part)
-        ahead.expect(*part)
-        plain.expect(*part)  # without prefetch: nothing
+        ahead.submit(*part)
+        ahead.submit(*part)
+        plain.submit(*part)  # without prefetch: nothing
     for part in [*parts, (4, [3])]:
         own, other = ahead.training(*part), plain.training(*part)
         assert torch.equal(own.dense, other.dense)
@@ -138,12 +138,12 @@ def test_batches_made_ahead_equal_those_made_when_asked_for(monkeypatch):
             assert torch.equal(torch.rand(2, generator=a), torch.rand(2, generator=b))
     assert set(plain.source.threads) == {"MainThread"}
     assert sorted(name.split("_")[0] for name in ahead.source.threads) == ["MainThread"] + 3 * [
-        "ahead"
+        "prefetch"
     ]
     ahead.close()
     monkeypatch.setattr(Source, "canvases", lambda *_: 1 / 0)
     broken = FeatureBatches(images, Source(), (3, 1))
-    broken.expect(0, [1])
+    broken.submit(0, [1])
     with pytest.raises(ZeroDivisionError):  # told where the batch is asked for
         broken.training(0, [1])
 

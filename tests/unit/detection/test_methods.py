@@ -17,7 +17,7 @@ from clclip.detection.layers.distillation import (
     unbiased_cross_entropy,
     unbiased_distillation,
 )
-from clclip.detection.layers.guard import claims, guarded
+from clclip.detection.layers.guard import apply_guard, unexplained_detections
 from clclip.detection.layers.path import LevelByArea
 from clclip.detection.layers.regions import SampledRegions, sample_regions
 from clclip.detection.methods.fvit_ior.detector import balance
@@ -128,14 +128,14 @@ def test_claims_are_sure_new_and_each_object_once():
         "labels": torch.tensor([3]),
         "ignore": torch.tensor([[59.0, 0, 64, 20]]),
     }
-    boxes, labels = claims(found_boxes(), target, 0.5, 0.5)
+    boxes, labels = unexplained_detections(found_boxes(), target, 0.5, 0.5)
     assert labels.tolist() == [0] and boxes.tolist() == [[0.0, 0, 10, 10]]
     nothing = {"boxes": torch.zeros(0, 4), "labels": target["labels"][:0], "ignore": boxes[:0]}
-    assert claims(found_boxes(), nothing, 0.5, 0.5)[1].tolist() == [0, 1, 2]
-    assert claims(found_boxes(), nothing, 0.95, 0.5)[1].tolist() == []
-    ignore = guarded([target], [found_boxes()], "ignore", 0.5, 0.5)[0]
+    assert unexplained_detections(found_boxes(), nothing, 0.5, 0.5)[1].tolist() == [0, 1, 2]
+    assert unexplained_detections(found_boxes(), nothing, 0.95, 0.5)[1].tolist() == []
+    ignore = apply_guard([target], [found_boxes()], "ignore", 0.5, 0.5)[0]
     assert len(ignore["boxes"]) == 1 and len(ignore["ignore"]) == 2
-    pseudo = guarded([target], [found_boxes()], "pseudo", 0.5, 0.5)[0]
+    pseudo = apply_guard([target], [found_boxes()], "pseudo", 0.5, 0.5)[0]
     assert pseudo["labels"].tolist() == [3, 0] and len(pseudo["ignore"]) == 1
 
 
@@ -164,7 +164,7 @@ def test_guarded_places_are_neither_positive_nor_negative(make_one):
         model = clclip(GROUPS, shared="drift", **switches)
         model.begin_task()
         path = model.paths[0]
-        targets = model._guarded(batch(classes=2))
+        targets = model._guard_targets(batch(classes=2))
     levels = path.levels(batch().taps)
     anchors = path.rpn.anchor_generator(batch().canvas, list(levels.values()))
     labels, _ = path.rpn.assign_targets_to_anchors(anchors, targets)
@@ -185,7 +185,7 @@ def test_taught_claims_are_objects_to_the_shared_path_and_rest_to_the_experts():
     switches = {"relegation_guard": "pseudo", "guard_threshold": 0.0, "score_threshold": 0.0}
     model = clclip(GROUPS, shared="drift", **switches)
     model.begin_task()
-    labels = torch.cat([t["labels"] for t in model._guarded(batch(classes=2))])
+    labels = torch.cat([t["labels"] for t in model._guard_targets(batch(classes=2))])
     assert (labels == 2).any() and labels.max() == 2  # one past the two current classes
     losses = model.losses(batch(classes=2))
     assert all(torch.isfinite(value) for value in losses.values())

@@ -193,7 +193,7 @@ def test_equal_scaling_of_all_scores_is_no_loss():
 
 def test_gain_is_a_negative_loss():
     before = [row for row in perfect() if row not in of_old(perfect())[:2]]
-    assert causes_of(perfect(), before) == {"found anew": pytest.approx(-20.0)}
+    assert causes_of(perfect(), before) == {"gained": pytest.approx(-20.0)}
 
 
 def test_shares_sum_to_the_loss_when_everything_breaks_at_once():

@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 ROWS = {
-    "detect_images": {"images/s", "x one at a time"},
+    "detect_images": {"images/s", "x one at a time", "images/s by the clock"},
     "many_classes": {"ms per image", "peak MiB", "MB on disk", "load s"},
     "region_align": {"cells", "ms", "x torchvision"},
     "training_step": {"ms", "x F-ViT K=10", "peak MiB", "floor ms", "tower's share"},

@@ -177,3 +177,21 @@ def test_the_shipped_tables_can_be_drawn(evidence):
     for table in evidence.read_tables(FILE.parent / "tables.yaml"):
         assert "joint" in table.methods and table.conditions
         assert len(evidence.markdown(table, "AP50 (area)").splitlines()) == 2 + len(table.methods)
+
+
+def test_new_predictions_of_kept_weights_keep_their_training(evidence, tmp_path):
+    folder = finished(tmp_path, "shapes_10_10_clclip", 0, scores(76, 75, 75.5))
+    with pytest.raises(InputError, match="no weights are kept of it"):
+        evidence.add([folder], predicted=True)
+    evidence.add([folder])
+    path = tmp_path / "benchmarks/evidence/shapes_10_10_clclip/seed0.json"
+    before = {"training": "older", "shared": "older too", "settings": "others", "commit": "then"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | before))
+    evidence.add([finished(tmp_path, "shapes_10_10_clclip", 0, scores(70, 71, 70.5))], True)
+    [now] = evidence.kept("shapes_10_10_clclip", [0])
+    assert (now.training, now.shared, now.commit) == ("older", "older too", "then")
+    assert now.predicted == "0123456789" and now.scores["AP50 (area)"]["A"] == 70.5
+    assert evidence.why_stale(now) == "other training today"  # and no other settings
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "other-v1"}))
+    with pytest.raises(InputError, match="a kept seed on the same data"):
+        evidence.add([folder], predicted=True)

@@ -39,7 +39,7 @@ def test_conditions_stand_side_by_side_best_method_first(paths):
     for label, method in (("CL-CLIP", "clclip"), ("F-ViT", "fvit")):
         for cell, letter in zip(by_name[label], "ab", strict=True):
             final = finals[f"{letter}_{method}"]
-            assert (cell.kept, cell.learned, cell.all) == (final["P"], final["C"], final["A"])
+            assert (cell.previous, cell.current, cell.all) == (final["P"], final["C"], final["A"])
     assert by_name["Joint training"][1] is None
     assert found.best(0) == max(by_name[n][0].all for n in ("CL-CLIP", "F-ViT"))
     means = [sum(c.all for c in by_name[name]) / 2 for name in names[:2]]

@@ -13,7 +13,7 @@ from clclip.core.errors import InputError
 from clclip.detection.inputs import online
 from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.inputs.views import letterboxed
-from clclip.training.device import placed
+from clclip.training.device import to_device
 from tests.helpers.clip import random_clip
 from tests.helpers.detection import NAMES, batch, clclip, fvit
 
@@ -29,7 +29,7 @@ def say(monkeypatch):
 
 
 def gradients(make):
-    model = placed(make(), CPU)
+    model = to_device(make(), CPU)
     model.begin_task()
     losses = model.losses(batch())
     sum(losses.values()).backward()

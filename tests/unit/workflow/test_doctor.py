@@ -23,7 +23,7 @@ def test_this_machine_can_run(tmp_path, capsys, monkeypatch):
     assert lines[-1] == "a run can start: clclip run --smoke"
     told = answers(tmp_path)
     assert len(lines) == len(told) + 1 and not os.listdir(tmp_path)
-    assert told["torch"].found == metadata.version("torch") and told["torch"].state == "ok"
+    assert told["torch"].value == metadata.version("torch") and told["torch"].state == "ok"
     assert all(bool(f.advice) == (f.state != "ok") for f in told.values())
 
 
@@ -100,14 +100,16 @@ def test_what_is_wrong_is_told_with_what_to_do(monkeypatch, tmp_path, machine):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     spoil(monkeypatch)
     told = answers(tmp_path)[subject]
-    assert (told.state, found in told.found, advice in told.advice) == (state, True, True), told
+    assert (told.state, found in told.value, advice in told.advice) == (state, True, True), told
 
 
 def test_a_machine_that_cannot_run_ends_with_status_2(monkeypatch, capsys):
     read_only(monkeypatch)
     assert main(["doctor", "--offline", "--json"]) == 2
     said = capsys.readouterr()
-    states = {row["subject"]: row["state"] for row in json.loads(said.out)}
+    rows = json.loads(said.out)
+    assert all(set(row) == {"subject", "state", "found", "advice"} for row in rows)
+    states = {row["subject"]: row["state"] for row in rows}
     assert states["folder"] == "bad" and said.err.startswith("error: folder: ")
 
 
@@ -122,6 +124,6 @@ def test_the_network_is_asked_for_a_connection_and_no_more(monkeypatch, tmp_path
         assert peer.recv(100) == b""
         peer.close()
     told = answers(tmp_path, network=True)["network"]
-    assert told.state == "note" and "cannot be reached" in told.found
+    assert told.state == "note" and "cannot be reached" in told.value
     monkeypatch.setattr(doctor, "examine", lambda folder, network: [told])
     assert main(["doctor"]) == 0  # no network is no hindrance

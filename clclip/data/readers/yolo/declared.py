@@ -82,11 +82,11 @@ def _declaring_file(root: Path, given: str | None) -> Path:
     if len(others) > 1:
         names = ", ".join(path.name for path in others)
         raise InputError(f"several yaml files ({names})", root, "data.class_names to say which")
-    found = [*others, *(root / name for name in _TEXT if (root / name).is_file())]
-    if not found:
+    candidates = [*others, *(root / name for name in _TEXT if (root / name).is_file())]
+    if not candidates:
         expected = "data.yaml with names and splits, or classes.txt beside images and labels"
         raise InputError("no data.yaml", root, expected)
-    return found[0]
+    return candidates[0]
 
 
 def _from_yaml(file: Path) -> Declared:
@@ -167,8 +167,8 @@ def _names(given: Any, file: Path, there: bool = True) -> tuple[dict[int, str], 
         InputError: if there is no name, an index is no whole number from 0, or two names are one.
     """
     if given is None or given in ([], {}, ""):
-        found = "no names" if not there or given is None else "empty names"
-        raise InputError(found, file, _NAMES_EXPECTED)
+        problem = "no names" if not there or given is None else "empty names"
+        raise InputError(problem, file, _NAMES_EXPECTED)
     pairs: list[tuple[Any, Any]]
     if isinstance(given, list):
         pairs = list(enumerate(given))

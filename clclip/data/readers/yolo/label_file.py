@@ -54,14 +54,14 @@ def read_labels(path: Path, names: Mapping[int, str], source: Path, keypoints: i
     Raises:
         InputError: if it is no text, or a class index has no name.
     """
-    found = Labels()
+    labels = Labels()
     seen: set[str] = set()
     for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue
         if (key := " ".join(words)) in seen:
-            found.twice = found.twice or number
+            labels.twice = labels.twice or number
             continue
         seen.add(key)
         where = f"{path}: line {number}"
@@ -69,13 +69,13 @@ def read_labels(path: Path, names: Mapping[int, str], source: Path, keypoints: i
         try:
             box, extra = _box(words[1:], keypoints, where)
             if extra:
-                found.extra = found.extra or number
+                labels.extra = labels.extra or number
         except InputError as error:
-            found.problems[len(found.lines)], box = error, None
-        found.lines.append(number)
-        found.classes.append(index)
-        found.boxes.append(box)
-    return found
+            labels.problems[len(labels.lines)], box = error, None
+        labels.lines.append(number)
+        labels.classes.append(index)
+        labels.boxes.append(box)
+    return labels
 
 
 def _class_index(word: str, names: Mapping[int, str], where: str, source: Path) -> int:

@@ -65,7 +65,7 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
     lists: list[Path] = []
     images, folders = {}, [root]
     for split, entries in chosen.items():
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for entry in entries:
             place = _place(entry, base, root, os.path.exists)
             if place is None:
@@ -79,8 +79,8 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
                 lists.append(place)
                 listed = _listed(place, base, root)
                 folders += [Path(os.path.dirname(name)) for name in listed]
-            found.update(dict.fromkeys(listed))
-        images[split] = list(found)
+            names.update(dict.fromkeys(listed))
+        images[split] = list(names)
     if "test" not in images:
         images = _drawn(images["train"], spec, root)
     labels = _label_files([name for names in images.values() for name in names])
@@ -125,8 +125,8 @@ def _by_folders(root: Path) -> dict[str, list[str]]:
     splits = {}
     for name in SPLITS:
         places = (f"images/{name}", f"{name}/images", name)
-        if found := next((p for p in places if (root / p).is_dir()), None):
-            splits[name] = [found]
+        if place := next((p for p in places if (root / p).is_dir()), None):
+            splits[name] = [place]
     if "train" not in splits:
         splits["train"] = ["images" if (root / "images").is_dir() else "."]
     return splits
@@ -157,14 +157,14 @@ def _place(entry: str, base: Path, root: Path, there: Callable[[str], bool]) -> 
 
 def _listed(file: Path, base: Path, root: Path) -> list[str]:
     """Return the absolute paths of the images that a list names."""
-    found = []
+    paths = []
     for line in read_text(file).splitlines():
         if not (entry := line.strip()):
             continue
         beside = os.path.normpath(file.parent / entry)
         place = beside if os.path.isfile(beside) else _place(entry, base, root, os.path.isfile)
-        found.append(str(place or os.path.normpath(base / entry)))
-    return found
+        paths.append(str(place or os.path.normpath(base / entry)))
+    return paths
 
 
 def _drawn(names: list[str], spec: Mapping[str, Any], root: Path) -> dict[str, list[str]]:
@@ -215,10 +215,10 @@ def orphans(layout: Layout) -> list[str]:
     known = set(layout.labels.values())
     folders = {os.path.dirname(label) for label in known if "/labels" in label}
     stems = {os.path.splitext(path.name)[0] for path in layout.declared.files}
-    found = []
+    lone = []
     for folder in sorted(folders):
         for name in sorted(os.listdir(folder)):
             stem, suffix = os.path.splitext(name)
             if suffix == ".txt" and f"{folder}/{name}" not in known and stem not in stems:
-                found.append(f"{folder}/{name}")
-    return found
+                lone.append(f"{folder}/{name}")
+    return lone

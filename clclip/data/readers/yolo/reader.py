@@ -95,15 +95,15 @@ def _split(
         if name not in layout.labels:
             continue
         label = Path(layout.labels[name])
-        found = read_labels(label, declared.names, declared.file, declared.keypoints)
-        notes += _notes(found, label)
+        labels = read_labels(label, declared.names, declared.file, declared.keypoints)
+        notes += _notes(labels, label)
         if name not in sizes:
             continue  # its boxes cannot be computed without its size
-        for n, (index, box) in enumerate(zip(found.classes, found.boxes, strict=True)):
+        for n, (index, box) in enumerate(zip(labels.classes, labels.boxes, strict=True)):
             if box is None:
-                bad[len(annotations)] = found.problems[n]
+                bad[len(annotations)] = labels.problems[n]
             pixels += box is not None and max(map(abs, box)) > _PIXELS
-            places.append(f"{label}: line {found.lines[n]}")
+            places.append(f"{label}: line {labels.lines[n]}")
             annotations.append(
                 _annotation(len(annotations) + 1, ids[name], index, box, sizes[name])
             )
@@ -151,14 +151,14 @@ def _annotation(
     }
 
 
-def _notes(found: Labels, label: Path) -> list[tuple[str, str]]:
+def _notes(labels: Labels, label: Path) -> list[tuple[str, str]]:
     """Return what is odd about one label file."""
     notes = []
-    if found.extra:
+    if labels.extra:
         kind = "label file with a last number that is not read (confidence or track)"
-        notes.append((kind, f"{label}: line {found.extra}"))
-    if found.twice:
-        notes.append(("label line that stands there twice", f"{label}: line {found.twice}"))
+        notes.append((kind, f"{label}: line {labels.extra}"))
+    if labels.twice:
+        notes.append(("label line that stands there twice", f"{label}: line {labels.twice}"))
     return notes
 
 

@@ -13,7 +13,7 @@ from clclip.clip.cost_volume import cost_volume
 from clclip.detection.inputs.dataset import FeatureBatches
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.distillation import unbiased_cross_entropy
-from clclip.detection.layers.guard import guarded
+from clclip.detection.layers.guard import apply_guard
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.layers.regions import (
@@ -45,7 +45,7 @@ class ClClip(Pathways):
     """CL-CLIP over the class groups of tasks 1..t (its parts: see ``Pathways``).
 
     Args:
-        inputs: what it is built for.
+        inputs: feature sizes, class groups and text embeddings.
         options: the method's options.
     """
 
@@ -61,7 +61,7 @@ class ClClip(Pathways):
     # ---- life cycle -------------------------------------------------------------------------
 
     def begin_task(self) -> None:
-        """Freeze what earlier tasks own and prepare what this task trains; call after loading."""
+        """Freeze the parts of earlier tasks and prepare those of this one; call after loading."""
         shared, first = self.options.shared, len(self.groups) == 1
         self.requires_grad_(False)
         self.banks[-1].requires_grad_(True)
@@ -74,8 +74,8 @@ class ClClip(Pathways):
             # not a submodule: it belongs to this run, not to the weights
             reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
             object.__setattr__(self, "reference", reference)
-        guarded = self.options.relegation_guard != "off" and shared in ("drift", "free")
-        if guarded and not first:
+        with_guard = self.options.relegation_guard != "off" and shared in ("drift", "free")
+        if with_guard and not first:
             object.__setattr__(self, "teacher", self._previous_model())
 
     def _previous_model(self) -> ClClip:
@@ -105,8 +105,8 @@ class ClClip(Pathways):
         bank = self.banks[-1]
         if self.options.experts:
             passes = self._in_passes(batches, len(batches.images))
-            found = [self.labelled_routing(batch) for batch in passes]
-            values = [torch.cat(parts) for parts in zip(*found, strict=True)]
+            routed = [self.labelled_routing(batch) for batch in passes]
+            values = [torch.cat(parts) for parts in zip(*routed, strict=True)]
             shares = self.options.route in ("share", "text")
             bank.set_thresholds(values, self.options.route_recall, shares=shares)
         return {f"banks.{len(self.banks) - 1}.threshold": bank.threshold}
@@ -127,16 +127,16 @@ class ClClip(Pathways):
 
     def losses(self, batch: Batch) -> Losses:
         """Return the named, weighted losses of a batch (item 7), and what each is a mean over."""
-        s, path, task = self.options, self.paths[-1], len(self.groups) - 1
+        s, path, last = self.options, self.paths[-1], len(self.groups) - 1
         levels = path.levels(batch.taps, self._base_levels(batch.taps))
-        targets = self._guarded(batch)
+        targets = self._guard_targets(batch)
         proposals, losses = path.propose(levels, batch.canvas, targets, batch.generators)
         sampled = sample_regions(proposals, targets, batch.generators, s.roi_batch, s.roi_positive)
         regions = path.regions(levels, sampled.boxes)
         vectors = path.vectors(regions)
         losses.add("box", box_loss(path.box(vectors), sampled), len(regions))
-        sampled = without_classes_from(sampled, len(self.groups[task]))
-        gates, prior = self.pathways(batch.dense, self.classes_of(task), sampled.boxes)
+        sampled = without_classes_from(sampled, len(self.groups[last]))
+        gates, prior = self.pathways(batch.dense, self.classes_of(last), sampled.boxes)
         region, column, target = training_pairs(
             sampled.labels, sampled.image, prior, batch.generators, s.negatives
         )
@@ -147,8 +147,8 @@ class ClClip(Pathways):
             prior[region, column],
         )
         if path.text is not None:
-            text, text_logits = self.text_scores(path, vectors, task)
-            previous = self.classes_of(task).start
+            text, text_logits = self.text_scores(path, vectors, last)
+            previous = self.classes_of(last).start
             known = torch.where(sampled.labels < 0, BACKGROUND, sampled.labels + previous)
             losses.add("text", unbiased_cross_entropy(text_logits, known, previous), len(regions))
             logits = logits + text[region, column]
@@ -166,7 +166,7 @@ class ClClip(Pathways):
         elif s.orthogonality == "maps" and s.orthogonality_weight:
             _, gate = self.gates(batch.dense, slice(0, len(self.text)))
             labels = [t["labels"] for t in batch.targets]
-            value, count = map_orthogonality(levels["0"], gate, labels, self.classes_of(task).start)
+            value, count = map_orthogonality(levels["0"], gate, labels, self.classes_of(last).start)
             losses.add("orthogonality", s.orthogonality_weight * value, count)
         if self.reference is not None:
             losses["drift"] = s.drift_weight * drift_loss(
@@ -174,7 +174,7 @@ class ClClip(Pathways):
             )
         return losses
 
-    def _guarded(self, batch: Batch) -> list[dict[str, Tensor]]:
+    def _guard_targets(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the targets with the previous model's unexplained detections if the guard is on.
 
         Added detections are labelled behind the last current class: objects, but of no expert here.
@@ -182,7 +182,7 @@ class ClClip(Pathways):
         if self.teacher is None:
             return batch.targets
         s = self.options
-        return guarded(
+        return apply_guard(
             batch.targets,
             self.teacher.detect(batch),
             s.relegation_guard,
@@ -213,8 +213,8 @@ class ClClip(Pathways):
         gates, prior = self.pathways(batch.dense, slice(0, start), sampled.boxes)
         best = prior[positive].argmax(1)
         responses = regions.new_zeros(len(positive), *regions.shape[-2:])
-        for task, bank in enumerate(self.banks[:-1]):
-            classes = self.classes_of(task)
+        for index, bank in enumerate(self.banks[:-1]):
+            classes = self.classes_of(index)
             members = torch.where((best >= classes.start) & (best < classes.stop))[0]
             members = members[torch.argsort(best[members], stable=True)]
             region, column = positive[members], best[members]
@@ -241,7 +241,7 @@ class ClClip(Pathways):
 
     @torch.no_grad()
     def labelled_routing(self, batch: Batch) -> list[Tensor]:
-        """Return per current class what routing compares, in each of its ground-truth boxes."""
+        """Return per current class the routing values in its ground-truth boxes."""
         classes = self.classes_of(len(self.groups) - 1)
         boxes = [target["boxes"] for target in batch.targets]
         labels = torch.cat([target["labels"] for target in batch.targets])

@@ -34,15 +34,15 @@ class Stacked(NamedTuple):
     box: Tensor | None  # (K, 4, width * 49)
 
 
-class Answers(NamedTuple):
-    """What the experts say of N pairs, before beta and bias."""
+class ExpertOutput(NamedTuple):
+    """Outputs of the experts for N (region, class) pairs, before beta and bias."""
 
     scores: Tensor  # (N,)
     activations: Tensor  # (N, width, 7, 7)
     deltas: Tensor | None  # (N, 4)
 
 
-Dispatch = Callable[[Stacked, Tensor, Tensor], Answers]
+Dispatch = Callable[[Stacked, Tensor, Tensor], ExpertOutput]
 
 
 def dispatch_on(device: torch.device) -> Dispatch:
@@ -51,7 +51,7 @@ def dispatch_on(device: torch.device) -> Dispatch:
     return DISPATCHES[FASTEST.get(device.type, ELSEWHERE) if chosen == "auto" else chosen]
 
 
-def loop(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
+def loop(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
     """Run class after class, those without pairs left out."""
     counts = torch.bincount(columns, minlength=len(bank.score)).tolist()
     # unbind once: its backward stacks the slices, where indexing would fill a full-size zero
@@ -71,14 +71,16 @@ def loop(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
         if boxes is not None:
             deltas.append(flat @ boxes[k].T)
     if not logits:
-        return _nothing(bank, features)
-    return Answers(torch.cat(logits), torch.cat(activations), torch.cat(deltas) if deltas else None)
+        return _no_pairs(bank, features)
+    return ExpertOutput(
+        torch.cat(logits), torch.cat(activations), torch.cat(deltas) if deltas else None
+    )
 
 
-def grouped(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
+def grouped(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
     """Run one convolution with a group per class present, each padded to the most pairs."""
     if not len(columns):
-        return _nothing(bank, features)
+        return _no_pairs(bank, features)
     present, owner, counts = columns.unique_consecutive(return_inverse=True, return_counts=True)
     classes, most = len(present), int(counts.max())
     first = counts.cumsum(0) - counts
@@ -95,13 +97,13 @@ def grouped(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
     deltas = None
     if bank.box is not None:
         deltas = (flat @ bank.box[present].transpose(1, 2)).flatten(0, 1)[order]
-    return Answers(score, x.reshape(most * classes, -1, *features.shape[2:])[place], deltas)
+    return ExpertOutput(score, x.reshape(most * classes, -1, *features.shape[2:])[place], deltas)
 
 
-def blocks(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
+def blocks(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
     """Run batched matrix products over blocks of pairs of one class."""
     if not len(columns):
-        return _nothing(bank, features)
+        return _no_pairs(bank, features)
     owner, place = _blocks(columns, len(bank.score))
     count, side = len(owner), features.shape[2:]
     x = features.new_zeros(count * BLOCK, *features.shape[1:]).index_copy(0, place, features)
@@ -116,7 +118,7 @@ def blocks(bank: Stacked, features: Tensor, columns: Tensor) -> Answers:
     deltas = None
     if bank.box is not None:
         deltas = (flat @ bank.box[owner].transpose(1, 2)).flatten(0, 1)[place]
-    return Answers(score, x[place], deltas)
+    return ExpertOutput(score, x[place], deltas)
 
 
 def _blocks(columns: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -131,11 +133,11 @@ def _blocks(columns: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return owner.clamp(max=classes - 1), place
 
 
-def _nothing(bank: Stacked, features: Tensor) -> Answers:
-    """Return the answers on no pairs."""
+def _no_pairs(bank: Stacked, features: Tensor) -> ExpertOutput:
+    """Return the output for no pairs."""
     activations = features.new_zeros(0, bank.convs[-1].shape[1], *features.shape[2:])
     deltas = features.new_zeros(0, 4) if bank.box is not None else None
-    return Answers(features.new_zeros(0), activations, deltas)
+    return ExpertOutput(features.new_zeros(0), activations, deltas)
 
 
 DISPATCHES: dict[str, Dispatch] = {"loop": loop, "grouped": grouped, "blocks": blocks}

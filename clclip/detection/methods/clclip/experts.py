@@ -1,7 +1,7 @@
 """The expert bank: one small convolutional network per class, stacked, over (region, class) pairs.
 
-Work is a list of pairs sorted by class; how a device runs it says ``dispatch.py``. Time and memory
-follow the pairs, not the number of classes.
+The input is a list of pairs sorted by class; ``dispatch.py`` holds the ways to compute it. Time and
+memory grow with the number of pairs, not of classes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from clclip.detection.layers.path import REGION
 from clclip.detection.methods.clclip.dispatch import Stacked, dispatch_on
-from clclip.training.checkpointing import recomputed
+from clclip.training.checkpointing import checkpointed
 from clclip.training.seeds import generator
 
-_LARGEST_RECALL = 0.99999  # a recall of 1 lies infinitely many deviations down
+_LARGEST_RECALL = 0.99999  # a recall of 1 would put the threshold at minus infinity
 _SHARE_ROOM = 2.0  # standard deviations
 _NO_THRESHOLD = -1e9  # below every prior and share; weights files hold finite numbers only
 
@@ -90,7 +90,7 @@ class ExpertBank(nn.Module):
             logits (N,), the last activations (N, width, 7, 7), box deltas (N, 4) or None.
         """
         run = dispatch_on(features.device)
-        raw, activations, deltas = recomputed(run, self.stacked(), features, columns)
+        raw, activations, deltas = checkpointed(run, self.stacked(), features, columns)
         raw = raw if raw.dtype == torch.float64 else raw.float()  # never bf16: scores are compared
         logit = raw + self.beta[columns] * prior + self.bias[columns]
         return logit, activations, deltas
@@ -101,7 +101,7 @@ class ExpertBank(nn.Module):
     ) -> None:
         """Fix each class's routing threshold from its own training regions.
 
-        A class has tens of regions, whose quantile says little about the tail: of fifty, the 1 %
+        A class has tens of regions, too few to estimate a tail by a quantile: of fifty, the 1 %
         quantile is the smallest, and one new object in ten fell below it. So the threshold of
         priors is the lower of the quantile and of where a normal distribution of the same mean and
         spread would put it. Shares have a longer lower tail, and leave room of two standard

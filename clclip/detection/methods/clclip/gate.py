@@ -40,9 +40,9 @@ class Gate(nn.Module):
         refiner: refine the cost volume first.
     """
 
-    def __init__(self, kind: str, refiner: bool = False) -> None:
+    def __init__(self, mode: str, refiner: bool = False) -> None:
         super().__init__()
-        self.kind = kind
+        self.mode = mode
         self.log_slope = nn.Parameter(torch.tensor(math.log(20.0)))
         self.middle = nn.Parameter(torch.tensor(0.2))
         self.refiner = CostRefiner() if refiner else None
@@ -60,12 +60,12 @@ class Gate(nn.Module):
         self.log_slope.copy_(torch.log(2.0 / cost.std().clamp(min=1e-4)))
 
     def share(self, prior: Tensor) -> Tensor:
-        """Return how much of a region each class of a task claims against the task's other classes.
+        """Return each class's log share of a region among the classes of one task.
 
         It is the log of a softmax over the task's classes and one entry for "none of them", whose
         logit is -2: that of the mean cost which ``calibrate`` saw, and of a cost of middle - 2 /
-        slope once task 1 has trained both. It depends on the classes of one task, so later tasks
-        leave it as it was.
+        slope once task 1 has trained both. It depends on the classes of one task, so later tasks do
+        not change it.
 
         Args:
             prior: (R, K) mean cost of the classes of one task.
@@ -91,15 +91,15 @@ class Gate(nn.Module):
         Returns:
             (B, K, h, w) in [0, 1].
         """
-        if self.kind == "off":
+        if self.mode == "off":
             return torch.ones_like(cost)
         if self.refiner is not None:
             cost = self.refiner(cost)
         slope = self.log_slope.exp()
-        if self.kind == "minmax":
+        if self.mode == "minmax":
             low, high = cost.amin((2, 3), keepdim=True), cost.amax((2, 3), keepdim=True)
             return (cost - low) / (high - low).clamp(min=1e-6)
-        if self.kind == "softmax":
+        if self.mode == "softmax":
             if background is None:
                 raise ValueError("got no background cost volume; expected one for a softmax gate")
             rest = torch.logsumexp(slope * background, 1, keepdim=True)

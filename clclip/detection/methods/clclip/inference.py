@@ -1,7 +1,7 @@
-"""What CL-CLIP's experts say at inference: route pairs, run the experts, refine the boxes.
+"""CL-CLIP at inference: route (region, class) pairs, run the experts, refine the boxes.
 
-With a path per task the region layers run on the regions that some class of the task is routed to,
-and on no other: which those are the prior tells, from the frozen tower and the boxes alone.
+With a path per task the region layers run only on regions that some class of the task is routed to.
+The routing needs the prior alone: the frozen tower's cost volume averaged inside each box.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Routed(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """What a path says of the regions that it looked at."""
+    """Outputs of a path's region layers on the proposals that they ran on."""
 
     features: Tensor  # (R, C, 7, 7)
     vectors: Tensor  # (R, fc_width)
     deltas: Tensor  # (R, 4)
-    row: Tensor | None  # the row of each proposal, where not all of them are there
+    row: Tensor | None  # row of each proposal in the above; None: all proposals, in order
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def path_candidates(
         path: the shared path.
         levels: its pyramid.
         proposals: its proposals (R_i, 4) per image.
-        tasks: 0-based tasks.
+        tasks: 0-based indices of the tasks.
     """
     routed = [route(model, batch, task, proposals) for task in tasks]
     counts = [len(own) for own in proposals]
@@ -75,10 +75,10 @@ def path_candidates(
         used = torch.zeros(sum(counts), dtype=torch.bool, device=batch.dense.device)
         used[routed[0].region] = True
         place = used.cumsum(0) - 1
-        kept = torch.stack([own.sum() for own in used.split(counts)]).tolist()
-        boxes = list(torch.cat(proposals)[used].split(kept))
+        used_counts = torch.stack([own.sum() for own in used.split(counts)]).tolist()
+        boxes = list(torch.cat(proposals)[used].split(used_counts))
     if not sum(map(len, boxes)):
-        return [_none(batch) for _ in tasks]
+        return [_no_candidates(batch) for _ in tasks]
     features = path.regions(levels, boxes)
     vectors = path.vectors(features)
     regions = Regions(features, vectors, path.box(vectors), place)
@@ -89,7 +89,7 @@ def path_candidates(
 
 
 def route(model: Pathways, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:
-    """Return which pairs of a task's classes are scored."""
+    """Return the (region, class) pairs of a task that are scored."""
     s, bank = model.options, model.bank_of(task)
     gates, prior = model.pathways(batch.dense, model.classes_of(task), proposals)
     threshold = bank.threshold if s.experts else bank.threshold.expand(prior.shape[1])
@@ -121,7 +121,7 @@ def _score(
         logits.append(logit if text is None else logit + text[row, c])
         refined.append(regions.deltas[row] if own is None else own)
     if not logits:
-        return _none(batch)
+        return _no_candidates(batch)
     score = torch.cat(logits).sigmoid()
     if a := model.options.fusion:
         score = score.pow(1 - a) * model.gate.score(pairs.prior).pow(a)
@@ -136,26 +136,28 @@ def _score(
     )
 
 
-def likely(pairs: Routed, logits: Tensor, row: Tensor | None, probability: float) -> Routed:
+def likely(pairs: Routed, logits: Tensor, row: Tensor | None, ratio: float) -> Routed:
     """Return the pairs whose class the path's text classifier does not rule out.
 
-    It looks at the region's features, where the share of the cost volume sees the frozen tokens
-    alone. Nothing in it changes later: the classes are the task's own, those before it and
-    background (second stage of ``route: text``; ours).
+    The second stage of ``route: text`` (ours). The classifier reads the trained region features,
+    where the first stage reads the frozen cost volume alone. Its classes are the task's own, those
+    before it and background, so later tasks change nothing. A pair is held against the likeliest
+    entry of its region: where the texts separate nothing every pair passes, however many classes
+    share the probability.
 
     Args:
         pairs: pairs of the task's K classes, by share.
-        logits: (R, previous + K + 1) of the regions that the path looked at, background last.
-        row: the row in ``logits`` of each proposal; None where all of them are there.
-        probability: smallest probability of a pair's class.
+        logits: (R, previous + K + 1) of the regions that the path ran on, background last.
+        row: the row in ``logits`` of each proposal; None: all proposals, in order.
+        ratio: smallest probability of a pair's class over that of the likeliest entry.
     """
     region, classes = pairs.region, pairs.gates.maps.shape[1]
-    own = logits.float().log_softmax(1)[:, -1 - classes : -1]
-    keep = own[region if row is None else row[region], pairs.column] > math.log(probability)
+    own = logits[:, -1 - classes : -1] - logits.amax(1, keepdim=True)
+    keep = own[region if row is None else row[region], pairs.column] > math.log(ratio)
     return Routed(pairs.gates, *(part[keep] for part in pairs[1:]))
 
 
-def _none(batch: Batch) -> Candidates:
+def _no_candidates(batch: Batch) -> Candidates:
     """Return no candidates on any image."""
     empty, count = batch.dense.new_zeros(0), len(batch.canvas.image_sizes)
     return [empty.view(0, 4)] * count, [empty] * count, [empty.long()] * count

@@ -15,16 +15,16 @@ from clclip.detection.layers.regions import CODER, SampledRegions
 from clclip.detection.methods.clclip.orthogonality import orthogonality_loss
 
 
-def score_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+def score_loss(logits: Tensor, target: Tensor, mode: str) -> Tensor:
     """Return the one-vs-rest loss of pairs, per positive.
 
     Args:
         logits: (N,) scores of the pairs.
         target: (N,) in {0, 1}.
-        kind: "bce" or "focal" (torchvision's: alpha 0.25, gamma 2).
+        mode: "bce" or "focal" (torchvision's: alpha 0.25, gamma 2).
     """
     positives = target.sum().clamp(min=1.0)
-    if kind == "focal":
+    if mode == "focal":
         return sigmoid_focal_loss(logits, target, reduction="sum") / positives
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
     return loss / positives
@@ -46,7 +46,7 @@ def drift_loss(
     reference: nn.Module,
     levels: OrderedDict[str, Tensor],
     taps: Sequence[Tensor],
-    kind: str,
+    mode: str,
 ) -> Tensor:
     """Return L_drift between the path and its frozen copy from before the task (item 5).
 
@@ -55,14 +55,14 @@ def drift_loss(
         reference: the frozen copy.
         levels: the path's pyramid of this batch.
         taps: the tower's taps of this batch.
-        kind: "feature" (sum_l mean |P_l - P_l'|^2), "parameter" (sum |theta - theta'|^2) or "both".
+        mode: "feature" (sum_l mean |P_l - P_l'|^2), "parameter" (sum |theta - theta'|^2) or "both".
     """
     terms = []
-    if kind in ("feature", "both"):
+    if mode in ("feature", "both"):
         with torch.no_grad():
             before = reference.levels(taps)
         terms.append(feature_drift(levels, before))
-    if kind in ("parameter", "both"):
+    if mode in ("parameter", "both"):
         pairs = zip(path.parameters(), reference.parameters(), strict=True)
         terms.append(torch.stack([(a - b).pow(2).sum() for a, b in pairs]).sum())
     return torch.stack(terms).sum()

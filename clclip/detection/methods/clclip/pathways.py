@@ -24,7 +24,7 @@ class Pathways(Detector):
     every task has a path of its own, otherwise all banks read ``paths[0]``.
 
     Args:
-        inputs: what it is built for.
+        inputs: feature sizes, class groups and text embeddings.
         options: the method's options.
     """
 
@@ -56,15 +56,15 @@ class Pathways(Detector):
         """Return the paths of all tasks, or the one that they share."""
         return list(self.paths)
 
-    def classes_of(self, task: int) -> slice:
-        """Return the columns, among the seen classes, of the classes of 0-based ``task``."""
-        start = sum(map(len, self.groups[:task]))
-        return slice(start, start + len(self.groups[task]))
+    def classes_of(self, index: int) -> slice:
+        """Return the columns, among the seen classes, of a task's classes, by its 0-based index."""
+        start = sum(map(len, self.groups[:index]))
+        return slice(start, start + len(self.groups[index]))
 
     def gates(self, dense: Tensor, classes: slice) -> tuple[Tensor, Tensor]:
         """Return cost volume and gate, each (B, K, h, w), of some seen classes."""
         cost = cost_volume(dense, self.text[classes])
-        background = cost_volume(dense, self.background) if self.gate.kind == "softmax" else None
+        background = cost_volume(dense, self.background) if self.gate.mode == "softmax" else None
         return cost, self.gate(cost, background)
 
     def pathways(
@@ -82,14 +82,20 @@ class Pathways(Detector):
         gate = self.options.gate_floor + gate.unsqueeze(1)
         return shared * gate if torch.is_grad_enabled() else shared.mul_(gate)
 
-    def text_scores(self, path: SharedPath, vectors: Tensor, task: int) -> tuple[Tensor, Tensor]:
-        """Return what ``path`` says of regions and the classes of ``task`` (see ``TextScore``)."""
-        classes = self.classes_of(task)
+    def text_scores(self, path: SharedPath, vectors: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Return ``path``'s text scores of a task's classes (see ``TextScore.forward``).
+
+        Args:
+            path: a path with a text classifier.
+            vectors: (R, fc_width) region vectors.
+            index: 0-based index of the task.
+        """
+        classes = self.classes_of(index)
         return path.text(vectors, self.text[: classes.stop], classes.start)  # type: ignore[misc]  # has one
 
-    def bank_of(self, task: int) -> ExpertBank:
-        """Return the experts of 0-based ``task``."""
-        return self.banks[task if self.options.experts else min(task, len(self.banks) - 1)]
+    def bank_of(self, index: int) -> ExpertBank:
+        """Return the experts of a task, by its 0-based index."""
+        return self.banks[index if self.options.experts else min(index, len(self.banks) - 1)]
 
     def apply_experts(
         self, bank: ExpertBank, features: Tensor, column: Tensor, prior: Tensor
@@ -100,5 +106,5 @@ class Pathways(Detector):
         return bank(features, column, prior)
 
     def routing(self, prior: Tensor) -> Tensor:
-        """Return what the thresholds are compared with, (R, K), given a task's priors."""
+        """Return the values (R, K) that the routing thresholds are compared with."""
         return self.gate.share(prior) if self.options.route in ("share", "text") else prior

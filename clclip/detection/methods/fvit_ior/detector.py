@@ -30,7 +30,7 @@ from torchvision.ops import box_iou, nms
 from clclip.core.task import current_classes, seen_classes
 from clclip.detection.inputs.dataset import LabelledImage
 from clclip.detection.layers.batch import Batch
-from clclip.detection.layers.distillation import proposal_outputs, unbiased_cross_entropy
+from clclip.detection.layers.distillation import rpn_outputs, unbiased_cross_entropy
 from clclip.detection.layers.regions import SampledRegions
 from clclip.detection.methods.detector import Rehearsal, RehearsalTask, Stored
 from clclip.detection.methods.fvit_ior.objects import invert_classes, stored_statistics
@@ -41,7 +41,7 @@ from clclip.detection.methods.rehearsal.batches import (
 )
 from clclip.detection.methods.rehearsal.memory import Crop, packed, read_memory
 from clclip.detection.methods.rehearsal.pasting import IOR_RULE, Pasted, drawn, mixup, resized
-from clclip.detection.methods.two_stage import Pass, TwoStageDetector
+from clclip.detection.methods.two_stage import TrainingPass, TwoStageDetector
 from clclip.detection.options import IorOptions
 
 ANCHORS, REGIONS, IMAGES = 1000, 128, 8
@@ -71,7 +71,7 @@ class IorFViT(TwoStageDetector):
         """Return the grouped softmax loss: a new class against background and old ones."""
         return unbiased_cross_entropy(logits, column, self.previous), len(logits)
 
-    def distillation(self, batch: Batch, made: Pass) -> dict[str, tuple[Tensor, int]]:
+    def distillation(self, batch: Batch, student: TrainingPass) -> dict[str, tuple[Tensor, int]]:
         """Return the balanced high-value distillation.
 
         Balance and norms are those of the images at hand, so micro-batches are near, not equal.
@@ -82,56 +82,60 @@ class IorFViT(TwoStageDetector):
         boxes = [best[:REGIONS] for best in proposals]
         anchors = self.path.rpn.anchor_generator(batch.canvas, list(levels.values()))[0]
         terms = {
-            "distil_feature": 0.03 * self._feature_term(batch, made, levels),
-            **self._anchor_terms(made, levels, anchors),
-            **self._region_terms(batch, made, levels, boxes),
+            "distil_feature": 0.03 * self._feature_term(batch, student, levels),
+            **self._anchor_terms(student, levels, anchors),
+            **self._region_terms(batch, student, levels, boxes),
         }
         weight = self.options.distil_weight
-        scale = balance(made.sampled, made.logits, self.previous) * IMAGES / len(batch.targets)
+        scale = (
+            balance(student.sampled, student.logits, self.previous) * IMAGES / len(batch.targets)
+        )
         scale = scale * (1.0 if weight is None else weight)
         return {name: (scale * value, len(batch.targets)) for name, value in terms.items()}
 
-    def _feature_term(self, batch: Batch, made: Pass, levels: dict[str, Tensor]) -> Tensor:
+    def _feature_term(
+        self, batch: Batch, student: TrainingPass, levels: dict[str, Tensor]
+    ) -> Tensor:
         """Return L_feat over the pasted objects of all images."""
         boxes = [t["old_boxes"] for t in batch.targets if "old_boxes" in t]
         if sum(map(len, boxes)) == 0:
-            return made.logits.new_zeros(())
+            return student.logits.new_zeros(())
         with torch.no_grad():
             pooled = self.teacher.path.pooler(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
             wanted = pooled, self.teacher.path.convs(pooled)  # type: ignore[union-attr]  # from task 2 on
-        pooled = self.path.pooler(made.levels, boxes)
+        pooled = self.path.pooler(student.levels, boxes)
         place = self.path.pooler.map_levels(boxes)
-        total = made.logits.new_zeros(())
-        for found, target in zip((pooled, self.path.convs(pooled)), wanted, strict=True):
-            difference = functional.adaptive_avg_pool2d(found.float() - target.float(), 3)
+        total = student.logits.new_zeros(())
+        for features, target in zip((pooled, self.path.convs(pooled)), wanted, strict=True):
+            difference = functional.adaptive_avg_pool2d(features.float() - target.float(), 3)
             for level in place.unique():
                 total = total + difference[place == level].norm()
         return total
 
     def _anchor_terms(
-        self, made: Pass, levels: dict[str, Tensor], anchors: Tensor
+        self, student: TrainingPass, levels: dict[str, Tensor], anchors: Tensor
     ) -> dict[str, Tensor]:
         """Return the terms at the teacher's best anchors, summed over images."""
         with torch.no_grad():
-            wanted, wanted_deltas = proposal_outputs(self.teacher.path, levels)  # type: ignore[union-attr, arg-type]  # from task 2 on
-        found, deltas = proposal_outputs(self.path, made.levels)
-        score = box = found.new_zeros(())
-        for n in range(len(found)):
+            wanted, wanted_deltas = rpn_outputs(self.teacher.path, levels)  # type: ignore[union-attr, arg-type]  # from task 2 on
+        objectness, deltas = rpn_outputs(self.path, student.levels)
+        score = box = objectness.new_zeros(())
+        for n in range(len(objectness)):
             best = wanted[n].topk(min(ANCHORS, wanted.shape[1])).indices
-            score = score + (found[n, best] - wanted[n, best]).pow(2).mean()
+            score = score + (objectness[n, best] - wanted[n, best]).pow(2).mean()
             decoded = self.path.rpn.box_coder.decode(wanted_deltas[n, best], [anchors[best]])
-            kept = best[nms(decoded[:, 0], wanted[n, best], 0.005)]
-            moved = (deltas[n, kept] - wanted_deltas[n, kept]).pow(2).sum(1)
-            box = box + 0.25 * 0.25 * (found[n, kept].detach().sigmoid() * moved).sum()
+            keep = best[nms(decoded[:, 0], wanted[n, best], 0.005)]
+            moved = (deltas[n, keep] - wanted_deltas[n, keep]).pow(2).sum(1)
+            box = box + 0.25 * 0.25 * (objectness[n, keep].detach().sigmoid() * moved).sum()
         return {"distil_rpn": score, "distil_rpn_box": box}
 
     def _region_terms(
-        self, batch: Batch, made: Pass, levels: dict[str, Tensor], boxes: list[Tensor]
+        self, batch: Batch, student: TrainingPass, levels: dict[str, Tensor], boxes: list[Tensor]
     ) -> dict[str, Tensor]:
         """Return the terms at the teacher's proposals, summed over images."""
         with torch.no_grad():
             wanted, wanted_deltas = self.teacher.outputs(levels, boxes)  # type: ignore[union-attr]  # from task 2 on
-        logits, deltas = self.outputs(made.levels, boxes)
+        logits, deltas = self.outputs(student.levels, boxes)
         old = slice(0, self.previous)
         scores = (logits[:, old] - wanted[:, old]).float().pow(2).mean(1)
         sure = logits.detach().float().softmax(1)[:, old].amax(1)
@@ -145,20 +149,20 @@ class IorFViT(TwoStageDetector):
     def rehearsal(self, task: RehearsalTask) -> Rehearsal:
         """Invert the previous task's classes and return batches that show all inverted objects."""
         plain, source, seen = task.batches, pixel_source(task), seen_classes(task.task)
-        previous, made = earlier_weights(task), []
+        previous, inverted = earlier_weights(task), []
         if previous:
             names = task.task["groups"][-2]
-            made = invert_classes(self.teacher, names, seen, previous, source, plain.stream)  # type: ignore[arg-type]  # from task 2 on
+            inverted = invert_classes(self.teacher, names, seen, previous, source, plain.stream)  # type: ignore[arg-type]  # from task 2 on
 
         def remember() -> Stored:
-            tensors, notes = packed(made)
+            tensors, notes = packed(inverted)
             size, count = self.options.invert_size, len(current_classes(task.task))
             statistics = stored_statistics(plain.images, count, source, size, plain.stream)
             return {**tensors, **statistics}, {"memory": notes}
 
         if not previous:
             return Rehearsal(plain, remember)
-        crops = read_memory(previous) + made
+        crops = read_memory(previous) + inverted
 
         def paste(pixels: Tensor, image: LabelledImage, draws: torch.Generator) -> Pasted:
             return ior_paste(pixels, image, crops, source.size, draws)

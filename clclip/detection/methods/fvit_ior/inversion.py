@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from clclip.detection.layers.distillation import proposal_outputs
+from clclip.detection.layers.distillation import rpn_outputs
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.layers.regions import CODER
 from clclip.detection.methods.two_stage import TwoStageDetector
@@ -112,13 +112,15 @@ def merged_statistics(parts: Sequence[TokenStatistics]) -> TokenStatistics:
     return TokenStatistics(count, mean.float(), (torch.stack(spread).sum(0) / count).float())
 
 
-def statistics_loss(found: TokenStatistics, wanted: TokenStatistics, recipe: Recipe) -> Tensor:
+def statistics_loss(measured: TokenStatistics, wanted: TokenStatistics, recipe: Recipe) -> Tensor:
     """Return L_stat: the 2-norms of both differences per tap, over sqrt(C); the first counts more.
 
     The division is ours: channel counts differ from a ResNet's.
     """
-    mean = (found.mean - wanted.mean).norm(dim=1)
-    per_tap = (mean + (found.variance - wanted.variance).norm(dim=1)) / found.mean.shape[1] ** 0.5
+    mean = (measured.mean - wanted.mean).norm(dim=1)
+    per_tap = (mean + (measured.variance - wanted.variance).norm(dim=1)) / measured.mean.shape[
+        1
+    ] ** 0.5
     return recipe.statistics * per_tap.sum() + recipe.first_statistics * per_tap[0]
 
 
@@ -185,7 +187,7 @@ def detector_loss(
     canvas = canvas_list(len(boxes), (size, size), torch.full((len(boxes), 2), size))
     path = model.path
     levels = path.levels(taps)
-    objectness, deltas = proposal_outputs(path, levels)
+    objectness, deltas = rpn_outputs(path, levels)
     anchors = path.rpn.anchor_generator(canvas, list(levels.values()))
     none = boxes.new_zeros(0, 4)
     targets = [{"boxes": box[None], "ignore": none} for box in boxes]
@@ -223,8 +225,8 @@ def drawn_regions(boxes: Tensor, size: int, count: int, draws: torch.Generator) 
         far = (box_iou(others, box[None])[:, 0] < 0.3) & ((others[:, 2:] - others[:, :2]) > 1).all(
             1
         )
-        kept = torch.cat([box[None], clip_boxes_to_image(copies, (size, size)), others[far]])
-        result.append(kept.to(boxes.device))
+        regions = torch.cat([box[None], clip_boxes_to_image(copies, (size, size)), others[far]])
+        result.append(regions.to(boxes.device))
     return result
 
 

@@ -182,9 +182,9 @@ def recognised(
     size = pixels.shape[-1]
     features = source.tower(((pixels.float() / 255 - source.mean) / source.std).to(source.device))
     canvas = canvas_list(len(pixels), (size, size), torch.full((len(pixels), 2), size))
-    found = teacher.detect(Batch(features.taps, features.dense, canvas).to(teacher.device))
+    detections = teacher.detect(Batch(features.taps, features.dense, canvas).to(teacher.device))
     answers = []
-    for n, image in enumerate(found):
+    for n, image in enumerate(detections):
         own = (image["labels"].cpu() == columns[n]) & (image["scores"].cpu() >= ACCEPT_SCORE)
         overlap = box_iou(image["boxes"].cpu()[own], boxes[n][None])
         answers.append(bool((overlap >= ACCEPT_OVERLAP).any()))

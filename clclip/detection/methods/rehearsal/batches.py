@@ -61,8 +61,8 @@ class PastedBatches(FeatureBatches):
             target = canvas_target(image, view)
             boxes = view.boxes(pasted.boxes)
             labels = torch.tensor([self.columns[name] for name in pasted.names], dtype=torch.int64)
-            kept = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
-            targets.append({**target, "old_boxes": boxes[kept], "old_labels": labels[kept]})
+            valid = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+            targets.append({**target, "old_boxes": boxes[valid], "old_labels": labels[valid]})
             pixels.append(pasted.pixels)
             views.append(view)
         return Prepared(pinned(self.source.rendered(pixels, views)), views, targets, draws)  # type: ignore[union-attr]  # from pixels

@@ -56,13 +56,13 @@ def nearest_to_mean(vectors: Tensor, count: int) -> Tensor:
 
 def trimmed(crops: Iterable[Crop], count: int) -> list[Crop]:
     """Return at most the first ``count`` crops of every class, in order."""
-    kept: list[Crop] = []
+    result: list[Crop] = []
     taken: dict[str, int] = {}
     for crop in crops:
         if taken.setdefault(crop.name, 0) < count:
             taken[crop.name] += 1
-            kept.append(crop)
-    return kept
+            result.append(crop)
+    return result
 
 
 def packed(crops: Sequence[Crop]) -> tuple[dict[str, Tensor], str]:
@@ -70,11 +70,11 @@ def packed(crops: Sequence[Crop]) -> tuple[dict[str, Tensor], str]:
     sizes = torch.tensor([crop.pixels.shape[1:] for crop in crops], dtype=torch.int32).view(-1, 2)
     flat = [crop.pixels.flatten() for crop in crops]
     pixels = torch.cat(flat) if flat else torch.zeros(0, dtype=torch.uint8)
-    told = json.dumps([{"class": crop.name, "image": crop.image} for crop in crops])
-    return {f"{MEMORY}pixels": pixels, f"{MEMORY}sizes": sizes}, told
+    notes = json.dumps([{"class": crop.name, "image": crop.image} for crop in crops])
+    return {f"{MEMORY}pixels": pixels, f"{MEMORY}sizes": sizes}, notes
 
 
-def unpacked(tensors: Mapping[str, Tensor], told: str, where: object) -> list[Crop]:
+def unpacked(tensors: Mapping[str, Tensor], notes: str, where: object) -> list[Crop]:
     """Return the crops that a weights file stores.
 
     Raises:
@@ -83,12 +83,12 @@ def unpacked(tensors: Mapping[str, Tensor], told: str, where: object) -> list[Cr
     if f"{MEMORY}sizes" not in tensors:
         return []
     try:
-        notes = json.loads(told)
+        entries = json.loads(notes)
         sizes = tensors[f"{MEMORY}sizes"].tolist()
         flat = tensors[f"{MEMORY}pixels"].split([3 * h * w for h, w in sizes])
         return [
             Crop(pixels.view(3, h, w), note["class"], note["image"])
-            for pixels, (h, w), note in zip(flat, sizes, notes, strict=True)
+            for pixels, (h, w), note in zip(flat, sizes, entries, strict=True)
         ]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         expected = "the memory that a training run stored"

@@ -70,7 +70,7 @@ def place(
     rule: PasteRule,
     draws: torch.Generator,
 ) -> tuple[int, int] | None:
-    """Return the top left corner (x, y) of a paste, or None if no place was found.
+    """Return the top left corner (x, y) of a paste, or None if there is no free place.
 
     First the top left corner is drawn in the first 60 % of either side, then the bottom right one
     in the last 60 %, ``rule.tries`` times each. A place is free by the visible part of the paste.
@@ -171,8 +171,8 @@ def mosaic(side: int, crops: Sequence[Crop], fill: Tensor, draws: torch.Generato
             _blend(image, crop.pixels, box, corner, 0.0)
             boxes.append(box)
             names.append(crop.name)
-    found = torch.stack(boxes) if boxes else torch.zeros(0, 4)
-    return Pasted(image.round().to(torch.uint8), found, names, True)
+    pasted_boxes = torch.stack(boxes) if boxes else torch.zeros(0, 4)
+    return Pasted(image.round().to(torch.uint8), pasted_boxes, names, True)
 
 
 def resized(crop: Crop, factor: float) -> Crop:
