@@ -19,7 +19,6 @@ from clclip.classification.classifier import Classifier
 from clclip.classification.records import Memory, Record
 from clclip.classification.registry import method_options
 from clclip.classification.seca.learner import Learner
-from clclip.classification.seca.record_task import task_record
 
 POOL, PROMPTS, CLASSES = 5, 20, 200
 
@@ -50,7 +49,7 @@ class Stepper:
             learner = Learner(model, tokenizer, seen, 10 * task, switches, memory, seed=0)
             if task < POOL:
                 learner.begin_task(Noise(10, learner.tower.image_size), torch.arange(10))
-                records.append({k: v.detach().clone() for k, v in task_record(learner).items()})
+                records.append({k: v.detach().clone() for k, v in learner.record().items()})
         self.learner, self.batch = learner, torch.arange(batch)
         self.images, self.labels = Noise(batch, learner.tower.image_size), self.batch % 10
         self.begin()
@@ -68,11 +67,11 @@ class Stepper:
         self.optimizer.step()
 
 
-def judge_of(learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
+def classifier_of(learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the answers of a classifier of 20 prompts x 200 classes with the learner's tower."""
     text = F.normalize(torch.randn(PROMPTS, CLASSES, learner.tower.embed_dim), dim=-1)
     names = [str(k) for k in range(CLASSES)]
-    return Classifier(learner, None, names, text, text[0]).predict_probabilities
+    return Classifier(learner.visual, None, names, text, text[0]).predict_probabilities
 
 
 def main() -> None:
@@ -89,10 +88,10 @@ def main() -> None:
     hpeft, seca = (Stepper(model, chosen.model, method, batch) for method in ("hpeft", "seca"))
     contestants = {"hpeft step": hpeft.step, "seca step": seca.step}
     contestants |= {"hpeft begin": hpeft.begin, "seca begin": seca.begin}
-    images, judge = seca.images.images, judge_of(seca.learner)
+    images, classify = seca.images.images, classifier_of(seca.learner)
     contestants |= {
         "plain forward": torch.no_grad()(lambda: model.encode_image(images)),
-        "inference": lambda: judge(images),
+        "inference": lambda: classify(images),
     }
     seconds = measure.timed(contestants, chosen.rounds)
     for method in ("hpeft", "seca"):  # one step and its share of what the task computes once

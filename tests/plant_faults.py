@@ -327,7 +327,7 @@ FAULTS = (
     ),
     Fault(
         "settled-adapters-train",
-        "clclip/classification/seca/learner.py",
+        "clclip/classification/seca/parts/visual.py",
         "self.adapters.requires_grad_(False)\n            else:",
         "pass\n            if True:",
         "classification/test_seca_statistics",

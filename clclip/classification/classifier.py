@@ -17,10 +17,10 @@ from clclip.classification.options import ClassificationOptions
 from clclip.classification.pixels import Pixels, over_batches
 from clclip.classification.records import Memory, read_memory
 from clclip.classification.seca.baselines import prototypes
-from clclip.classification.seca.learner import Learner
+from clclip.classification.seca.parts.visual import VisualSide
 from clclip.classification.seca.prompts import template_text
 from clclip.classification.seca.statistics import CLASSIFIERS, Joined, memory_rows, solved
-from clclip.classification.train import build_learner, pixels_of
+from clclip.classification.train import build_visual, pixels_of
 from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, task_folders, text_names
@@ -32,7 +32,7 @@ EVAL_BATCH = 64
 class Classifier:
     """A trained task, ready to predict; all texts are computed beforehand."""
 
-    learner: Learner
+    visual: VisualSide
     clip: Any
     classes: list[str]
     text: Tensor
@@ -41,11 +41,12 @@ class Classifier:
 
     def pixels_of(self, split: dict[str, Any], task: Task, resources: Path) -> Pixels:
         """Return the images of a split of the data set."""
-        return pixels_of(split, task, resources, self.learner, self.clip)
+        return pixels_of(split, task, resources, self.visual.context, self.clip)
 
     def pixels(self, paths: Sequence[Path]) -> Pixels:
         """Return images of any files."""
-        return Pixels(paths, self.clip, self.learner.tower.image_size, self.learner.device)
+        context = self.visual.context
+        return Pixels(paths, self.clip, context.tower.image_size, context.device)
 
     def probabilities(self, pixels: Pixels, batch: int = EVAL_BATCH) -> Tensor:
         """Return class probabilities (N, K)."""
@@ -58,8 +59,8 @@ class Classifier:
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Return unit features (B, d) of normalised images (B, 3, side, side)."""
-        tower = self.learner.tower
-        return F.normalize(tower.feature(tower.stem(images), self.learner.adapters), dim=-1)
+        tower = self.visual.context.tower
+        return F.normalize(tower.feature(tower.stem(images), self.visual.adapters), dim=-1)
 
     @torch.no_grad()
     def predict_probabilities(self, images: Tensor) -> Tensor:
@@ -67,12 +68,13 @@ class Classifier:
         if self.solved is not None:
             rows = self.features(images).cpu().double().numpy()
             return torch.from_numpy(np.exp(self.solved.log_probabilities(rows))).float()
-        scale, text_weight = (
-            self.learner.options.inference_scale,
-            self.learner.options.text_weight,
-        )
+        options = self.visual.context.options
         return hybrid_probabilities(
-            self.features(images), self.text, self.prototypes, scale, text_weight
+            self.features(images),
+            self.text,
+            self.prototypes,
+            options.inference_scale,
+            options.text_weight,
         )
 
 
@@ -84,31 +86,29 @@ def load_classifier(task_file: Path, resources: Path) -> Classifier:
     """
     task = read_task(task_file)
     memory = read_memory(task_folders(task_file))
-    learner, clip = build_learner(task, memory, resources, for_training=False)
-    device = learner.device
-    if learner.options.prompt == "template":
-        text = template_text(
-            clip.model, clip.tokenizer, text_names(task), learner.options.template
-        )[None]
+    visual, clip = build_visual(task, memory, resources)
+    device, options = visual.context.device, visual.context.options
+    if options.prompt == "template":
+        text = template_text(clip.model, clip.tokenizer, text_names(task), options.template)[None]
     else:
         for folder, record in zip(task_folders(task_file), memory.records, strict=True):
             if "text" not in record:
                 expected = "weights made by this task's method and switches"
                 raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
         text = memory.text()
-    rows = prototypes(learner.options.classifier, memory)
-    shape = (len(seen_classes(task)), learner.tower.embed_dim)
+    rows = prototypes(options.classifier, memory)
+    shape = (len(seen_classes(task)), visual.context.tower.embed_dim)
     for name, table in (("text", text), ("prototypes", rows)):
         if table is not None and table.shape[-2:] != shape:
             what = f"{name} of shape {tuple(table.shape[-2:])}"
             raise InputError(what, task_file.parent, f"{shape}: classes seen x width of the CLIP")
     return Classifier(
-        learner,
+        visual,
         clip,
         seen_classes(task),
         text.to(device),
         None if rows is None else rows.to(device),
-        _by_statistics(learner.options, memory, text, task, task_file),
+        _by_statistics(options, memory, text, task, task_file),
     )
 
 

@@ -66,11 +66,13 @@ class ClassificationOptions(Options):
     )
     adapter_width: int = Field(16, ge=1, le=65_536, description="hidden units of an adapter")
     adapter_scale: float = Field(0.1, gt=0, description="factor s on an adapter's output")
-    adapter_dropout: float = Field(0.1, ge=0, lt=1)
+    adapter_dropout: float = Field(
+        0.1, ge=0, lt=1, description="dropout of an adapter's hidden units in training"
+    )
     merge: Literal["none", "magmax", "mean"] = Field(
         "none",
-        description="tower that judges: the last task's; or CLIP's plus, of all tasks' changes, "
-        "each weight's largest (MagMax) or mean",
+        description="tower that classifies: the last task's, or CLIP's plus each weight's largest "
+        "(MagMax) or mean change over the tasks",
     )
     merge_scale: float | None = Field(
         None, gt=0, le=10, description="factor on merged changes; null: 0.5 for magmax, 1 for mean"
@@ -84,11 +86,15 @@ class ClassificationOptions(Options):
     distillation: Literal["none", "clip", "previous", "average", "sgakt"] = Field(
         "sgakt", description="teacher: none, raw CLIP, last snapshot, mean of the pool, SG-AKT"
     )
-    pool: int = Field(5, ge=1, le=10_000, description="most adapter snapshots that are kept")
+    pool: int = Field(5, ge=1, le=10_000, description="largest number of stored adapter snapshots")
     evict: Literal["max_utility", "min_utility", "oldest"] = Field(
         "max_utility", description="which snapshot a full pool drops"
     )
-    relevance: Literal["softmax_then_mean", "mean_then_softmax"] = "softmax_then_mean"
+    relevance: Literal["softmax_then_mean", "mean_then_softmax"] = Field(
+        "softmax_then_mean",
+        description="how SG-AKT joins the snapshots' weights of several prompts: as the released "
+        "code, or as the paper",
+    )
     beta_scale: float = Field(1.0, ge=0, description="distillation weight is beta_scale * (t - 1)")
     distillation_scale: float = Field(20.0, gt=0, description="1 / temperature of the distillation")
     classifier: Literal[
@@ -99,7 +105,7 @@ class ClassificationOptions(Options):
         "over adapted features",
     )
     visual_loss: Literal["sevpr", "none"] = Field(
-        "sevpr", description="what trains beside the text where a closed form judges"
+        "sevpr", description="loss beside the text's where the classifier is a closed form"
     )
     random_features: int = Field(
         2000, ge=1, le=100_000, description="random ReLU features of the ridge"
@@ -108,11 +114,11 @@ class ClassificationOptions(Options):
         "visual", description="a closed form alone, or with the text half, its weight fitted"
     )
     adapt: Literal["all", "first"] = Field(
-        "all", description="tasks that train the adapters where a closed form judges"
+        "all", description="tasks that train the adapters where the classifier is a closed form"
     )
     statistics: Literal["kept", "moved"] = Field(
         "moved",
-        description="features that older tasks kept: as they were, or moved by the drift that the "
+        description="stored features of older tasks: as they were, or moved by the drift that the "
         "newest task's own images show",
     )
     text_weight: float = Field(0.5, ge=0, le=1, description="weight of the text half")
@@ -127,12 +133,16 @@ class ClassificationOptions(Options):
         None, gt=0, description="factor on cosines in cross-entropies; null: CLIP's own (100)"
     )
     inference_scale: float = Field(20.0, gt=0, description="factor on cosines in predictions")
-    replay: Literal["none", "gaussian"] = "none"
+    replay: Literal["none", "gaussian"] = Field(
+        "none", description="pseudo features of old classes, drawn from a Gaussian each (SECA++)"
+    )
     replay_samples: int = Field(
         10, ge=1, le=100_000, description="pseudo features a class and step"
     )
-    covariance: Literal["full", "diagonal", "lowrank"] = "full"
-    rank: int = Field(16, ge=1, le=100_000, description="directions kept by covariance: lowrank")
+    covariance: Literal["full", "diagonal", "lowrank"] = Field(
+        "full", description="what a class's Gaussian stores of its covariance"
+    )
+    rank: int = Field(16, ge=1, le=100_000, description="stored directions of covariance: lowrank")
 
 
 def refines(options: ClassificationOptions) -> bool:

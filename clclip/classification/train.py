@@ -13,8 +13,9 @@ from torch import Tensor
 from clclip.classification.pixels import Pixels, label_columns
 from clclip.classification.records import Memory, read_memory, write_record
 from clclip.classification.registry import method_options
-from clclip.classification.seca.learner import Learner
-from clclip.classification.seca.record_task import task_record
+from clclip.classification.seca.learner import Learner, task_context
+from clclip.classification.seca.parts.context import Context
+from clclip.classification.seca.parts.visual import VisualSide
 from clclip.core.artifacts import (
     Task,
     read_stage_file,
@@ -47,45 +48,60 @@ def train_task(
     split = read_stage_file(folder / "train.json", "labels")
     labels = label_columns(split["images"], current_classes(task), folder / "train.json")
     _check_counts(labels, current_classes(task), folder / "train.json")
-    learner.begin_task(pixels_of(split, task, resources, learner, clip), labels)
+    learner.begin_task(pixels_of(split, task, resources, learner.context, clip), labels)
     history = _fit(learner, task, folder, attempt)
     if parallel.rank():
         return  # the first process writes the files
     metadata = metadata | {"torch": torch.__version__}
-    write_record(folder / "weights.safetensors", task_record(learner), metadata)
+    write_record(folder / "weights.safetensors", learner.record(), metadata)
     history.write(folder / "history.csv")
     remove_state(folder / "resume")
 
 
-def build_learner(
-    task: Task, memory: Memory, resources: Path, for_training: bool = True
-) -> tuple[Learner, Any]:
-    """Return the learner of a task on this machine's device, and its CLIP."""
+def build_learner(task: Task, memory: Memory, resources: Path) -> tuple[Learner, Any]:
+    """Return the learner of a task on this machine's device, and its CLIP.
+
+    Args:
+        task: the task file.
+        memory: records of the earlier tasks.
+        resources: folder of the CLIPs.
+    """
+    clip = _load_clip(task, resources)
+    names, old = text_names(task), len(previous_classes(task))
+    options = method_options(task["method"], task["switches"])
+    size = task["training"].get("image_size")
+    seed = task["seed"]
+    return Learner(clip.model, clip.tokenizer, names, old, options, memory, seed, size), clip
+
+
+def build_visual(task: Task, memory: Memory, resources: Path) -> tuple[VisualSide, Any]:
+    """Return the visual side of a finished task, and its CLIP; ``memory`` ends with that task."""
+    clip = _load_clip(task, resources)
+    count, old = len(text_names(task)), len(previous_classes(task))
+    options = method_options(task["method"], task["switches"])
+    size = task["training"].get("image_size")
+    context = task_context(
+        clip.model, count, old, options, memory, task["seed"], size, finished=True
+    )
+    return VisualSide(context, for_training=False), clip
+
+
+def _load_clip(task: Task, resources: Path) -> Any:
+    """Return the task's CLIP on this machine's device."""
     from clclip.clip.load import load_clip
 
     clip = load_clip(clip_dir(task, resources))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learner = Learner(
-        clip.model.to(device),
-        clip.tokenizer,
-        text_names(task),
-        len(previous_classes(task)),
-        method_options(task["method"], task["switches"]),
-        memory,
-        task["seed"],
-        task["training"].get("image_size"),
-        for_training=for_training,
-    )
-    return learner, clip
+    clip.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return clip
 
 
 def pixels_of(
-    split: dict[str, Any], task: Task, resources: Path, learner: Learner, clip: Any
+    split: dict[str, Any], task: Task, resources: Path, context: Context, clip: Any
 ) -> Pixels:
     """Return the images of a split; their paths start at the data set's root."""
     root = image_root(task, resources)
     paths = [root / image["file_name"] for image in split["images"]]
-    return Pixels(paths, clip, learner.tower.image_size, learner.device)
+    return Pixels(paths, clip, context.tower.image_size, context.device)
 
 
 def _check_counts(labels: Tensor, classes: list[str], where: Path) -> None:
@@ -105,7 +121,7 @@ def _fit(learner: Learner, task: Task, folder: Path, attempt: int) -> History:
     trained = learner.trained
     if not learner.is_trained or not training["epochs"]:
         return History(f"task {task['task']}", 0, training["batch_size"])
-    count, size = len(learner.images), training["batch_size"]
+    count, size = len(learner.data.images), training["batch_size"]
     per_epoch = math.ceil(count / size)
     settings = FitSettings.of(training, per_epoch)
     orders: dict[int, Tensor] = {}

@@ -2,6 +2,9 @@
 
 A script holds what it offers, so completing starts no Python: commands, options, their choices and
 names of experiments with up to one variant. What lies in ``results/`` is looked up by the shell.
+
+The library shtab (1.13) writes scripts for these shells too. It is not used, because its lookups of
+``results/`` and of experiment names would still be functions of ours in each shell.
 """
 
 from __future__ import annotations

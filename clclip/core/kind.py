@@ -20,11 +20,11 @@ class Method:
 
     Attributes:
         code: what is trained, as ``path.to.file.Class`` below the package.
-        options: what it can be set to (``switches:``).
+        options: the class of its options (``switches:`` in YAML).
         label: its name in tables and figures.
-        role: what it is compared as; the first baseline of a table is what others are measured by.
+        role: in comparisons; others are compared with the first baseline of a table.
         defining: the options that define it, beneath those of the experiment file.
-        alias: the method that task.json and summaries name instead: this one is a setting of it.
+        alias: the method that task.json and summaries name; this one is a variant of it.
         first_task: method whose first task is the same one, so that it is trained once.
         trains: the classes of the last task, or of all tasks at once.
         colour: its place in the report's palette wherever it takes part.
@@ -59,7 +59,7 @@ class Method:
         """Return the options: the method's own, and ``values`` above them.
 
         Raises:
-            pydantic.ValidationError: if a value is wrong, or an option no one of the method's.
+            pydantic.ValidationError: if a value is wrong, or the method has no such option.
         """
         return self.options(**{**self.defining, **values})
 
@@ -96,15 +96,15 @@ class Kind:
     Attributes:
         name: as ``kind:`` in an experiment file.
         methods: its methods by name.
-        formats: ``data.format`` that hold what it is trained on.
+        formats: values of ``data.format`` that it can be trained on.
         world: the generated world of an experiment that names none.
-        score: what P, C and A are called, with a place for the letter.
+        score: name of the scores, with a place for the letter P, C or A.
         tool: the command that uses a trained run on one's own images, and an ``--out`` for it.
-        boxes: labels and answers are boxes: image rules and flavours of AP mean something.
+        boxes: labels and predictions are boxes, so that image rules and AP apply.
         dense: tasks read dense features and the texts of their classes.
         side: the side of images in px where an experiment gives none, by its CLIP; None: unknown.
         stages: stage -> module that does the work.
-        memory: prefix of tensors that only later tasks read: remembered data, or statistics of it.
+        memory: prefix of tensors that only later tasks read: rehearsal data, or its statistics.
         verb: what a trained model does with its classes.
         hub: what the Hugging Face hub calls the task, and the metric of its scores.
         predictions: files that ``predict`` writes, the predictions first.

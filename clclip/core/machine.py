@@ -1,7 +1,7 @@
-"""What only decides how fast a machine works and how much memory it takes: ``speed:`` of a run.
+"""``speed:`` of a run: settings that decide time and memory, and no result but by rounding.
 
-Nothing here changes a result but by rounding, so none of it is in a task's plan: it reaches the
-jobs through the environment, and a change of it reruns nothing. Torch-free.
+So none of them is in a task's plan: they reach the jobs through the environment, and a change
+reruns nothing. Torch-free.
 """
 
 from __future__ import annotations

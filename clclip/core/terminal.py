@@ -1,4 +1,4 @@
-r"""A terminal or a locale that cannot show a character ends nothing.
+r"""Output in any terminal and locale: a character that cannot be shown is no error.
 
 Class names and paths may hold any character. Python writes and names files in the encoding of the
 locale, and ends with UnicodeEncodeError where that lacks one. So the program runs in Python's

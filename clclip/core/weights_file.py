@@ -1,7 +1,7 @@
-"""Why a file of weights cannot be taken, in our own words.
+"""One plain line on why a weights file cannot be loaded.
 
-What torch says of such files advises loading them without its safeguard, and is coloured for a
-terminal; what safetensors says is meant for those who write its headers.
+torch's own message advises to load such files without its safeguard, and is coloured for a
+terminal; that of safetensors is meant for those who write its headers.
 """
 
 from __future__ import annotations

@@ -145,9 +145,9 @@ class Network(nn.Module):
             self.tower, head = classifier.tower, ByFeatures(classifier.solved)
             self._probabilities = lambda images: head(classifier.views(images))
         elif isinstance(classifier, Classifier) and classifier.solved is None:
-            self.tower = classifier.learner.tower
-            if classifier.learner.adapters is not None:
-                classifier.learner.adapters.requires_grad_(False)
+            self.tower = classifier.visual.context.tower
+            if classifier.visual.adapters is not None:
+                classifier.visual.adapters.requires_grad_(False)
             self._probabilities = classifier.predict_probabilities
         else:
             known = "seca, hpeft and their kin, or ncm, ridge, ranpac, gda, gda_text, seca_cov"

@@ -48,5 +48,5 @@ def prepared(files: list[Path], switches: dict | None = None):
     learner, clip = learning.build_learner(task, memory, resources)
     split = json.loads((files[-1].parent / "train.json").read_text())
     labels = label_columns(split["images"], current_classes(task), files[-1])
-    learner.begin_task(learning.pixels_of(split, task, resources, learner, clip), labels)
+    learner.begin_task(learning.pixels_of(split, task, resources, learner.context, clip), labels)
     return learner

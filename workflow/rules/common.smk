@@ -76,7 +76,7 @@ def task_json(wildcards):
 
 
 def previous_weights(wildcards):
-    """Return the weights of all tasks before this one; of those of a model, what says they are there."""
+    """Return the weights of all tasks before this one; for a stream that starts from a model, its start.json."""
     seed = f"results/{wildcards.experiment}/seed{wildcards.seed}"
     experiment = PLAN.experiments[wildcards.experiment]
     tasks = range(experiment.numbers.start, int(wildcards.task))
@@ -93,18 +93,18 @@ def seen_weights(wildcards):
 
 
 def frozen_inputs(split):
-    """Return a function naming the stores that a task reads; their names say their content, so age is no matter."""
+    """Return a function naming the stores that a task reads; they are named by their content, so their age does not matter."""
 
     def paths(wildcards):
         task = planned(wildcards)
-        found = [f"resources/clip/{task.payload['clip']['id']}/clip.json"]
+        inputs = [f"resources/clip/{task.payload['clip']['id']}/clip.json"]
         if task.text is not None:
-            found.append(f"resources/text/{task.text}.safetensors")
+            inputs.append(f"resources/text/{task.text}.safetensors")
         if task.features is not None:
-            found.append(f"resources/features/{task.store(split)}/done.json")
+            inputs.append(f"resources/features/{task.store(split)}/done.json")
         else:
-            found.append(f"resources/data/{task.payload['data']['id']}/index.json")
-        return [ancient(path) for path in found]
+            inputs.append(f"resources/data/{task.payload['data']['id']}/index.json")
+        return [ancient(path) for path in inputs]
 
     return paths
 
@@ -151,7 +151,7 @@ def calibrations(wildcards):
 
 
 def unseen(wildcards):
-    """Return the measure of classes not yet taught: detectors of several tasks have one."""
+    """Return the scores on classes that no task has trained yet: detectors of several tasks have them."""
     experiment = PLAN.experiments[wildcards.experiment]
     merged = experiment.start is not None and "origins" in experiment.start.plan
     if experiment.length < 2 or merged or not KINDS[experiment.config.kind].boxes:
@@ -197,6 +197,6 @@ def names_of_methods():
     """Return how the report calls and draws the methods: a change reruns the report."""
     return {
         f"{kind}/{name}": [method.label, method.role, method.colour]
-        for kind, found in KINDS.items()
-        for name, method in found.methods.items()
+        for kind, one in KINDS.items()
+        for name, method in one.methods.items()
     }

@@ -126,7 +126,7 @@ rule extract_features:
         size=lambda wildcards: features_of(wildcards)["size"],
         dense=lambda wildcards: features_of(wildcards)["dense"],
         taps=lambda wildcards: ",".join(map(str, features_of(wildcards)["taps"])),
-        # mirror images of test images serve those classifiers that judge both
+        # mirrored test images are for classifiers that average both views
         flip=lambda wildcards: (
             "--flip"
             if features_of(wildcards)["flip"]

@@ -46,7 +46,7 @@ class ClassificationModel:
                 size = self.classifier.tower.image_size
             else:
                 self.classifier = load_classifier(place.task_file, home)
-                clip, size = self.classifier.clip, self.classifier.learner.tower.image_size
+                clip, size = self.classifier.clip, self.classifier.visual.context.tower.image_size
         self.device = next(clip.model.parameters()).device
         self._prepare = preparation(clip.model, size)
         self._mean, self._std = (

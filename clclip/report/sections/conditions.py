@@ -1,4 +1,4 @@
-"""Several conditions of the same methods side by side: who keeps, who learns, and where."""
+"""The same methods under several conditions: scores on earlier, last and all classes."""
 
 from __future__ import annotations
 

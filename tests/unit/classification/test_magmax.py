@@ -33,8 +33,8 @@ def test_the_tower_that_judges_is_the_merged_one_and_training_goes_on_from_the_l
     own = dict(small_clip().visual.named_parameters())
     towers = [{k.removeprefix("tower."): v for k, v in r.items() if "tower." in k} for r in records]
     expected = merged({k: v.data for k, v in own.items()}, towers, "magmax")
-    judge = load_classifier(files[-1], tmp_path / "resources").learner.tower.visual
-    for name, value in judge.named_parameters():
+    classifier = load_classifier(files[-1], tmp_path / "resources")
+    for name, value in classifier.visual.context.tower.visual.named_parameters():
         assert torch.allclose(value, expected[name], atol=1e-6), name
     moved = max(float((towers[0][k] - own[k]).abs().max()) for k in own)
     later = max(float((towers[1][k] - towers[0][k]).abs().max()) for k in own)

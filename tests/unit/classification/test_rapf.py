@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import numpy as np
@@ -117,7 +118,8 @@ def test_a_record_of_another_method_is_refused(tmp_path):
         stages.predict(files[-1], tmp_path / "resources")
 
 
-def test_methods_find_their_stages():
-    assert CLASSIFICATION.module("train", "rapf") == "clclip.classification.rapf.stages"
-    closed = "clclip.classification.closed_form.stages"
-    assert CLASSIFICATION.module("predict", "ranpac") == closed
+@pytest.mark.parametrize("method", CLASSIFICATION.methods)
+def test_a_method_has_the_stages_that_its_tasks_run(method):
+    for stage in ("train", "predict"):
+        module = importlib.import_module(CLASSIFICATION.module(stage, method))
+        assert callable(getattr(module, stage)), f"{module.__name__}.{stage}"

@@ -51,7 +51,7 @@ def test_text_table_holds_every_prompt_on_every_class(tmp_path):
     )
     with torch.no_grad():
         for row, prompt in zip(table, memory.prompts(), strict=True):
-            torch.testing.assert_close(row, learner.text(prompt), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(row, learner.text.encoder(prompt), atol=1e-5, rtol=1e-4)
 
 
 def test_frozen_parts_are_bit_equal_after_training(tmp_path):
@@ -118,7 +118,9 @@ def test_distillation_weight_grows_with_the_task(tmp_path):
         learner, clip = learning.build_learner(task, memory, resources)
         split = json.loads((files[-1].parent / "train.json").read_text())
         labels = label_columns(split["images"], current_classes(task), files[-1])
-        learner.begin_task(learning.pixels_of(split, task, resources, learner, clip), labels)
+        learner.begin_task(
+            learning.pixels_of(split, task, resources, learner.context, clip), labels
+        )
         losses.append(learner.losses(torch.arange(4), 0)["distillation"])
     torch.testing.assert_close(losses[0], 10 * losses[1])
 
@@ -139,11 +141,11 @@ def test_teacher_vectors_are_those_of_the_snapshots(tmp_path):
     """The precomputed V of a pooled task is what the tower gives with that task's adapters."""
     files = write_stream(tmp_path, "seca", GROUPS)
     learner = prepared(files)
-    images = learner.images[range(6)]
-    for column, task in enumerate(learner.pool):
-        stack = learner.snapshot(task)
+    images = learner.data.images[range(6)]
+    for column, task in enumerate(learner.teacher.pool):
+        stack = learner.visual.snapshot(task)
         with torch.no_grad():
             tower = learner.tower
             v = tower.pool(tower.tokens(tower.stem(images), stack))
         expected = torch.nn.functional.normalize(v, dim=-1)
-        torch.testing.assert_close(learner.frozen.vectors[:, column], expected)
+        torch.testing.assert_close(learner.data.frozen.vectors[:, column], expected)

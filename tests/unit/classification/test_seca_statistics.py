@@ -99,9 +99,9 @@ def test_adapters_of_the_first_task_stay_and_its_prompts_do_not(tmp_path):
     assert kept[0] and not kept[1] and not kept[2]
     assert all("drift.map" not in r and "pool" not in r for r in records[1:])
     assert not torch.equal(records[0]["prompt"], records[1]["prompt"])
-    learners = [load_classifier(f, tmp_path / "resources").learner for f in files]
-    for name, value in learners[0].adapters.named_parameters():
-        for other in learners[1:]:
+    sides = [load_classifier(f, tmp_path / "resources").visual for f in files]
+    for name, value in sides[0].adapters.named_parameters():
+        for other in sides[1:]:
             assert torch.equal(value, dict(other.adapters.named_parameters())[name])
 
 

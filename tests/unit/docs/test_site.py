@@ -107,7 +107,8 @@ def test_config_reference_has_every_key_with_its_own_words(built):
         for key, field in model.model_fields.items():
             assert f"{anchor}-{key}" in page.ids
             row = next(line for line in text.splitlines() if f'id="{anchor}-{key}"' in line)
-            assert (field.description or "").replace("|", "\\|") in row, key
+            assert field.description, key
+            assert field.description.replace("|", "\\|") in row, key
 
 
 def test_config_reference_tells_types_limits_and_defaults():

@@ -1,0 +1,1 @@
+"""The parts of a SECA learner: visual side, text side, teacher, visual classifier, replay."""
