@@ -35,12 +35,16 @@ from clclip.evaluation.matching import match
 
 ROUTES = ("share", "prior", "all")
 TASKS = 11  # of a trained stream lengthened by copies
-TRAINED_ROUTES = ("share", "text", "all")  # thresholds of a trained run fit shares or priors
+# thresholds of a trained run fit shares or priors
+TRAINED_ROUTES = ("share", "text", "text, objectness 0.1", "all")
 
 
 def routed(model: ClClip, how: str) -> ClClip:
-    """Let a model route as told, and return it."""
-    model.options = model.options.model_copy(update={"route": how})
+    """Let a model route as a name of ``TRAINED_ROUTES`` says, and return it."""
+    route, _, objectness = how.partition(", objectness ")
+    model.options = model.options.model_copy(update={"route": route})
+    for path in model.paths:
+        path.rpn.score_thresh = float(objectness or 0)  # as ``objectness`` sets it
     return model
 
 
@@ -181,11 +185,9 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
     for run in found:
         if isinstance(run.model, ClClip) and len(run.task["groups"]) > 2:
             longer = copied(run.model, TASKS)
-            cases[f"{run.name} and copies", "text"] = (
-                run,
-                lambda how, m=longer: routed(m, how),
-                "text",
-            )
+            for how in TRAINED_ROUTES[1:3]:
+                name = f"{run.name} and copies"
+                cases[name, how] = (run, lambda how, m=longer: routed(m, how), how)
     calls = {
         key: lambda run=run, make=make, how=how: make(how).detect(run.first)
         for key, (run, make, how) in cases.items()
@@ -202,7 +204,7 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
                 "classes": len(model.text),
                 "tasks": len(model.groups),
                 "ms per image": 1e3 * measure.median(own) / len(run.first.targets),
-                "x first by text": measure.ratio(own, base),
+                "x first": measure.ratio(own, base),
                 "mAP@A": run.ap50(how) if whole else None,
                 "pairs a region": len(model.text) * pairs if pairs is not None else None,
                 "peak MiB": measure.peak_mib(calls[name, how]),

@@ -11,6 +11,7 @@ from clclip.core.errors import InputError
 def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> None:
     """Run ``train`` or ``predict`` unless the same work was done before."""
     from clclip.config.resolve import check_settings
+    from clclip.core.machine import import_quickly
     from clclip.core.task import read_task
     from clclip.model.kinds import KINDS
     from clclip.workflow.fingerprint import stage_fingerprint
@@ -28,12 +29,15 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
     def work() -> None:
         # only who really works takes a device, and before torch looks at them
         with devices(getattr(options, "devices", 1)):
-            stages = import_module(kind.module(stage, task["method"]))
+            module = kind.module(stage, task["method"])
+            alone = kind.methods[task["method"]].closed_form
+            # a tower is run by what neither reads stored features of it nor dense ones
+            import_quickly(module, *(() if alone or kind.dense else ("clclip.clip.load",)))
+            stages = import_module(module)
             if "start" in given:
                 from clclip.model.change import start
 
                 start.check_taken_over(options.task)
-            alone = kind.methods[task["method"]].closed_form
             if stage == "predict" and "origins" in given:
                 start.predict_merged(options.task, options.resources)
             elif stage == "predict":

@@ -220,15 +220,15 @@ def _wrong_stream(name: str) -> Wrong:
     cuts = [f"{name}_".partition(f"_{method}_") for method in methods]
     heads = [head for head, mark, _ in cuts if mark]
     wrong = min(heads, key=len) if heads else _closest(name, known)[1] or name
-    wrong_ = _unknown("stream", wrong, known, ())
-    return replace(wrong_, expected=f"{PATTERN} of `clclip list`, or a path that ends in .yaml")
+    unknown = _unknown("stream", wrong, known, ())
+    return replace(unknown, expected=f"{PATTERN} of `clclip list`, or a path that ends in .yaml")
 
 
-def _unknown(kind: str, part: str, known: Collection[str], right: Collection[str]) -> Wrong:
+def _unknown(part_of_name: str, part: str, known: Collection[str], right: Collection[str]) -> Wrong:
     """Return that a part of a name is not known, with the nearest and all that would be right."""
     near = difflib.get_close_matches(part, list(known), n=1)
-    what = f"no {kind} {part!r}" + "".join(f", the nearest is {one!r}" for one in near)
-    expected = f"one of {', '.join(right)}" if right else f"no {kind}"
+    what = f"no {part_of_name} {part!r}" + "".join(f", the nearest is {one!r}" for one in near)
+    expected = f"one of {', '.join(right)}" if right else f"no {part_of_name}"
     return Wrong(what, expected, part, "".join(near))
 
 

@@ -53,7 +53,11 @@ def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str
     facts = KINDS[kind].methods[method]
     options = _options(facts, given, where)
     values = _plain(options, f"{where}: switches")
-    return {key: value for key, value in values.items() if facts.counts(options, key)}
+    return {
+        key: value
+        for key, value in values.items()
+        if facts.counts(options, key) and not options.unset(key)
+    }
 
 
 def check_own_options(experiment: Experiment, where: str) -> None:
@@ -162,7 +166,8 @@ def check_settings(task: Mapping[str, Any], where: object) -> None:
     method = method_of(kind.methods, task["method"], where)
     options = parse(method.options, task["switches"], f"{where}: switches")
     for name in method.options.model_fields:
-        if name not in task["switches"] and method.counts(options, name):
+        lacking = name not in task["switches"] and name not in method.options.optional
+        if lacking and method.counts(options, name):
             raise InputError(f"no key {name!r}", f"{where}: switches", expected)
     if kind.dense or method.closed_form:
         features = task.get("features")

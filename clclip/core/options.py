@@ -24,11 +24,13 @@ class Options(Strict):
         only_with: option -> what it needs beside it; an option that is not listed always counts.
         later: options that decide nothing of a first task.
         across_tasks: options that relate a task to earlier ones; left empty, those of ``later``.
+        optional: options that task.json names only where they are set, as younger than others.
     """
 
     only_with: ClassVar[Mapping[str, Needs]] = {}
     later: ClassVar[frozenset[str]] = frozenset()
     across_tasks: ClassVar[frozenset[str]] = frozenset()
+    optional: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def reads_text(self) -> bool:
@@ -41,6 +43,10 @@ class Options(Strict):
         return needs is None or any(
             getattr(self, other) in values and self.counts(other) for other, values in needs.items()
         )
+
+    def unset(self, key: str) -> bool:
+        """Tell whether an option of ``optional`` has its default."""
+        return key in self.optional and getattr(self, key) == type(self).model_fields[key].default
 
     def lacking(self, key: str) -> Needs:
         """Return what would give a meaningless option its meaning, the first thing to change."""

@@ -15,6 +15,7 @@ from clclip.data.images import inspect
 from clclip.data.readers import coco
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.yolo import reader as yolo
+from clclip.data.readers.yolo.layout import labelled_split
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def read_labelled(source: Path, images: Path | None = None) -> LabelledSet:
 
     Args:
         source: a COCO json, or the folder or ``data.yaml`` of a YOLO data set, whose val split
-            (else test) is taken.
+            (else test, else train) is taken.
         images: folder of a COCO file's images; None: beside the file, or ``images`` there.
 
     Raises:
@@ -73,12 +74,12 @@ def _is_yolo(source: Path) -> bool:
 
 
 def _of_yolo(source: Path) -> Annotated:
-    """Return the val split of a YOLO data set, else its test split."""
+    """Return the val split of a YOLO data set, else its test split, else all that there is."""
     folder = source if source.is_dir() else source.parent
     spec = {"format": "yolo", "root": str(folder)}
-    return yolo.read_splits(spec | ({} if source.is_dir() else {"class_names": source.name}))[
-        "test"
-    ]
+    spec |= {} if source.is_dir() else {"class_names": source.name}
+    split = labelled_split(spec)
+    return yolo.read_splits(spec | {"train": split, "test": split})["test"]
 
 
 def _of_coco(source: Path, images: Path | None) -> Annotated:

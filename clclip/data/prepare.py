@@ -76,8 +76,8 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
         InputError: if the data set, or anything in it that is not to be skipped, is wrong.
     """
     for key, value in spec.items():
-        kind = SPEC_TYPES.get(key, str)
-        if value is not None and not isinstance(value, kind):
+        type_ = SPEC_TYPES.get(key, str)
+        if value is not None and not isinstance(value, type_):
             raise InputError(f"{key} {value!r:.60}", f"data.{key}", "what `clclip describe` tells")
         if value is not None and value not in _CHOICES.get(key, (value,)):
             raise InputError(f"{key} {value!r:.60}", f"data.{key}", " or ".join(_CHOICES[key]))

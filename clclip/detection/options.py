@@ -246,6 +246,7 @@ class ClClipOptions(DetectorOptions):
         "relegation_guard": {"shared": ("drift", "free")},
     }
     later: ClassVar[frozenset[str]] = GUARD | {"shared", "adapter", "drift", "drift_weight"}
+    optional: ClassVar[frozenset[str]] = frozenset({"objectness"})
 
     # Gate and decoupling
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
@@ -297,6 +298,14 @@ class ClClipOptions(DetectorOptions):
         if value == "text" and info.data.get("text_score") is False:
             raise WrongValue("route text without a text score", "text_score: true, or route: share")
         return value
+
+    objectness: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Smallest objectness of a proposal that a path looks at when it detects; a "
+        "path without any rests on the image (ours).",
+    )
 
     # The shared path across tasks
     shared: Literal["drift", "free", "frozen", "adapters"] = Field(

@@ -40,7 +40,7 @@ def export(
         with_tower: add the frozen tower with its text tower, so that nothing else is needed.
         with_memory: keep what the method remembers of old data; later tasks of such a method need
             it, ``detect`` and ``classify`` do not.
-        onnx: add model.onnx, of a classifier with its tower.
+        onnx: add model.onnx, the model with its tower for runtimes other than torch.
         resources: folder of the run's CLIP and texts; None: beside its ``results``.
 
     Returns:
@@ -66,14 +66,21 @@ def _add_onnx(model: ModelPlace, folder: Path) -> None:
     """Write model.onnx into a folder.
 
     Raises:
-        InputError: if the model is a detector, or cannot be exported.
+        InputError: if the model cannot be exported.
     """
-    if has_boxes(model.plan):
-        raise InputError("a detector", "--onnx", "a classifier")
-    from clclip.model.onnx import FILE, export_onnx
-    from clclip.model.use.classification import ClassificationModel
+    from clclip.model.onnx.writing import FILE
 
-    export_onnx(ClassificationModel(model, "cpu"), folder / FILE)
+    path = folder / FILE
+    if has_boxes(model.plan):
+        from clclip.model.onnx.detection import export_detector
+        from clclip.model.use.detection import DetectionModel
+
+        export_detector(DetectionModel(model, "cpu"), path)
+    else:
+        from clclip.model.onnx.classification import export_classifier
+        from clclip.model.use.classification import ClassificationModel
+
+        export_classifier(ClassificationModel(model, "cpu"), path)
 
 
 def finish(folder: Path, card: dict[str, Any], name: str) -> dict[str, Any]:

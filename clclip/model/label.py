@@ -15,6 +15,7 @@ import clclip
 from clclip.core.errors import InputError
 from clclip.core.files import read_json, write_json
 from clclip.data.labelled import read_labelled
+from clclip.data.readers.coco import read_coco
 from clclip.data.review.corrected import Corrected, corrected
 from clclip.data.review.hybrid import OVERLAP, Seen, with_boxes
 from clclip.data.writers.detections import Detections
@@ -104,9 +105,9 @@ def read_back(data: Path, reviewed: Path, out: Path) -> Corrected:
         InputError: if a file is wrong; nothing is then written.
     """
     dataset = read_json(data)
-    keys = ("images", "annotations", "categories")
-    if not isinstance(dataset, dict) or not all(isinstance(dataset.get(k), list) for k in keys):
+    if not isinstance(dataset, dict):
         raise InputError("no COCO data set", data, "the file that `clclip label` wrote")
+    read_coco(data, data.parent)  # its fields are checked
     result = corrected(dataset, reviewed)
     write_json(out, result.dataset, indent=1)
     return result

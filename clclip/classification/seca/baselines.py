@@ -18,22 +18,22 @@ from clclip.classification.seca.statistics import CLASSIFIERS
 
 
 def fixed_teacher(
-    kind: str, tower: VisualTower, frozen: Frozen, pool: list[int], last: int
+    teacher: str, tower: VisualTower, frozen: Frozen, pool: list[int], last: int
 ) -> Tensor:
     """Return the unit features (N, d) of a teacher that needs no training.
 
     Args:
-        kind: "clip", "previous" or "average".
+        teacher: "clip", "previous" or "average".
         tower: gives the projection.
         frozen: plain features and the vectors under the pool's snapshots.
         pool: tasks of the snapshots.
         last: the task before this one; its snapshot is always the newest of the pool.
     """
-    if kind == "clip":
+    if teacher == "clip":
         return F.normalize(frozen.raw, dim=-1)
     vectors = frozen.vectors  # (N, P, D)
     assert vectors is not None  # kept where there are teachers
-    mixed = vectors[:, pool.index(last)] if kind == "previous" else vectors.mean(dim=1)
+    mixed = vectors[:, pool.index(last)] if teacher == "previous" else vectors.mean(dim=1)
     with torch.no_grad():
         return F.normalize(tower.project(mixed), dim=-1)
 

@@ -113,7 +113,7 @@ def text_logits(rows: Array, text: Array, scale: float) -> Array:
 
 
 def solved(
-    kind: str,
+    classifier: str,
     hidden: int,
     seed: int,
     memory: tuple[Array, Array],
@@ -123,7 +123,7 @@ def solved(
     """Return the classifier of all seen classes.
 
     Args:
-        kind: one of ``CLASSIFIERS``.
+        classifier: one of ``CLASSIFIERS``.
         hidden: random features of "ranpac".
         seed: draws them.
         memory: features (N, d) and labels (N,) of all tasks.
@@ -133,7 +133,7 @@ def solved(
     rows, labels = memory
     classes = text[0].shape[1]
     options = ClosedFormOptions(head="gda")
-    if kind == "ranpac":
+    if classifier == "ranpac":
         options = ClosedFormOptions(head="ridge", hidden=hidden)
     maps = Maps(options, seed, rows.shape[1])
     folds = np.arange(len(labels)) % FOLDS

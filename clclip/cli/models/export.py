@@ -33,8 +33,7 @@ from clclip.cli.command import argument, command
     argument(
         "--onnx",
         action="store_true",
-        help="of a classifier: add model.onnx, from pixels to probabilities, its tower inside "
-        "(extra onnx)",
+        help="add model.onnx, from pixels to boxes or probabilities, its tower inside (extra onnx)",
     ),
     argument(
         "--resources",
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
     check_free(options.out)
     if options.onnx:
-        from clclip.model.onnx import check_onnx
+        from clclip.model.onnx.writing import check_onnx
 
         check_onnx()
     from clclip.model.export import export

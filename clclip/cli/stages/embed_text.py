@@ -30,7 +30,10 @@ from clclip.cli.command import argument, command
 )
 def run(options: argparse.Namespace) -> None:
     """Embed class names."""
+    from clclip.core.machine import import_quickly
+
     names = from_json(options.names, "--names", list)
+    import_quickly("clclip.clip.load")
     if options.template is not None:
         from clclip.classification.features.builder import embed_sentences
 

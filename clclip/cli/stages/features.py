@@ -29,6 +29,7 @@ from clclip.core.errors import InputError
 )
 def run(options: argparse.Namespace) -> None:
     """Compute the features."""
+    from clclip.core.machine import import_quickly
     from clclip.workflow.gpu_slots import devices
 
     image = options.dense == "image"
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     if not 16 <= options.size <= 4096:
         raise InputError(f"got {options.size}", "--size", "16 to 4096 px")
     with devices():
+        import_quickly("clclip.clip.load")
         from clclip.clip.features import build_features
 
         build_features(
@@ -57,11 +59,13 @@ def run(options: argparse.Namespace) -> None:
 
 def _image_features(options: argparse.Namespace, taps: list[int]) -> None:
     """Compute a store of features of whole images, as closed-form tasks read it."""
+    from clclip.core.machine import import_quickly
     from clclip.workflow.gpu_slots import devices
 
     if options.size and not 16 <= options.size <= 4096:
         raise InputError(f"got {options.size}", "--size", "16 to 4096 px, or 0: the tower's own")
     with devices():
+        import_quickly("clclip.clip.load")
         from clclip.classification.features.builder import build_image_features
 
         given = (options.data, options.clip, options.split, options.out, options.size)

@@ -17,5 +17,8 @@ from clclip.cli.command import argument, command
 def run(options: argparse.Namespace) -> None:
     """Put the CLIP in place."""
     from clclip.clip.fetch import fetch_clip
+    from clclip.core.machine import import_quickly
 
-    fetch_clip(from_json(options.clip, "--clip", dict), options.out)
+    clip = from_json(options.clip, "--clip", dict)
+    import_quickly("open_clip")
+    fetch_clip(clip, options.out)

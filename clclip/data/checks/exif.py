@@ -127,8 +127,8 @@ def _by_size(photo: Photo, choice: str | None, findings: Findings) -> bool | Inp
     if recorded == turned:
         return True if by_choice is None else by_choice
     if turned == stored == recorded[::-1] and all(_fits(box, stored) for box in photo.boxes):
-        kind = "recorded width and height exchanged, the size of the file used"
-        findings.note(kind, repr(photo.name))
+        warning = "recorded width and height exchanged, the size of the file used"
+        findings.note(warning, repr(photo.name))
         return True if upright else by_choice
     problem = f"{recorded[0]} x {recorded[1]} recorded for an image of {turned[0]} x {turned[1]}"
     if not upright:

@@ -28,10 +28,10 @@ class Findings:
     _notes: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, str] = field(default_factory=dict)
 
-    def note(self, kind: str, example: str) -> None:
+    def note(self, warning: str, example: str) -> None:
         """Count one case of a warning; the first example is stored."""
-        self._notes[kind] += 1
-        self._examples.setdefault(kind, example)
+        self._notes[warning] += 1
+        self._examples.setdefault(warning, example)
 
     def tell(self, line: str) -> None:
         """Add a warning that is shown once, as it is worded."""

@@ -27,8 +27,8 @@ def note_detection(
         InputError: if all boxes of a split are fractions.
     """
     for split, annotated in splits.items():
-        for kind, example in annotated.notes:
-            findings.note(kind, example)
+        for warning, example in annotated.notes:
+            findings.note(warning, example)
         check_scale(annotated, split, findings)
     names = {
         split: [image["file_name"] for image in annotated.images]

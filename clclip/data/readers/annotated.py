@@ -33,7 +33,7 @@ class Annotated:
         bad_boxes: by annotation what is wrong where there are no four numbers; bbox is then NaN.
         renamed: whether a class is named otherwise than it was written (see ``names``).
         corners: boxes were written as corners counted from 1, as VOC does.
-        notes: (kind, example) of what is to be reported, as ``Findings.note`` takes it.
+        notes: (warning, example) of what is to be reported, as ``Findings.note`` takes it.
     """
 
     source: Path

@@ -68,8 +68,8 @@ def images_below(
             elif broken := broken_link(Path(entry.path)):
                 raise InputError(broken, entry.path, "a folder of images")
             else:
-                kind = "not an image by its suffix, ignored"
-                findings.note(kind, repr(f"{folder.name}/{name}"))
+                warning = "not an image by its suffix, ignored"
+                findings.note(warning, repr(f"{folder.name}/{name}"))
     return sorted(names) if not below else names
 
 

@@ -54,12 +54,17 @@ def corrected(dataset: Mapping[str, Any], path: Path) -> Corrected:
     places = _places(made["images"])
     ids = {canonical_name(c["name"]): c["id"] for c in made["categories"]}
     drawn: dict[Any, list[dict[str, Any]]] = {}
+    known: set[Any] = set()
     waiting = 0
     for task in tasks:
         image = next((places[name] for name in task.names if name in places), None)
         if image is None:
             expected = f"one of the {len(made['images'])} images of the data set"
             raise InputError(f"image {task.names[0]!r}", task.where, expected)
+        if image["id"] in known:
+            what = f"image {image['file_name']!r} a second time"
+            raise InputError(what, task.where, "one task an image")
+        known.add(image["id"])
         if not task.reviewed:
             waiting += 1
             continue
@@ -94,6 +99,10 @@ def _of_coco(path: Path) -> list[Reviewed]:
         task, image = tasks[box["image_id"]]
         x, y, w, h = box["bbox"]
         wide, high = image["width"], image["height"]
+        if min(x + w, wide) <= max(x, 0) or min(y + h, high) <= max(y, 0):
+            what = f"box {box['bbox']} of annotation {box['id']}"
+            expected = f"a box with an area inside the image of {wide} x {high}"
+            raise InputError(what, path, expected)
         task.boxes.append((names[box["category_id"]], x / wide, y / high, w / wide, h / high))
     return [task for task, _ in tasks.values()]
 

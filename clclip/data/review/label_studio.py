@@ -20,6 +20,7 @@ from clclip.data.readers.fields import an_object, number_or_none, shown
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
 _BOX = "x, y, width and height in percent"
+_NO_BOX = ("brushlabels", "keypointlabels")
 
 
 @dataclass
@@ -45,8 +46,9 @@ def read_tasks(tasks: Any, path: Path) -> list[Reviewed]:
     Raises:
         InputError: if it is none, or a box or class in it is wrong.
     """
-    if not isinstance(tasks, list):
-        raise InputError("no list of tasks", path, "Label Studio's export as JSON or JSON-MIN")
+    if not isinstance(tasks, list) or not tasks:
+        what = "no task" if tasks == [] else "no list of tasks"
+        raise InputError(what, path, "Label Studio's export as JSON or JSON-MIN")
     return [
         _read(an_object(task, f"{path}: [{n}]"), f"{path}: [{n}]") for n, task in enumerate(tasks)
     ]
@@ -71,25 +73,40 @@ def _read(task: Mapping[str, Any], where: str) -> Reviewed:
             _box(row, row, f"{where}: label[{n}]") for part in rows for n, row in enumerate(part)
         ]
         return Reviewed(names, True, where, boxes)
-    done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+    done = [a for a in _objects(task, "annotations", where) if not a.get("was_cancelled")]
     latest = max(done, key=lambda a: str(a.get("updated_at", "")), default=None)
-    shown_rows: Mapping[str, Any] = latest or next(iter(task.get("predictions") or []), {})
+    shown_rows = latest or next(iter(_objects(task, "predictions", where)), {})
     reviewed = Reviewed(names, latest is not None, where)
-    for n, row in enumerate(shown_rows.get("result") or []):
-        value = row.get("value") if isinstance(row, dict) else None
+    for n, row in enumerate(_objects(shown_rows, "result", where)):
+        value = row.get("value")
+        if row.get("type") in _NO_BOX:
+            expected = "rectangles, polygons or ellipses, which have a box"
+            raise InputError(f"a region of type {row['type']}", f"{where}: result[{n}]", expected)
         if isinstance(value, dict) and _is_region(value):
             reviewed.boxes.append(_box(value, row, f"{where}: result[{n}]"))
     return reviewed
 
 
+def _objects(given: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
+    """Return a list of objects, empty where there is none.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    rows = given.get(key) or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError(shown(rows), f"{where}: {key}", "a list of objects, as Label Studio's")
+    return rows
+
+
 def _is_region(value: Any) -> bool:
-    """Tell whether a value is a labelled rectangle or polygon."""
+    """Tell whether a value is a labelled rectangle, polygon or ellipse."""
     return isinstance(value, dict) and bool(_labels(value))
 
 
 def _labels(value: Mapping[str, Any]) -> list[Any]:
     """Return the labels of a region."""
-    for key in ("rectanglelabels", "polygonlabels", "labels"):
+    for key in ("rectanglelabels", "polygonlabels", "ellipselabels", "labels"):
         if isinstance(value.get(key), list) and value[key]:
             return value[key]
     return []
@@ -102,6 +119,13 @@ def _box(
     name = check_class_name(_labels(value)[0], where)
     if isinstance(value.get("points"), list):
         corners = value["points"]
+    elif "radiusX" in value:
+        radii = [number_or_none(value.get(key)) for key in ("x", "y", "radiusX", "radiusY")]
+        numbers = [number for number in radii if number is not None]
+        if len(numbers) < len(radii):
+            raise InputError(f"ellipse {shown(dict(value))}", where, "x, y and radii in percent")
+        x, y, across, down = numbers
+        corners = [(x - across, y - down), (x + across, y + down)]
     else:
         given = [number_or_none(value.get(key)) for key in ("x", "y", "width", "height")]
         sides = [number for number in given if number is not None]
@@ -117,6 +141,8 @@ def _box(
         raise InputError(f"points {shown(corners)}", where, "x and y in percent") from None
     if not xs or not all(map(math.isfinite, xs + ys)):
         raise InputError(f"box {shown(dict(value))}", where, _BOX)
+    if min(max(xs), 1) <= max(min(xs), 0) or min(max(ys), 1) <= max(min(ys), 0):
+        raise InputError(f"box {shown(dict(value))}", where, "a box with an area inside the image")
     return name, min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 

@@ -17,7 +17,7 @@ SHRINKAGE = 5.0
 """Weight of half the squared offset: as much as some 20 detections whose outcome is open."""
 
 LEAST_SLOPE = 1e-3
-_EDGE = 1e-7  # scores are single-precision numbers: none but 0 and 1 lies nearer to 0 or 1
+EDGE = 1e-7  # scores are single-precision numbers: none but 0 and 1 lies nearer to 0 or 1
 _STEPS = 100
 
 
@@ -43,7 +43,7 @@ class ScoreMap:
 
 def logit(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the log-odds of scores in [0, 1]."""
-    inside = np.clip(np.asarray(scores, dtype=np.float64), _EDGE, 1 - _EDGE)
+    inside = np.clip(np.asarray(scores, dtype=np.float64), EDGE, 1 - EDGE)
     return np.log(inside) - np.log1p(-inside)
 
 

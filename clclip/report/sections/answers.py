@@ -21,15 +21,15 @@ KINDS = ("same task", "earlier task", "later task")
 class Answer:
     """The class that a method gives an image after a task, in percent of its probability.
 
-    ``kind`` is empty for a right answer, else where the given class comes from, seen from the true
-    one: the same task, an earlier or a later one. ``seed`` None is the first.
+    ``mistake`` is empty for a right answer, else the task of the given class relative to the true
+    one's: the same task, an earlier or a later one. ``seed`` None is the first.
     """
 
     task: int
     seed: int | None
     name: str
     score: float
-    kind: str
+    mistake: str
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Shown:
     task: int
     answers: list[tuple[Experiment, list[Answer]]]
 
-    def kinds(self) -> list[str]:
+    def outcomes(self) -> list[str]:
         """Return what became of the image after the last task, over methods and seeds."""
         last = [a for _, own in self.answers for a in own if a.task == max(b.task for b in own)]
-        return sorted({answer.kind or "right" for answer in last})
+        return sorted({answer.mistake or "right" for answer in last})
 
 
 Given = dict[Any, tuple[str, float]]
@@ -106,12 +106,12 @@ def _of(
         for seed in benchmark.shown_seeds:
             prediction = given[experiment.name, task, seed].get(image["id"])
             if prediction is not None:
-                mistake = _kind(prediction[0], image["label"], task_of)
+                mistake = _mistake(prediction[0], image["label"], task_of)
                 result.append(Answer(task, seed, *prediction, mistake))
     return result
 
 
-def _kind(name: str, label: str, task_of: Mapping[str, int]) -> str:
+def _mistake(name: str, label: str, task_of: Mapping[str, int]) -> str:
     """Return what kind of error an answer is, "" for none."""
     if name == label:
         return ""

@@ -52,7 +52,7 @@ class Box:
     name: str
     score: float | None
     state: str
-    kind: str = ""
+    mistake: str = ""
     at: tuple[float, float] | None = None
 
     @property
@@ -205,9 +205,9 @@ def boxes_of(view: View, image: Any, names: Mapping[Any, str]) -> list[Box]:
         if detection["score"] >= LEAST_SCORE and len(boxes) < MOST_BOXES:
             name, score = names[detection["category_id"]], detection["score"]
             category = detection["category_id"]
-            kind = "" if right else KINDS[why_wrong(view.run, index, category, set(), here)]
+            mistake = "" if right else KINDS[why_wrong(view.run, index, category, set(), here)]
             state = "right" if right else "wrong"
-            boxes.append(_box(detection["bbox"], name, score, state, kind))
+            boxes.append(_box(detection["bbox"], name, score, state, mistake))
     for index, item in enumerate(view.pairs.objects):
         if item["image_id"] == image and not view.pairs.ignored[index]:
             # The score is that of the box that finds it: below the slider's value it counts as
@@ -298,8 +298,8 @@ def embed(path: Path, exif: bool = True) -> tuple[str, int, int]:
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True) if small else image.save(data, "JPEG", quality=82)
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}", width, height
+    suffix = "png" if small else "jpeg"
+    return f"data:image/{suffix};base64,{base64.b64encode(data.getvalue()).decode()}", width, height
 
 
 def all_classes(shown: Sequence[Picture]) -> list[str]:

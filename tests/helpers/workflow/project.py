@@ -18,6 +18,8 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from tests.helpers.workflow import warm
+
 CLASSES = ["ace", "jack", "king", "nine", "queen", "ten"]
 EXPERIMENT = {
     "kind": "detection",
@@ -56,14 +58,8 @@ class Project:
     def snakemake(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run snakemake in the working directory with this project's Snakefile."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", "-s", str(self.home / "Snakefile"), *options],
-            cwd=self.work,
-            env=environment | {"PWD": str(self.work)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        options = ("-s", str(self.home / "Snakefile"), *options)
+        return warm.snakemake(options, self.work, environment | {"PWD": str(self.work)})
 
     def in_background(
         self, *config: str, until: str, **environment: str

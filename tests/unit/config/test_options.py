@@ -247,3 +247,13 @@ def test_a_task_file_needs_the_options_that_count_and_no_others():
 def test_readers_are_told_in_the_order_of_the_tables():
     assert resolve.readers_of("columns") == ["fvit", "fvit_current", "fvit_pseudo", "joint"]
     assert resolve.readers_of("nothing") == []
+
+
+def test_an_option_younger_than_others_is_in_task_json_only_where_it_is_set(tmp_path):
+    base = "shapes_10_10_clclip"
+    plain = tasks(write(tmp_path, base=base))
+    set_to_default = tasks(write(tmp_path, base=base, switches={"objectness": 0.0}))
+    assert plain == set_to_default and "objectness" not in plain[0]["switches"]
+    check_settings(plain[0], "task.json")
+    [task, _] = tasks(write(tmp_path, base=base, switches={"objectness": 0.3}))
+    assert task["switches"] == plain[0]["switches"] | {"objectness": 0.3}

@@ -74,6 +74,25 @@ def rectangle(name, x, y, w, h, rotation=0):
     return {"type": "rectanglelabels", "original_width": 40, "original_height": 30, "value": value}
 
 
+def ellipse(name, x, y, across, down):
+    value = {"x": x, "y": y, "radiusX": across, "radiusY": down, "ellipselabels": [name]}
+    return {"type": "ellipselabels", "original_width": 40, "original_height": 30, "value": value}
+
+
+def edited(*rows):
+    """Return a task of one image as a person submitted it."""
+    return reviewed({"data": {"image": "a.jpg"}}, list(rows))
+
+
+def other_tool(bbox):
+    """Return a COCO file of one image, which was enlarged, with one box."""
+    return {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 80, "height": 60}],
+        "annotations": [box(1, 1, 1, bbox)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+
+
 def write(path, value):
     path.write_text(json.dumps(value))
     return path
@@ -121,24 +140,20 @@ def test_the_short_export_and_links_of_any_storage(review, tmp_path, link):
     assert [a["bbox"] for a in own] == [[20, 0, 20, 30]]
 
 
-def test_turned_rectangles_and_polygons_become_upright_boxes(review, tmp_path):
+def test_turned_rectangles_polygons_and_ellipses_become_upright_boxes(review, tmp_path):
     made, tasks = review
     turned = rectangle("cat", 50, 20, 25, 10, rotation=90)  # 10 x 3 px around (20, 6)
     polygon = {"type": "polygonlabels", "value": {"points": [[10, 10], [20, 30], [0, 20]],
                "polygonlabels": ["cat"]}}  # fmt: skip
-    path = write(tmp_path / "export.json", [reviewed(tasks[0], [turned, polygon])])
+    rows = [turned, polygon, ellipse("cat", 50, 50, 10, 20)]
+    path = write(tmp_path / "export.json", [reviewed(tasks[0], rows)])
     boxes = [a["bbox"] for a in corrected(made, path).dataset["annotations"] if a["image_id"] == 4]
-    assert boxes == [[17, 6, 3, 10], [0, 3, 8, 6]]
+    assert boxes == [[17, 6, 3, 10], [0, 3, 8, 6], [16, 9, 8, 12]]
 
 
 def test_a_coco_file_of_another_tool_is_read_too(review, tmp_path):
     made, _ = review
-    other = {
-        "images": [{"id": 1, "file_name": "a.jpg", "width": 80, "height": 60}],  # it was enlarged
-        "annotations": [box(1, 1, 1, [40, 20, 20, 20])],
-        "categories": [{"id": 1, "name": "cat"}],
-    }
-    found = corrected(made, write(tmp_path / "cvat.json", other))
+    found = corrected(made, write(tmp_path / "cvat.json", other_tool([40, 20, 20, 20])))
     own = [a for a in found.dataset["annotations"] if a["image_id"] == 4]
     assert [(a["category_id"], a["bbox"]) for a in own] == [(3, [20, 10, 10, 10])]
 
@@ -156,6 +171,18 @@ def test_a_coco_file_of_another_tool_is_read_too(review, tmp_path):
         ),
         ([{"image": "a.jpg", "label": [{"x": 1, "rectanglelabels": [7]}]}], "class name 7"),
         ({"images": []}, "no annotations"),
+        ([], "no task"),
+        (
+            [{"data": {"image": "a.jpg"}, "annotations": [5]}],
+            r"\[5\], .*: annotations, .* a list of",
+        ),
+        ([{"data": {"image": "a.jpg"}, "annotations": [{"result": {"x": 1}}]}], ": result, "),
+        ([{"image": "a.jpg"}, {"image": "new/a.jpg"}], "image 'new/a.jpg' a second time"),
+        ([edited(rectangle("cat", 120, 0, 5, 5))], "a box with an area inside the image"),
+        ([edited(rectangle("cat", 20, 10, 0, 5))], "a box with an area inside the image"),
+        ([edited({"type": "brushlabels", "value": {"brushlabels": ["cat"]}})], "type brushlabels"),
+        ([edited(ellipse("cat", 5, 5, "wide", 2))], "x, y and radii in percent"),
+        (other_tool([90, 20, 20, 20]), r"annotation 1, .* inside the image of 80 x 60"),
     ],
 )
 def test_bad_exports_are_told_in_one_line(review, tmp_path, export, told):

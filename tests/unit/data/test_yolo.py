@@ -1,8 +1,11 @@
 """The YOLO reader on the layouts that tools document, written by hand; counts made by hand."""
 
+from pathlib import Path
+
 import pytest
 
 from clclip.core.errors import InputError
+from clclip.data.labelled import read_labelled
 from clclip.data.prepare import data_version, declared_classes, prepare
 from clclip.data.preview import preview
 from tests.helpers.data import read, save_image
@@ -51,6 +54,45 @@ LAYOUTS = {
             "train/images/b_jpg.rf.2f.jpg",
             "valid/images/c_jpg.rf.3f.jpg",
         ],
+    ),
+    "Ultralytics, lists of images": (
+        {
+            "data.yaml": "path: /content/birds\ntrain: train.txt\nval: lists/val.txt\n"
+            f"{NAMES_LIST}",
+            "train.txt": "./images/train/a.jpg\n/content/birds/images/train/b.jpg\n",
+            "lists/val.txt": "../images/val/c.jpg\n",
+            "labels/train/a.txt": A,
+            "labels/val/c.txt": C,
+        },
+        ["images/train/a.jpg", "images/train/b.jpg", "images/val/c.jpg"],
+    ),
+    "Ultralytics on Windows": (
+        {
+            "data.yaml": f"path: C:\\data\\birds\ntrain: images\\train\nval: images\\val\n"
+            f"{NAMES_MAP}",
+            "labels/train/a.txt": A.replace("\n", "\r\n"),
+            "labels/val/c.txt": "\ufeff" + C,
+        },
+        ["images/train/a.JPG", "images/train/b.JPEG", "images/val/c.PNG"],
+    ),
+    "Roboflow Darknet": (
+        {
+            "train/_darknet.labels": NAMES_TEXT,
+            "valid/_darknet.labels": NAMES_TEXT,
+            "train/a.txt": A,
+            "train/b.txt": "",
+            "valid/c.txt": C,
+        },
+        ["train/a.jpg", "train/b.jpg", "valid/c.jpg"],
+    ),
+    "labelImg": (
+        {
+            "train/classes.txt": NAMES_TEXT,
+            "val/classes.txt": NAMES_TEXT,
+            "train/a.txt": A,
+            "val/c.txt": C,
+        },
+        ["train/a.jpg", "train/b.jpg", "val/c.jpg"],
     ),
     "CVAT Ultralytics": (
         {
@@ -143,6 +185,27 @@ def test_a_label_studio_export_is_split_by_a_fraction(tmp_path):
         assert [len(part) for part in names] == [7, 3] and sorted(names[0] + names[1]) == images
         drawn.append(names[1])
     assert drawn[0] != drawn[1]
+
+
+def test_one_labelled_set_is_val_or_else_all_there_is(tmp_path):
+    """What ``clclip calibrate --data`` reads."""
+    spec = make(tmp_path / "val", *LAYOUTS["Roboflow"])
+    assert objects(read_labelled(Path(spec["root"])).dataset) == TEST
+    only = {"data.yaml": f"val: images/val\n{NAMES_MAP}", "labels/val/c.txt": C}
+    make(tmp_path / "only", only, ["images/val/c.jpg"])
+    assert objects(read_labelled(tmp_path / "only/data.yaml").dataset) == TEST
+    whole = {"classes.txt": NAMES_TEXT, "labels/a.txt": A, "labels/c.txt": C}
+    make(tmp_path / "whole", whole, ["images/a.jpg", "images/c.jpg"])
+    assert objects(read_labelled(tmp_path / "whole").dataset) == TRAIN + TEST
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_an_export_without_its_images_is_refused(tmp_path, folder):
+    """Label Studio's, of images that it only links to."""
+    files = {"classes.txt": NAMES_TEXT, "notes.json": "{}", "labels/1f-a.txt": A}
+    spec = make(tmp_path / "d", files | ({"images/.keep": ""} if folder else {}), [])
+    with pytest.raises(InputError, match=r"1 label files and no image, .*copy them into images/"):
+        prepare(spec | {"test_fraction": 0.5}, tmp_path / "out")
 
 
 def test_any_split_can_be_the_test_split(tmp_path):

@@ -22,26 +22,12 @@ from tests.helpers import detection as making
 GROUPS = [making.NAMES[:3], making.NAMES[3:]]
 
 
-def truth(data):
-    """The labels of a batch as a COCO data set, in pixels of images half as large."""
-    annotations = [
-        {"id": 10 * n + k, "image_id": 100 + n, "category_id": 7 + int(label)}
-        | {"bbox": [float(v) / 2 for v in (x0, y0, x1 - x0, y1 - y0)]}
-        for n, target in enumerate(data.targets)
-        for k, ((x0, y0, x1, y1), label) in enumerate(
-            zip(target["boxes"], target["labels"], strict=True)
-        )
-    ]
-    names = [{"id": 7 + k, "name": name} for k, name in enumerate(making.NAMES)]
-    return {"categories": names, "annotations": annotations, "images": []}
-
-
 @pytest.mark.parametrize("make", [making.fvit, making.clclip])
 def test_overlaps_are_those_of_the_class_own_path(make):
     model = make(GROUPS).eval()
     data = making.batch(3, classes=6)
     proposed = model.predict(data).proposals
-    found = ProposalOverlaps(len(model.shared_paths()), {"groups": GROUPS}, truth(data))
+    found = ProposalOverlaps(len(model.shared_paths()), {"groups": GROUPS}, making.truth_of(data))
     found.match(proposed, [100, 101, 102], [2.0, 2.0, 2.0])
     proposals = [boxes for _, _, boxes in proposals_of(model, data)]
     assert len(found.best) == 6
@@ -58,7 +44,7 @@ def test_overlaps_are_those_of_the_class_own_path(make):
 def test_classes_to_come_are_left_out():
     model = making.fvit(GROUPS[:1]).eval()
     data = making.batch(4, classes=6)
-    found = ProposalOverlaps(1, {"groups": GROUPS[:1]}, truth(data))
+    found = ProposalOverlaps(1, {"groups": GROUPS[:1]}, making.truth_of(data))
     found.match(model.predict(data).proposals, [100, 101, 102, 103], [2.0] * 4)
     seen = sum(int((target["labels"] < 3).sum()) for target in data.targets)
     assert len(found.best) == seen < 8

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.methods.clclip import inference as candidates
 from clclip.detection.options import ClClipOptions
+from clclip.detection.stages.probe import ProposalOverlaps
 from clclip.detection.stages.recall import covered, recall_table
 from tests.helpers.detection import (
     NAMES,
@@ -17,6 +18,7 @@ from tests.helpers.detection import (
     learned,
     old_detections,
     snapshot,
+    truth_of,
 )
 
 GROUPS = [NAMES[:3], NAMES[3:5]]
@@ -88,17 +90,18 @@ def test_later_tasks_change_nothing_of_what_the_text_lets_pass():
             assert torch.equal(a[name], b[name])
 
 
-@pytest.mark.parametrize("images", [1, 3])
-def test_ten_more_tasks_of_one_class_change_nothing_of_the_first_ten(images):
+@pytest.mark.parametrize(("images", "objectness"), [(1, 0.0), (3, 0.0), (1, 0.5), (3, 0.5)])
+def test_ten_more_tasks_of_one_class_change_nothing_of_the_first_ten(images, objectness):
     """Every third path rests on all images, the others look at some regions."""
+    switches = BY_TEXT | {"objectness": objectness}
     groups = [[f"class {k}"] for k in range(20)]
-    few = unsure(clclip(groups[:10], **BY_TEXT)).eval()
+    few = unsure(clclip(groups[:10], **switches)).eval()
     for task, bank in enumerate(few.banks):
         boxes = [torch.tensor([[0.0, 0.0, 20 + 4 * n, 40.0]]) for n in range(3)]
         _, prior = few.pathways(batch(3).dense, few.classes_of(task), boxes)
         middle = few.routing(prior).median(dim=0).values
         bank.threshold.copy_(middle if task % 3 else torch.full_like(middle, 1e9))
-    more = unsure(clclip(groups, **BY_TEXT))
+    more = unsure(clclip(groups, **switches))
     more.load_state_dict(snapshot(few), strict=False)
     wanted, found = (old_detections(model, 10, images) for model in (few, more))
     assert all(0 < len(set(image["labels"].tolist())) < 10 for image in wanted)
@@ -184,3 +187,37 @@ def test_route_all_equals_a_route_that_lets_everything_pass(route):
         everything.detect(batch(labelled=False)), passing.detect(batch(labelled=False)), strict=True
     ):
         assert torch.equal(a["scores"], b["scores"]) and torch.equal(a["boxes"], b["boxes"])
+
+
+def test_proposals_of_little_objectness_are_not_looked_at_and_training_sees_them_all():
+    path = clclip(GROUPS).paths[0]
+    levels = path.levels(batch(1, labelled=False).taps)
+    every = torch.cat([level.flatten() for level in path.rpn.head(list(levels.values()))[0]])
+    some = float(every.detach().sigmoid().topk(10).values[-1])
+    losses, proposed, detected = {}, {}, {}
+    for objectness in (0.0, some, 0.999):
+        model = clclip(GROUPS, **BY_TEXT | {"objectness": objectness})
+        model.begin_task()
+        losses[objectness] = model.losses(batch(classes=2))
+        found = model.eval().predict(batch(labelled=False))
+        again = model.losses(batch(classes=2))  # nothing of detecting is left behind
+        assert all(torch.equal(again[name], value) for name, value in losses[objectness].items())
+        proposed[objectness], detected[objectness] = found.proposals, found.detections
+    for other in (some, 0.999):
+        assert all(torch.equal(losses[0.0][name], losses[other][name]) for name in losses[0.0])
+    for few, all_of_them in zip(proposed[some][0], proposed[0.0][0], strict=True):
+        assert torch.equal(few, all_of_them[: len(few)])  # by falling objectness
+    assert 0 < len(proposed[some][0][0]) <= 10 < len(proposed[0.0][0][0])
+    assert not any(len(boxes) for own in proposed[0.999] for boxes in own)
+    assert not any(len(image["scores"]) for image in detected[0.999])
+
+
+def test_what_resting_paths_propose_is_nothing_in_recall_and_overlaps():
+    model = learned(GROUPS, objectness=0.999).eval()
+    data = batch(3, classes=5)
+    proposed = model.predict(data).proposals
+    labels = [target["labels"] for target in data.targets]
+    assert recall_table(covered(proposed, data.targets), labels, GROUPS)["A"] == 0
+    overlaps = ProposalOverlaps(2, {"groups": GROUPS}, truth_of(data))
+    overlaps.match(proposed, [100, 101, 102], [2.0] * 3)
+    assert len(overlaps.best) == 6 and set(overlaps.best.values()) == {0.0}

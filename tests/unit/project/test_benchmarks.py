@@ -15,6 +15,7 @@ ROWS = {
     "detect_images": {"images/s", "x one at a time", "images/s by the clock"},
     "many_classes": {"ms per image", "peak MiB", "MB on disk", "load s"},
     "region_align": {"cells", "ms", "x torchvision"},
+    "onnx_runtime": {"batch", "onnx ms", "torch ms", "onnx / torch all", "same"},
     "training_step": {"ms", "x F-ViT K=10", "peak MiB", "floor ms", "tower's share"},
     "inference": {"ms per image", "x F-ViT", "pairs", "pair recall", "peak MiB"},
     "feature_cache": {"cached ms per image", "online ms per image", "online / cached"},
@@ -26,6 +27,7 @@ ROWS = {
     "gpu_step": {"images/s", "x tower", "tower's share"},
 }
 SLOW = (
+    "onnx_runtime",
     "inference",
     "feature_cache",
     "startup",

@@ -56,10 +56,10 @@ def test_answers_of_classifiers(made):
             assert own[-1].name == best and own[-1].score == pytest.approx(100 * max(row))
             apart = task_of[best] - task_of[one.label]
             kinds = {0: "same task", -1: "earlier task", 1: "later task"}
-            assert own[-1].kind == ("" if best == one.label else kinds[int(np.sign(apart))])
-            assert (own[-1].kind or "right") in one.kinds()
+            assert own[-1].mistake == ("" if best == one.label else kinds[int(np.sign(apart))])
+            assert (own[-1].mistake or "right") in one.outcomes()
     # half of the images are those of which the methods differ
-    ends = [[own[-1].kind == "" for _, own in one.answers] for one in shown[:3]]
+    ends = [[own[-1].mistake == "" for _, own in one.answers] for one in shown[:3]]
     assert all(any(row) and not all(row) for row in ends)
     assert answers(load(made["paths"])[0], made["root"] / "resources", 6) == []
 
@@ -189,7 +189,7 @@ def test_kinds_of_error(tmp_path, box, name, kind):
     rows.append({"image_id": 1, "category_id": 5 + NAMES.index(name), "bbox": box, "score": 0.8})
     world.write(tmp_path / "predictions.json", rows)
     boxes = gallery.boxes_of(gallery.view(tmp_path, truth), 1, names)
-    assert [(b.state, b.kind) for b in boxes] == [("right", ""), ("wrong", kind), ("object", "")]
+    assert [(b.state, b.mistake) for b in boxes] == [("right", ""), ("wrong", kind), ("object", "")]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -36,11 +38,23 @@ MODELS = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the steps of a model on whole batches record, computed once."""
+
+    @cache
+    def steps(name):
+        torch.set_num_threads(1)
+        return run_steps(MODELS[name](), tmp_path_factory.mktemp("whole"), micro_batches=1)
+
+    return steps
+
+
 @pytest.mark.parametrize("parts", [2, 3, 5])
 @pytest.mark.parametrize("name", MODELS)
-def test_micro_batches_give_the_losses_of_the_whole_batch(name, parts, tmp_path):
+def test_micro_batches_give_the_losses_of_the_whole_batch(name, parts, tmp_path, whole):
     torch.set_num_threads(1)
-    whole = run_steps(MODELS[name](), tmp_path / "whole", micro_batches=1)
+    whole = whole(name)
     shared = run_steps(MODELS[name](), tmp_path / "shared", micro_batches=parts)
     assert len(whole) == 5 and [set(row) for row in whole] == [set(row) for row in shared]
     for a, b in zip(whole, shared, strict=True):

@@ -1,8 +1,9 @@
 """What a YOLO data set declares: class names, and splits by name.
 
 Read are ``data.yaml`` (Ultralytics, Roboflow, CVAT), ``obj.data`` with ``obj.names`` (CVAT's
-YOLO 1.1, Darknet) and ``classes.txt`` (Label Studio), which declares no split: those are then given
-by the names of folders.
+YOLO 1.1, Darknet) and lists of names (``classes.txt`` of Label Studio and labelImg,
+``_darknet.labels`` of Roboflow), which declare no split: those are then given by the names of
+folders.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from clclip.data.readers.fields import shown, type_name, whole
 from clclip.data.readers.voc_xml import read_text
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_TEXT = ("obj.data", "classes.txt", "obj.names")
+_TEXT = (
+    "obj.data",
+    "classes.txt",
+    "obj.names",
+    "train/_darknet.labels",  # Roboflow's "YOLO Darknet"
+    "train/classes.txt",  # labelImg, a folder a split
+)
 _NAMES_EXPECTED = "names: a list of class names, or a map of index to name"
 SPLITS = ("train", "val", "valid", "validation", "test")
 """Names of splits that tools write; held-out ones in the order in which they are taken."""

@@ -81,6 +81,7 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
                 folders += [Path(os.path.dirname(name)) for name in listed]
             names.update(dict.fromkeys(listed))
         images[split] = list(names)
+    _check_images(images, declared, root)
     if "test" not in images:
         images = _drawn(images["train"], spec, root)
     labels = _label_files([name for names in images.values() for name in names])
@@ -88,6 +89,33 @@ def _read_layout(spec: Mapping[str, Any]) -> Layout:
     unused = [name for name, entries in declared.splits.items() if tuple(entries) not in read]
     home = Path(os.path.commonpath(folders))
     return Layout(declared, home, images, labels, list(dict.fromkeys(lists)), unused)
+
+
+def _check_images(images: Mapping[str, list[str]], declared: Declared, root: Path) -> None:
+    """Refuse labels without any image, which labelling tools export unless asked for both.
+
+    Raises:
+        InputError: if there are labels, and no image.
+    """
+    if any(images.values()):
+        return
+    names = {file.name for file in declared.files} | {"_darknet.labels"}
+    labels = [path for path in root.rglob("labels/**/*.txt") if path.name not in names]
+    if labels:
+        what = f"{len(labels)} label files and no image"
+        expected = "the images too (export them with the labels, or copy them into images/)"
+        raise InputError(what, root, expected)
+
+
+def labelled_split(spec: Mapping[str, Any]) -> str:
+    """Return the split that a data set is read as where one is asked for: val, test, or its only.
+
+    Raises:
+        InputError: as ``read_declared``.
+    """
+    declared = read_declared(spec)
+    splits = declared.splits or _by_folders(Path(os.path.abspath(spec["root"])))
+    return next((name for name in SPLITS[1:] if name in splits), "train")
 
 
 def _chosen(spec: Mapping[str, Any], declared: Declared, root: Path) -> dict[str, list[str]]:

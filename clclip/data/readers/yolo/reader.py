@@ -155,8 +155,8 @@ def _notes(labels: Labels, label: Path) -> list[tuple[str, str]]:
     """Return what is odd about one label file."""
     notes = []
     if labels.extra:
-        kind = "label file with a last number that is not read (confidence or track)"
-        notes.append((kind, f"{label}: line {labels.extra}"))
+        warning = "label file with a last number that is not read (confidence or track)"
+        notes.append((warning, f"{label}: line {labels.extra}"))
     if labels.twice:
         notes.append(("label line that stands there twice", f"{label}: line {labels.twice}"))
     return notes

@@ -35,7 +35,7 @@ class Gate(nn.Module):
     """Squashes the cost volume; its few parameters are learned in task 1 and then frozen.
 
     Args:
-        kind: "sigmoid" (a * (S - b)), "minmax" (per image and class), "softmax" (against fixed
+        mode: "sigmoid" (a * (S - b)), "minmax" (per image and class), "softmax" (against fixed
             background prompts) or "off" (1 everywhere: no decoupling).
         refiner: refine the cost volume first.
     """

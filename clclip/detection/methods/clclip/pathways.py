@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,9 @@ class Pathways(Detector):
         if options.shared == "adapters":
             cls = ResidualPath if options.adapter == "residual" else SharedPath
             self.paths.extend(cls(*parts) for _ in self.groups[1:])
+        if options.objectness:
+            for path in self.paths:
+                path.rpn.register_forward_pre_hook(partial(_drop_below, options.objectness))
         self.banks = nn.ModuleList(
             ExpertBank(
                 names if options.experts else ["every class"],
@@ -108,3 +112,8 @@ class Pathways(Detector):
     def routing(self, prior: Tensor) -> Tensor:
         """Return the values (R, K) that the routing thresholds are compared with."""
         return self.gate.share(prior) if self.options.route in ("share", "text") else prior
+
+
+def _drop_below(objectness: float, rpn: nn.Module, inputs: object) -> None:
+    """Let an RPN drop unlikely proposals when it detects; training sees them all."""
+    rpn.score_thresh = 0.0 if rpn.training else objectness
