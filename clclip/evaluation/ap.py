@@ -1,7 +1,8 @@
 """Average precision of one class, from a ranked list of right and wrong detections.
 
-Three readings of the same precision-recall curve are in use, and papers rarely say which. They
-differ by points, so every number of this package carries its reading's name (``METRIC_NAMES``).
+Three ways to take the area under a precision-recall curve are in use, and papers rarely say which.
+They differ by points, so every number of this package carries the name of its metric
+(``METRIC_NAMES``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ METRIC_NAMES = {
     "coco101": "AP50 (101-point)",
     "coco": "AP[.50:.95]",
 }
-BATCHED_NMS_LIMIT = 1 << 21  # detections times sets that are scored at once
+LARGEST_CHUNK = 1 << 21  # detections times sets that are scored at once
 COCO_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
@@ -78,7 +79,7 @@ def average_precision_on(
     Returns:
         (S,) in [0, 1]; NaN for a set without an object.
     """
-    rows = max(1, BATCHED_NMS_LIMIT // max(1, true_positive.size))
+    rows = max(1, LARGEST_CHUNK // max(1, true_positive.size))
     if len(sets) > rows:
         parts = [sets[k : k + rows] for k in range(0, len(sets), rows)]
         return np.concatenate(

@@ -140,7 +140,7 @@ class PairedAp:
     Args:
         levels: of A, seed by seed, then of B: the matches of all classes at each overlap.
         images: number of test images.
-        reading: of the precision-recall curve, as ``average_precision`` takes it.
+        metric: how the area under the curve is taken, as ``average_precision`` takes it.
         samples: number of halves.
         random_seed: of the halves.
         holding: (images,) bool, the images that a group of classes is scored on; None where every
@@ -151,12 +151,12 @@ class PairedAp:
         self,
         levels: Sequence[Sequence[Mapping[str, ClassMatches]]],
         images: int,
-        reading: str,
+        metric: str,
         samples: int,
         random_seed: int = 0,
         holding: Callable[[Sequence[str]], np.ndarray] | None = None,
     ) -> None:
-        self.levels, self.images, self.reading, self.holding = levels, images, reading, holding
+        self.levels, self.images, self.metric, self.holding = levels, images, metric, holding
         drawn = halves(images, samples, np.random.default_rng(random_seed))
         self.sets = np.concatenate([np.ones((1, images), dtype=bool), drawn])
         self.known: dict[tuple[str, ...], np.ndarray] = {}
@@ -195,7 +195,7 @@ class PairedAp:
     def _ap(self, matches: ClassMatches, sets: np.ndarray) -> np.ndarray:
         """Return AP in percent on each set of images, (1 + samples,)."""
         places = matches.true_positive, matches.images, matches.object_images
-        return 100 * average_precision_on(*places, sets, self.reading)
+        return 100 * average_precision_on(*places, sets, self.metric)
 
 
 class PairedAccuracy:
@@ -226,8 +226,8 @@ def _detections(
     folders: Sequence[Path], summary: Mapping[str, Any], samples: int, random_seed: int
 ) -> PairedAp:
     """Match the detections of all folders: those of A, seed by seed, then those of B."""
-    flavour = {name: key for key, name in METRIC_NAMES.items()}[summary["metric"]]
-    ious, reading = (COCO_IOUS, "coco101") if flavour == "coco" else ((0.5,), flavour)
+    metric = {text: key for key, text in METRIC_NAMES.items()}[summary["metric"]]
+    ious, metric = (COCO_IOUS, "coco101") if metric == "coco" else ((0.5,), metric)
     first, levels = read_json(folders[0] / "test.json"), []
     for folder in folders:
         truth = read_json(folder / "test.json")
@@ -245,7 +245,7 @@ def _detections(
 
     by_group = summary.get("images") == "group"
     return PairedAp(
-        levels, len(first["images"]), reading, samples, random_seed, holding if by_group else None
+        levels, len(first["images"]), metric, samples, random_seed, holding if by_group else None
     )
 
 

@@ -27,8 +27,8 @@ def score(task_file: Path) -> None:
 
     scores.json: ``metrics`` {P, C, A} and ``per_class`` {name: {``score``, ``objects``}}, scores in
     percent (null: nothing to measure), ``objects`` the class's test objects (classification: test
-    images), ``metric`` the score's name, ``images`` the evaluation flavour, ``empty_classes`` those
-    without any object.
+    images), ``metric`` the score's name, ``images`` which test images count, ``empty_classes``
+    those without any object.
 
     Raises:
         InputError: if a file is missing or the predictions do not fit the test split.
@@ -57,43 +57,43 @@ def score_detection(task: Task, folder: Path) -> dict[str, Any]:
     """
     groups = parts(task["groups"])
     settings = task.get("evaluation", {})
-    flavour, images = settings.get("ap", "voc_area"), settings.get("images", "full")
-    if flavour not in METRIC_NAMES:
-        raise InputError(f"ap {flavour!r}", folder / "task.json", f"one of {sorted(METRIC_NAMES)}")
+    metric, images = settings.get("ap", "voc_area"), settings.get("images", "full")
+    if metric not in METRIC_NAMES:
+        raise InputError(f"ap {metric!r}", folder / "task.json", f"one of {sorted(METRIC_NAMES)}")
     truth = read_stage_file(folder / "test.json", "boxes")
     ids = class_ids(truth, groups["A"], folder / "test.json")
     detections = read_detections(folder / "predictions.json", truth, ids)
     matching = Matching(truth, detections, ids)
     matches = matching.match()
 
-    def readings_on(chosen: set[int] | None, names: list[str]) -> dict[str, dict[str, Any]]:
+    def scores_on(chosen: set[int] | None, names: list[str]) -> dict[str, dict[str, Any]]:
         result: dict[str, dict[str, Any]] = {
-            reading: {name: _percent(matches[name], reading, chosen) for name in names}
-            for reading in METRIC_NAMES
-            if reading != "coco"
+            key: {name: _percent(matches[name], key, chosen) for name in names}
+            for key in METRIC_NAMES
+            if key != "coco"
         }
         return result | {"coco": _over_overlaps(matching, chosen)}
 
     # seconds on a large test set, and the same for all parts on the same images
-    every = readings_on(None, groups["A"]) if images == "full" else None
+    every = scores_on(None, groups["A"]) if images == "full" else None
 
-    def readings_of(names: list[str]) -> dict[str, dict[str, Any]]:
-        return every or readings_on(images_with(truth, [ids[name] for name in names]), names)
+    def scores_of(names: list[str]) -> dict[str, dict[str, Any]]:
+        return every or scores_on(images_with(truth, [ids[name] for name in names]), names)
 
     others: dict[str, dict[str, float | None]] = {name: {} for name in METRIC_NAMES}
     for part, names in groups.items():
-        for reading, values in readings_of(names).items():
-            others[reading][part] = mean([values[name] for name in names])
-    metrics = dict(others[flavour])
+        for key, values in scores_of(names).items():
+            others[key][part] = mean([values[name] for name in names])
+    metrics = dict(others[metric])
     per_class: dict[str, float | None] = {}
     for names in task["groups"]:
-        values = readings_of(names)[flavour]
+        values = scores_of(names)[metric]
         per_class |= {name: values[name] for name in names}
     counts = {name: int(matches[name].object_images.size) for name in groups["A"]}
     return {
         "metrics": metrics,
         "per_class": _entries({name: per_class[name] for name in groups["A"]}, counts),
-        "metric": METRIC_NAMES[flavour],
+        "metric": METRIC_NAMES[metric],
         "images": images,
         "other_metrics": {METRIC_NAMES[other]: row for other, row in others.items()},
         "empty_classes": [name for name, count in counts.items() if count == 0],
@@ -107,11 +107,11 @@ def _entries(
     return {name: {"score": value, "objects": counts[name]} for name, value in scores.items()}
 
 
-def _percent(matches: ClassMatches, flavour: str, images: set[int] | None) -> float | None:
+def _percent(matches: ClassMatches, metric: str, images: set[int] | None) -> float | None:
     """Return one class's AP at one IoU, in percent."""
     if images is not None:
         matches = matches.within(images)
-    value = average_precision(matches.true_positive, matches.object_images.size, flavour)
+    value = average_precision(matches.true_positive, matches.object_images.size, metric)
     return None if value is None else 100 * value
 
 

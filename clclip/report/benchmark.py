@@ -88,7 +88,7 @@ class Benchmark:
 
     @property
     def title(self) -> str:
-        """Data and protocol in words, with the image rule and the flavour that are not usual."""
+        """Data and protocol in words, with an image rule or a metric that is not usual."""
         dataset = self.first.get("dataset") or "data"
         return f"{dataset}, {self.sizes} classes{title_suffix(self.first)}"
 

@@ -33,12 +33,12 @@ READING = (
 ).split()
 
 
-def claim_folder(work: Path, reading: bool = False) -> None:
+def claim_folder(work: Path, read_only: bool = False) -> None:
     """Hold the folder until this process ends; remove the locks of one that was killed.
 
     Args:
         work: the working directory.
-        reading: this process runs nothing in it, so it neither claims it nor is refused.
+        read_only: this process runs nothing in it, so it neither claims it nor is refused.
 
     Raises:
         InputError: if another snakemake works in the folder, or nothing can be written there.
@@ -48,7 +48,7 @@ def claim_folder(work: Path, reading: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+", encoding="utf-8")
     except OSError as error:
-        if reading:
+        if read_only:
             return
         raise _unwritable(error, path) from None
     try:
@@ -56,7 +56,7 @@ def claim_folder(work: Path, reading: bool = False) -> None:
     except BlockingIOError:
         other = _read(handle)
         handle.close()
-        if reading or other.get("pid") == os.getpid():
+        if read_only or other.get("pid") == os.getpid():
             return
         who = "process {pid} on {host}, since {since}".format_map(_Known(other))
         expected = "one snakemake at a time: wait for it, stop it, or use another --directory"
@@ -67,7 +67,7 @@ def claim_folder(work: Path, reading: bool = False) -> None:
     last = _read(handle)
     if last and not last.get("ended"):
         _remove_locks(work, last)
-    if reading:
+    if read_only:
         handle.close()
         return
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}

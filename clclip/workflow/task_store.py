@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def training_slice(task: Task) -> dict[str, Any]:
     """Return what decides the weights of ``task``, given the weights of the tasks before it.
 
-    The evaluation flavour does not; nor do, in the first task, the options that speak of earlier
+    The evaluation metric does not; nor do, in the first task, the options that speak of earlier
     tasks; and where a method's first task is another's by definition, it counts as that other's.
     """
     training = {key: value for key, value in task.items() if key != "evaluation"}

@@ -72,7 +72,7 @@ def test_locks_of_a_dead_run_are_removed_on_its_own_host_only(tmp_path, monkeypa
     record = {"pid": 7, "host": host, "since": "then"}
     (tmp_path / RECORD).write_text(json.dumps(record))
     monkeypatch.setattr("socket.gethostname", lambda: "mine")
-    claim_folder(tmp_path, reading=True)
+    claim_folder(tmp_path, read_only=True)
     assert locks.exists() == (host == "another")
     said = capsys.readouterr().err
     assert f"process 7 on {host}, since then" in said
@@ -88,7 +88,7 @@ def test_a_claim_ends_with_its_process_and_a_reader_is_let_in(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        claim_folder(tmp_path, reading=True)
+        claim_folder(tmp_path, read_only=True)
         with pytest.raises(InputError, match=f"process {holder.pid} on .*one snakemake at a time"):
             claim_folder(tmp_path)
     finally:
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path, monkeypatch, num
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    claim_folder(tmp_path, reading=True)  # looking only is let be
+    claim_folder(tmp_path, read_only=True)  # looking only is let be
     with pytest.raises(InputError, match=f"{os.strerror(number)}.*clclip.json.*--directory"):
         claim_folder(tmp_path)
 

@@ -99,7 +99,7 @@ def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | No
 def future_average_precision(
     run: Path, resources: Path, tasks: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return AP (by the run's reading, percent) of later tasks' classes, after each but the last.
+    """Return AP (by the run's metric, percent) of later tasks' classes, after each but the last.
 
     Row t is at once "after task t" and "before task t + 1". The last task's test split is used for
     all rows.
@@ -175,15 +175,15 @@ def _row(
 
 
 def _percents(
-    truth: dict[str, Any], detections: list[dict[str, Any]], ids: dict[str, int], reading: str
+    truth: dict[str, Any], detections: list[dict[str, Any]], ids: dict[str, int], metric: str
 ) -> dict[str, float | None]:
-    """Return the AP of each class in percent, by one of the readings of ``METRIC_NAMES``."""
+    """Return the AP of each class in percent, by one of ``METRIC_NAMES``."""
     matching = Matching(truth, detections, ids)
-    if reading == "coco":
+    if metric == "coco":
         values = matching.average_precision(COCO_IOUS)
     else:
         values = {
-            name: average_precision(matches.true_positive, matches.object_images.size, reading)
+            name: average_precision(matches.true_positive, matches.object_images.size, metric)
             for name, matches in matching.match().items()
         }
     return {name: None if value is None else 100 * value for name, value in values.items()}

@@ -279,7 +279,7 @@ def test_many_sets_are_scored_in_parts(monkeypatch):
     object_images = places[right]
     sets = rng.random((30, 10)) < 0.5
     whole = average_precision_on(right, places, object_images, sets)
-    monkeypatch.setattr(ap, "BATCHED_NMS_LIMIT", 100)
+    monkeypatch.setattr(ap, "LARGEST_CHUNK", 100)
     assert np.array_equal(average_precision_on(right, places, object_images, sets), whole)
     with pytest.raises(ValueError, match="unknown AP metric"):
         average_precision_on(right, places, object_images, sets, "coco")
