@@ -70,8 +70,8 @@ def _stored_penalty(records: Sequence[Record]) -> float | None:
 def _joined(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Solved:
     """Join ridge and discriminant.
 
-    What the ridge says of images that it has not seen shows which classes it takes for each other:
-    a discriminant over these scores corrects it. Its scores by folds and those of the discriminant
+    Scores of a ridge on images left out show which classes it takes for each other: a discriminant
+    over these scores corrects it. Its scores by folds and those of the discriminant
     of features decide the balance. All this needs the images as rows, and a few of each class.
     """
     assert known.plain is not None  # seen() gives it to this head
@@ -94,7 +94,8 @@ def _joined(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Solv
         rest = plain_sums - maps.plain_sums(features[:, out], labels[out], classes)
         return discriminant(maps.options, rest, text).logits(maps.averaged(features[:, out]))
 
-    balance = fitted_balance(*out_of_fold(folds, classes, (corrected, plain)), labels)
+    one, two = out_of_fold(folds, classes, (corrected, plain))
+    balance = fitted_balance(one, two, labels)
     first = heads.over_scores(heads.ridge(known.ridge, penalty), heads.discriminant(score_sums))
     return Solved(maps, first, second, balance=balance)
 

@@ -60,7 +60,7 @@ def discriminant(sums: Sums, means: Array | None = None) -> Linear:
 
 
 def over_scores(first: Linear, second: Linear) -> Linear:
-    """Return ``second``, which judges the scores of ``first``, as one that judges its rows."""
+    """Return ``second``, a classifier of the scores of ``first``, as one of its features."""
     bias = first.bias @ second.weights + second.bias
     return Linear(first.weights @ second.weights, bias, second.scale)
 
@@ -73,7 +73,7 @@ def shrunken_factor(sums: Sums) -> Array:
 
 
 def _least_spread(means: Array) -> float:
-    """Return a variance next to nothing, for one image a class: the nearest mean then judges."""
+    """Return a variance next to nothing; with one image a class it leaves the nearest mean."""
     return float(np.finfo(float).eps) * max(float(np.square(means).mean()), 1e-30)
 
 
