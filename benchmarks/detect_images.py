@@ -81,7 +81,7 @@ class Torchvision:
         """Read, detect, draw and write, the images read ahead as ``clclip detect`` reads them."""
 
         def ready(picture: Picture) -> tuple[torch.Tensor, Picture]:
-            return to_tensor(picture.image), picture
+            return to_tensor(picture.image).float() / 255, picture
 
         for made in prepared(files, ready, batch, None):
             _, pairs = zip(*made, strict=True)

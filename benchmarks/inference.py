@@ -205,7 +205,7 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
                 "tasks": len(model.groups),
                 "ms per image": 1e3 * measure.median(own) / len(run.first.targets),
                 "x first": measure.ratio(own, base),
-                "mAP@A": run.ap50(how) if whole else None,
+                **({"mAP@A": run.ap50(how)} if whole else {}),
                 "pairs a region": len(model.text) * pairs if pairs is not None else None,
                 "peak MiB": measure.peak_mib(calls[name, how]),
             }
@@ -253,10 +253,9 @@ def main() -> None:
     )
     if chosen.runs:
         measure.write("inference_trained", chosen, trained_rows(chosen))
-    if chosen.quick:
-        measure.write("inference", chosen, synthetic_rows(chosen, [6, 10], [3], 2))
-    elif not chosen.only_runs:
-        measure.write("inference", chosen, synthetic_rows(chosen, [20, 80, 200], [5, 11], 8))
+    if not chosen.only_runs:
+        sizes = ([6, 10], [3], 2) if chosen.quick else ([20, 80, 200], [5, 11], 8)
+        measure.write("inference", chosen, synthetic_rows(chosen, *sizes))
 
 
 if __name__ == "__main__":

@@ -25,22 +25,6 @@ def deviation(values: Sequence[float | None]) -> float | None:
     return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
-def accuracy_interval(right: int, images: int, samples: int = 2000) -> list[float] | None:
-    """Return the 95 % bootstrap interval of an accuracy over test images, in percent.
-
-    Drawing N images with replacement and counting the correctly classified is one binomial draw.
-
-    Args:
-        right: correctly classified images.
-        images: all of them; None is returned for 0.
-        samples: bootstrap samples.
-    """
-    if not images:
-        return None
-    drawn = np.random.default_rng(0).binomial(images, right / images, samples) / images
-    return [100 * float(bound) for bound in np.quantile(drawn, (0.025, 0.975))]
-
-
 def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
     """Return the mean weighted by numbers of images, or None if all weights are zero."""
     known = [(v, w) for v, w in zip(values, weights, strict=True) if v is not None and w > 0]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from clclip.core.errors import InputError
-from clclip.core.files import read_json, write_json
+from clclip.core.files import read_json
 from clclip.core.task import read_task, seen_classes, task_folders, trains_all
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.causes import (
@@ -82,11 +82,6 @@ def diagnose(task_file: Path) -> dict[str, Any]:
                 "causes": causes,
             }
     return result
-
-
-def write_diagnosis(task_file: Path) -> None:
-    """Write diagnosis.json beside ``task_file``."""
-    write_json(task_file.parent / "diagnosis.json", diagnose(task_file), indent=1)
 
 
 def _read_proposals(path: Path) -> dict[str, float] | None:

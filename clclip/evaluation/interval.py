@@ -1,4 +1,4 @@
-"""Confidence intervals of a paired difference between two experiments.
+"""Confidence intervals: of an accuracy, and of a paired difference between two experiments.
 
 AP is not a mean over images, and the usual bootstrap is off-centre for it: an image that is drawn
 twice counts twice, runs of equal detections lift the envelope of the precision-recall curve, and
@@ -20,6 +20,22 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.95
+
+
+def accuracy_interval(right: int, images: int, samples: int = 2000) -> list[float] | None:
+    """Return the 95 % bootstrap interval of an accuracy over test images, in percent.
+
+    Drawing N images with replacement and counting the correctly classified is one binomial draw.
+
+    Args:
+        right: correctly classified images.
+        images: all of them; None is returned for 0.
+        samples: bootstrap samples.
+    """
+    if not images:
+        return None
+    drawn = np.random.default_rng(0).binomial(images, right / images, samples) / images
+    return [100 * float(bound) for bound in np.quantile(drawn, (0.025, 0.975))]
 
 
 @dataclass(frozen=True)

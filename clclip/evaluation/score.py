@@ -15,7 +15,8 @@ from clclip.core.errors import InputError
 from clclip.core.files import write_json
 from clclip.core.task import read_task
 from clclip.evaluation.ap import COCO_IOUS, METRIC_NAMES, average_precision
-from clclip.evaluation.continual import accuracy_interval, mean, weighted_mean
+from clclip.evaluation.continual import mean, weighted_mean
+from clclip.evaluation.interval import accuracy_interval
 from clclip.evaluation.matching import ClassMatches, Matching
 from clclip.evaluation.predictions import class_ids, read_detections, read_probabilities
 

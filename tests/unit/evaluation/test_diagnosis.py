@@ -12,7 +12,7 @@ from clclip.core.errors import InputError
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.boxes import iou
 from clclip.evaluation.causes import matched
-from clclip.evaluation.diagnosis import diagnose, split_loss, write_diagnosis
+from clclip.evaluation.diagnosis import diagnose, split_loss
 from clclip.evaluation.matching import match
 
 IDS = {"old": 1, "other": 2, "new": 3}
@@ -251,8 +251,7 @@ def test_files_of_a_stream(tmp_path):
     assert "new" not in result["classes"]
     assert diagnose(tmp_path / "task1" / "task.json")["classes"] == {}
     write(tmp_path / "task3" / "proposals.json", {"iou": {}})
-    write_diagnosis(tmp_path / "task3" / "task.json")
-    assert json.loads((tmp_path / "task3" / "diagnosis.json").read_text())["proposals"] is True
+    assert diagnose(tmp_path / "task3" / "task.json")["proposals"] is True
     write(tmp_path / "task3" / "proposals.json", [])
     with pytest.raises(InputError, match=r"no overlaps.*proposals\.json"):
         diagnose(tmp_path / "task3" / "task.json")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from clclip.core.errors import InputError
-from clclip.evaluation import continual
 from clclip.evaluation.aggregate import aggregate_experiment, aggregate_seed, write_summary_csv
+from clclip.evaluation.interval import accuracy_interval
 from clclip.evaluation.score import score
 from tests.helpers.scoring import (
     GROUPS,
@@ -244,7 +244,7 @@ def test_interval_of_an_accuracy_is_that_of_resampled_images():
     right = np.arange(800) < 632
     draws = np.random.default_rng(1)
     means = [100 * right[draws.integers(0, 800, 800)].mean() for _ in range(2000)]
-    found = continual.accuracy_interval(632, 800)
+    found = accuracy_interval(632, 800)
     assert np.allclose(found, np.quantile(means, (0.025, 0.975)), atol=0.4)
-    assert continual.accuracy_interval(5, 5) == [100.0, 100.0]
-    assert continual.accuracy_interval(0, 0) is None
+    assert accuracy_interval(5, 5) == [100.0, 100.0]
+    assert accuracy_interval(0, 0) is None
