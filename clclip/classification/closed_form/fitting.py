@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from clclip.classification.closed_form import heads
 from clclip.classification.closed_form.joining import (
+    FOLDS,
     USUAL,
     Balance,
     fitted_balance,
@@ -24,10 +26,13 @@ from clclip.classification.closed_form.learner import (
     seen,
 )
 from clclip.classification.closed_form.record import Record
-from clclip.classification.closed_form.solver import holdout_penalty
+from clclip.classification.closed_form.solver import holdout_penalty, left_out_scores
 from clclip.classification.closed_form.sums import Sums, joined, one_hot, unit
 
 Array = np.ndarray
+
+CORRECTED_PENALTY = 0.1
+"""Of the penalty by which a ridge alone errs least: what corrects it does the smoothing then."""
 
 HELD_OUT = 0.2  # share of a task's images by which the published rule chooses the penalty
 
@@ -48,15 +53,12 @@ def solved(
     penalty = None
     if options.head in ("ridge", "joined"):
         penalty = options.penalty or _stored_penalty(records) or chosen_penalty(maps, known)
+    if options.head == "joined":
+        return _joined(maps, known, penalty or 0.0, text)
     first = linear(options, known.ridge, penalty)
     if options.head == "gda_text":
         balance = Balance(*map(float, records[0]["balance"]))
         return Solved(maps, first, text=text, balance=balance)
-    if options.head == "joined":
-        assert known.plain is not None  # seen() gives it to this head
-        second = discriminant(options, known.plain, text)
-        balance = _balance(maps, known, penalty or 0.0, text)
-        return Solved(maps, first, second, balance=balance)
     return Solved(maps, first)
 
 
@@ -65,27 +67,37 @@ def _stored_penalty(records: Sequence[Record]) -> float | None:
     return float(records[-1]["penalty"][0]) if "penalty" in records[-1] else None
 
 
-def _balance(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Balance:
-    """Fit the balance of ridge and discriminant on the images that are stored as rows."""
-    if known.rows is None or known.plain is None:
-        return USUAL
+def _joined(maps: Maps, known: Seen, penalty: float, text: Array | None) -> Solved:
+    """Join ridge and discriminant.
+
+    Scores of a ridge on images left out show which classes it takes for each other: a discriminant
+    over these scores corrects it. Its scores by folds and those of the discriminant
+    of features decide the balance. All this needs the images as rows, and a few of each class.
+    """
+    assert known.plain is not None  # seen() gives it to this head
+    second = discriminant(maps.options, known.plain, text)
+    if known.rows is None or known.ridge.counts.min() < FOLDS:
+        first = heads.ridge(known.ridge, penalty)
+        return Solved(maps, first, second, balance=USUAL)
     features, labels, folds = known.rows
-    classes, first_sums, second_sums = len(known.ridge.counts), known.ridge, known.plain
+    penalty = maps.options.penalty or CORRECTED_PENALTY * penalty
+    classes, plain_sums = len(known.ridge.counts), known.plain
+    hidden, targets = maps.ridge_rows(features), one_hot(labels, classes)
+    scores = left_out_scores(hidden, targets, known.ridge.gram, penalty)
+    score_sums = Sums.of(scores, labels, classes)
 
-    def without(total: Sums, out: Array, of: str) -> Sums:
-        part = maps.ridge_sums if of == "ridge" else maps.plain_sums
-        return total - part(features[:, out], labels[out], classes)
-
-    def ridge(out: Array) -> Array:
-        fitted = linear(maps.options, without(first_sums, out, "ridge"), penalty)
-        return Solved(maps, fitted).log_odds(features[:, out])
+    def corrected(out: Array) -> Array:
+        rest = score_sums - Sums.of(scores[out], labels[out], classes)
+        return heads.discriminant(rest).logits(scores[out])
 
     def plain(out: Array) -> Array:
-        fitted = discriminant(maps.options, without(second_sums, out, "plain"), text)
-        return fitted.logits(maps.averaged(features[:, out]))
+        rest = plain_sums - maps.plain_sums(features[:, out], labels[out], classes)
+        return discriminant(maps.options, rest, text).logits(maps.averaged(features[:, out]))
 
-    first, second = out_of_fold(folds, classes, (ridge, plain))
-    return fitted_balance(first, second, labels)
+    one, two = out_of_fold(folds, classes, (corrected, plain))
+    balance = fitted_balance(one, two, labels)
+    first = heads.over_scores(heads.ridge(known.ridge, penalty), heads.discriminant(score_sums))
+    return Solved(maps, first, second, balance=balance)
 
 
 def text_balance(maps: Maps, features: Array, labels: Array, folds: Array, text: Array) -> Balance:
@@ -142,4 +154,4 @@ def published_penalty(
         sums = joined([seen(maps, earlier, counts[:-1]).ridge, sums])
     classes, start = int(sum(counts)), int(sum(counts[:-1]))
     targets = one_hot(labels[held] + start, classes)
-    return holdout_penalty(sums.gram, sums.cross, maps.hidden(features[0][held]), targets)
+    return holdout_penalty(sums.gram, sums.cross, maps.ridge_rows(features[:, held]), targets)

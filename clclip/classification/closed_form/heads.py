@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clclip.classification.closed_form.solver import forward, solve
+from clclip.classification.closed_form.solver import cholesky, forward, solve
 from clclip.classification.closed_form.sums import Sums, unit
 
 Array = np.ndarray
@@ -54,16 +54,27 @@ def discriminant(sums: Sums, means: Array | None = None) -> Linear:
     covariance = sums.covariance()
     means = sums.means if means is None else means
     size, images = len(covariance), max(sums.images - 1, 1)
-    weights = size * solve(images * covariance, means.T, float(np.trace(covariance)))
+    spread = max(float(np.trace(covariance)), _least_spread(means))
+    weights = size * solve(images * covariance, means.T, spread)
     return Linear(weights, -0.5 * (means.T * weights).sum(axis=0), images / size)
+
+
+def over_scores(first: Linear, second: Linear) -> Linear:
+    """Return ``second``, a classifier of the scores of ``first``, as one of its features."""
+    bias = first.bias @ second.weights + second.bias
+    return Linear(first.weights @ second.weights, bias, second.scale)
 
 
 def shrunken_factor(sums: Sums) -> Array:
     """Return the Cholesky factor (d, d) of the covariance that ``discriminant`` inverts."""
     covariance = sums.covariance()
-    ridge_part = np.trace(covariance) / max(sums.images - 1, 1)
-    floor = np.finfo(float).eps * max(float(np.trace(covariance)), 1e-300)
-    return np.linalg.cholesky(covariance + max(ridge_part, floor) * np.eye(len(covariance)))
+    ridge_part = float(np.trace(covariance)) / max(sums.images - 1, 1)
+    return cholesky(covariance, max(ridge_part, _least_spread(sums.means)))
+
+
+def _least_spread(means: Array) -> float:
+    """Return a variance next to nothing; with one image a class it leaves the nearest mean."""
+    return float(np.finfo(float).eps) * max(float(np.square(means).mean()), 1e-30)
 
 
 def whitened(factor: Array, rows: Array) -> Array:

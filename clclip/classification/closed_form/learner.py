@@ -36,10 +36,16 @@ class Maps:
         self.hidden = Hidden(seed, width, options.hidden, options.normalise)
         self.plain = Hidden(seed, width, 0, True)
 
+    def ridge_rows(self, features: Array) -> Array:
+        """Return the ridge's features (N, M), the mean over an image's views (V, N, d).
+
+        An image is one row, so that cross-validation leaves out images and not views of them.
+        """
+        return np.mean([self.hidden(view) for view in features], axis=0)
+
     def ridge_sums(self, features: Array, labels: Array, classes: int) -> Sums:
-        """Return sums of the ridge's features over all views of images (V, N, d)."""
-        rows = np.concatenate([self.hidden(view) for view in features])
-        return Sums.of(rows, np.tile(labels, len(features)), classes)
+        """Return sums of the ridge's features of images (V, N, d)."""
+        return Sums.of(self.ridge_rows(features), labels, classes)
 
     def plain_sums(self, features: Array, labels: Array, classes: int) -> Sums:
         """Return sums of unit features, those of the views of an image averaged."""
@@ -107,11 +113,8 @@ def chosen_penalty(maps: Maps, known: Seen) -> float:
     classes = len(known.ridge.counts)
     if known.rows is not None:
         features, labels, _ = known.rows
-        if features.shape[0] * features.shape[1] < maps.hidden.size:
-            hidden = np.concatenate([maps.hidden(view) for view in features])
-            return gcv_penalty_of_rows(
-                hidden, np.tile(one_hot(labels, classes), (len(features), 1))
-            )
+        if features.shape[1] < maps.hidden.size:
+            return gcv_penalty_of_rows(maps.ridge_rows(features), one_hot(labels, classes))
     images = known.ridge.images
     return gcv_penalty(known.ridge.gram, known.ridge.cross, images, images)
 
@@ -147,8 +150,8 @@ class Solved:
         return log_softmax(joined_logits(cosines, first, self.balance))
 
     def log_odds(self, features: Array) -> Array:
-        """Return the logits (N, K) of the first half, the mean over the views (V, N, d)."""
-        return np.mean([self.ridge.logits(self.maps.hidden(view)) for view in features], axis=0)
+        """Return the logits (N, K) of the first half for views (V, N, d) of images."""
+        return self.ridge.logits(self.maps.ridge_rows(features))
 
 
 def linear(options: ClosedFormOptions, sums: Sums, penalty: float | None) -> Linear:

@@ -18,6 +18,7 @@ PUBLISHED_PENALTIES = 10.0 ** np.arange(-8, 9)
 """RanPAC's (arXiv 2307.02251; LAMDA-PILOT, models/ranpac.py)."""
 
 _BLOCK = 256  # rows of a triangular system that are solved at once
+_LEAST_LEFT = 1e-6  # of a row's own target that others decide; below, rounding alone speaks
 
 
 def solve(gram: Array, cross: Array, penalty: float) -> Array:
@@ -28,15 +29,39 @@ def solve(gram: Array, cross: Array, penalty: float) -> Array:
         cross: (M, K).
         penalty: raised to what rounding needs where ``gram`` is singular.
     """
+    factor = cholesky(gram, penalty)
+    return _upper(factor, forward(factor, cross))
+
+
+def cholesky(gram: Array, penalty: float) -> Array:
+    """Return the Cholesky factor of ``gram + penalty I``, the penalty raised as in ``solve``."""
     size = len(gram)
-    penalty = max(penalty, size * np.finfo(gram.dtype).eps * float(np.max(np.diagonal(gram))))
+    limits = np.finfo(gram.dtype)
+    rounding = float(size * limits.eps * np.max(np.diagonal(gram)))
+    penalty = max(penalty, rounding, float(limits.tiny))
     while True:
         try:
-            factor = np.linalg.cholesky(gram + penalty * np.eye(size))
-            break
+            return np.linalg.cholesky(gram + penalty * np.eye(size))
         except np.linalg.LinAlgError:  # rounding alone: the next decade is still no penalty at all
             penalty *= 10
-    return _upper(factor, forward(factor, cross))
+
+
+def left_out_scores(hidden: Array, targets: Array, gram: Array, penalty: float) -> Array:
+    """Return the scores (N, K) of every row by the ridge of all other rows.
+
+    ``y_i - (y_i - h_i W) / (1 - h_i (G + p I)^-1 h_i)``, Allen's PRESS (Technometrics 1974): exact,
+    and no ridge is solved anew.
+
+    Args:
+        hidden: (N, M).
+        targets: (N, K).
+        gram: (M, M) of these rows.
+        penalty: of the ridge.
+    """
+    factor = cholesky(gram, penalty)
+    half = forward(factor, hidden.T)  # (M, N)
+    left = np.maximum(1 - np.square(half).sum(axis=0), _LEAST_LEFT)
+    return targets - (targets - half.T @ (half @ targets)) / left[:, None]
 
 
 def forward(factor: Array, right: Array) -> Array:
@@ -86,13 +111,15 @@ def _smallest(values: Array, parts: Array, images: float, squares: float) -> flo
 
     GCV = (|Y|^2 - 2 tr W^T Q + tr W^T G W) / N / (1 - tr A / N)^2 with ``tr A = sum s / (s + p)``.
     """
+    # beyond the largest eigenvalue a penalty shrinks all scores alike, in the end to nothing
+    penalties = PENALTIES[PENALTIES <= max(float(values.max()), PENALTIES[0])]
     errors = []
-    for penalty in PENALTIES:
+    for penalty in penalties:
         inverse = 1 / (values + penalty)
         residual = squares - 2 * (parts * inverse).sum() + (values * parts * inverse**2).sum()
         freedom = 1 - (values * inverse).sum() / images
         errors.append(residual / images / freedom**2 if freedom > 1e-6 else np.inf)
-    return float(PENALTIES[int(np.argmin(errors))])
+    return float(penalties[int(np.argmin(errors))])
 
 
 def holdout_penalty(gram: Array, cross: Array, hidden: Array, targets: Array) -> float:

@@ -155,8 +155,8 @@ def _features(
     """Return features (N, d) of the first images, as many as the time allows."""
     start, parts, done = time.monotonic(), [], 0
     while done < len(paths) and (done < fewest or time.monotonic() - start < seconds):
-        parts.append(image_features(clip, paths[done : done + 4 * BATCH], size, False)["image"])
-        done += 4 * BATCH
+        parts.append(image_features(clip, paths[done : done + BATCH], size, False)["image"])
+        done += BATCH
     return np.concatenate(parts)
 
 

@@ -69,6 +69,14 @@ def test_every_class_is_looked_at_when_time_is_short():
     assert order == [0, 5, 1, 6, 2, 3, 4]
 
 
+def test_no_time_still_shows_five_images_of_each_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "BATCH", 4)
+    paths, labels = write_folder(tmp_path, {"red": 20, "green": 20, "blue": 5})
+    found = tool.advise(clip(), paths, labels, {}, seconds=1e-9)
+    assert found.images == [5, 5, 6] and found.all_images == 45  # blue, green, red
+    assert "16 of 45 training images" in tool.as_text(found)
+
+
 @pytest.mark.parametrize(
     ("counts", "told"), [({"red": 9}, "1 class"), ({"red": 9, "blue": 4}, "'blue' has 4 images")]
 )
