@@ -237,10 +237,11 @@ def labelled(boxes: Sequence[Box], size: tuple[int, int]) -> list[Box]:
     """
 
     def rank(box: Box) -> float:
+        score = box.score or 0.0
         if box.state in ("right", "wrong"):
-            return 1 - (box.score or 0.0)
-        missed = box.state == "object" and (box.score or 0.0) < SHOWN_SCORE
-        return 1 - SHOWN_SCORE if missed else 2 + (box.state == "truth")
+            return 1 - score if score >= SHOWN_SCORE else 3 - score
+        missed = box.state == "object" and score < SHOWN_SCORE
+        return 1.5 if missed else 4 + (box.state == "truth")
 
     labels = [Label(box.label, (box.x, box.y, box.w, box.h), rank(box)) for box in boxes]
     places = placed(labels, size, LABEL_SIZE * size[0])

@@ -56,6 +56,15 @@ boxes = st.lists(
 )
 
 
+def test_a_detection_shown_at_once_comes_before_a_missed_object_of_equal_place():
+    missed = Box(0.0, 0.0, 1.0, 1.0, "red star", 0.25, "object")
+    shown = Box(0.0, 0.0, 1.0, 1.0, "red star", 0.5, "right")
+    weaker = Box(0.0, 0.0, 1.0, 1.0, "red star", 0.49, "right")
+    alone = labelled([shown], (SIDE, SIDE))[0].at
+    assert labelled([missed, weaker, shown], (SIDE, SIDE))[2].at == alone
+    assert labelled([weaker, missed], (SIDE, SIDE))[1].at == labelled([missed], (SIDE, SIDE))[0].at
+
+
 @settings(max_examples=60, deadline=None)
 @given(boxes)
 def test_no_two_labels_overlap_and_weaker_boxes_move_none(found):
