@@ -23,6 +23,7 @@ from clclip.core.terminal import ensure_utf8_mode, refuse_windows, tolerate_char
 from clclip.workflow.retry import BAD_INPUT, refuse_known_bad_input
 
 logger = logging.getLogger("clclip")
+NOISY = ("matplotlib", "PIL", "fontTools", "httpx", "urllib3", "filelock", "onnx_ir", "onnxscript")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +80,7 @@ def _start_logging(log: Path | None, debug: bool) -> None:
         handlers=handlers,
         force=True,
     )
-    for noisy in ("matplotlib", "PIL", "fontTools", "httpx", "urllib3", "filelock"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

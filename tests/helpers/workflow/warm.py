@@ -6,6 +6,7 @@ The child has its own folder, environment and arguments, and imports this projec
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -89,6 +90,7 @@ def _be_snakemake(
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
+        atexit._run_exitfuncs()  # the end of an interpreter, which _exit leaves out
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -89,5 +89,7 @@ def test_a_file_that_disagrees_is_refused_and_nothing_is_written(
     out = tmp_path / "model"
     assert main(["export", "--run", str(cards_model), "--out", str(out), "--onnx"]) == 2
     said = capsys.readouterr().err
-    assert "agrees with torch in 98.0% of detections" in said and said.count("\n") == 1
+    errors = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "agrees with torch in 98.0% of detections" in errors[0]
+    assert len(said.splitlines()) < 10  # the exporter's passes do not report one by one
     assert not out.exists()
