@@ -61,6 +61,13 @@ def times(
         }
 
 
+def exported(export: Callable[[Any, Path], object], model: Any) -> onnxruntime.InferenceSession:
+    """Return a model as the file that ``export`` writes of it, opened."""
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, Path(folder) / FILE)
+        return opened(Path(folder) / FILE)
+
+
 # ---- detectors ----------------------------------------------------------------------------------
 
 
@@ -68,9 +75,7 @@ def detector_rows(
     model: DetectionModel, name: str, test: dict[str, Any], root: Path, rounds: int
 ) -> list[dict[str, Any]]:
     """Return the rows of a detector on the images of a COCO split."""
-    with tempfile.TemporaryDirectory() as folder:
-        export_detector(model, Path(folder) / FILE)
-        session = opened(Path(folder) / FILE)
+    session = exported(export_detector, model)
     pictures = [np.asarray(load_rgb(root / i["file_name"])) for i in test["images"]]
     first, sizes = canvases(pictures[: max(BATCHES)], model.features.size)
     views = [view for _, view, _ in map(model._canvas, map(_picture, pictures[: max(BATCHES)]))]
@@ -158,9 +163,7 @@ def classifier_rows(
     model: ClassificationModel, name: str, test: dict[str, Any], root: Path, rounds: int
 ) -> list[dict[str, Any]]:
     """Return the rows of a classifier on the images of a split."""
-    with tempfile.TemporaryDirectory() as folder:
-        export_classifier(model, Path(folder) / FILE)
-        session = opened(Path(folder) / FILE)
+    session = exported(export_classifier, model)
     prepared = [model._prepare(load_rgb(root / i["file_name"])) for i in test["images"]]
     pixels = torch.stack(prepared)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,21 +17,22 @@ from clclip.workflow.plan import plan_run
 FILE = Path(__file__).parents[3] / "benchmarks/evidence.py"
 
 
+PARTS = ("evidence_rows", "evidence_today", "evidence_tables", "evidence_markdown")
+
+
 @pytest.fixture
 def evidence(tmp_path, monkeypatch):
-    """Return the script as a module that keeps its evidence and tables in a temporary folder."""
-    spec = importlib.util.spec_from_file_location("evidence_script", FILE)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "evidence_script", module)
+    """Return what the command is made of; evidence and tables lie in a temporary folder."""
     monkeypatch.syspath_prepend(str(FILE.parent))
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "HERE", tmp_path / "benchmarks")
-    monkeypatch.setattr(module, "EVIDENCE", tmp_path / "benchmarks/evidence")
+    parts = [importlib.import_module(name) for name in PARTS]
+    rows = parts[0]
+    monkeypatch.setattr(rows, "HERE", tmp_path / "benchmarks")
+    monkeypatch.setattr(rows, "EVIDENCE", tmp_path / "benchmarks/evidence")
     answers = {"status": "", "rev-parse": "0123456789"}
-    monkeypatch.setattr(module, "_git", lambda *arguments: answers[arguments[0]])
-    module.answers = answers
+    monkeypatch.setattr(rows, "git", lambda *arguments: answers[arguments[0]])
     (tmp_path / "docs").mkdir()
-    return module
+    names = {name: value for part in reversed(parts) for name, value in vars(part).items()}
+    return SimpleNamespace(**names, answers=answers)
 
 
 def write(path, value):
