@@ -232,6 +232,7 @@ class ClClipOptions(DetectorOptions):
     only_with: ClassVar[Mapping[str, Needs]] = {
         **DetectorOptions.only_with,
         "temperature": {"text_score": (True,)},
+        "text_weight": {"text_score": (True,)},
         "gate_floor": GATED,
         "refiner": GATED,
         "expert_box": {"experts": (True,)},
@@ -246,7 +247,7 @@ class ClClipOptions(DetectorOptions):
         "relegation_guard": {"shared": ("drift", "free")},
     }
     later: ClassVar[frozenset[str]] = GUARD | {"shared", "adapter", "drift", "drift_weight"}
-    optional: ClassVar[frozenset[str]] = frozenset({"objectness"})
+    optional: ClassVar[frozenset[str]] = frozenset({"objectness", "text_weight"})
 
     # Gate and decoupling
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
@@ -267,8 +268,16 @@ class ClClipOptions(DetectorOptions):
     )
     text_score: bool = Field(
         True,
-        description="Experts' scores include the region's log-odds against background and earlier "
-        "classes by a text classifier of the path (ours, not published).",
+        description="A pair's score is the weighted mean of its expert's log-odds and of those of "
+        "its region by a text classifier of the path, against background and earlier classes "
+        "(ours, not published).",
+    )
+    text_weight: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="Weight of these log-odds in the mean with the experts' when a trained task "
+        "detects; while it is trained it is 0.1.",
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
     route: Literal["share", "prior", "text", "all"] = Field(

@@ -31,6 +31,7 @@ IDS = {f"{colour} square": number for number, colour in enumerate(COLOURS, 3)}
 SIDE = 64
 FAST = {"epochs": 1, "batch_size": 4, "image_size": SIDE, "augment": "none", "warmup_steps": 0}
 SMALL = {"channels": 16, "fc_width": 32, "proposals_test": 20, "roi_batch": 16}
+SHORT = {"text_weight": 0.1}  # a text side that was trained for seconds knows nothing
 
 
 def draw_boxes(home: Path, names: Sequence[str], count: int = 12, first: int = 1) -> Path:
@@ -77,7 +78,8 @@ def write_experiment(work: Path, name: str, **keys) -> Path:
     if kind == "detection":
         data = {"format": "coco", "root": "boxes", "images": "images"}
         keys.setdefault("data", data | {"train": "train.json", "test": "test.json"})
-        keys["switches"] = SMALL | keys.get("switches", {})
+        own = SHORT if keys.get("method", "clclip") == "clclip" else {}
+        keys["switches"] = SMALL | own | keys.get("switches", {})
     else:
         keys.setdefault("data", {"format": "folder", "root": "folders"})
     fast = {k: v for k, v in FAST.items() if kind == "detection" or k != "warmup_steps"}

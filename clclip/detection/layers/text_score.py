@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+TRAINING_WEIGHT = 0.1  # of the text's log-odds in the experts' loss
+
 
 class TextClassifier(nn.Module):
     """Region vectors against class texts, logit = tau * cos(z, t_c), and learned background.
@@ -42,6 +44,12 @@ class TextScore(nn.Module):
     rest: background and the classes of earlier tasks, whose objects are unlabelled in the images.
     No other class of the task and no later one enters it, so later tasks do not change it.
 
+    A pair's score is the weighted mean of the expert's log-odds and these. While a task is trained
+    their weight is small: on training regions either part knows the answer, so a large weight would
+    leave the experts little to learn. On new images the two err apart, and the larger weight that
+    is set when the task ends (``text_weight``) was better in every world that it was measured on
+    (docs/ablation.md, section 7).
+
     Args:
         classifier: the classifier, to be trained with the path.
     """
@@ -49,13 +57,14 @@ class TextScore(nn.Module):
     def __init__(self, classifier: TextClassifier) -> None:
         super().__init__()
         self.classifier = classifier
-        self.gamma = nn.Parameter(torch.tensor(0.1))  # the weight beside the experts
+        self.gamma: Tensor  # the weight of the log-odds here in a pair's score
+        self.register_buffer("gamma", torch.tensor(TRAINING_WEIGHT))
 
     def forward(self, vectors: Tensor, text: Tensor, previous: int) -> tuple[Tensor, Tensor]:
-        """Return the scores (R, K) of a task's classes, and the logits they come from.
+        """Return the log-odds (R, K) of a task's classes, and the logits they come from.
 
-        The scores carry gradient to gamma alone. The logits (R, previous + K + 1), background last,
-        are for the unbiased cross-entropy, which knows that background may hide an old class.
+        The log-odds carry no gradient. The logits (R, previous + K + 1), background last, are for
+        the unbiased cross-entropy, which knows that background may hide an old class.
 
         Args:
             vectors: (R, width).
@@ -64,7 +73,11 @@ class TextScore(nn.Module):
         """
         logits = self.classifier(vectors, text).float()
         rest = torch.cat([logits[:, :previous], logits[:, -1:]], dim=1).logsumexp(1, keepdim=True)
-        return self.gamma * (logits[:, previous:-1] - rest).detach(), logits
+        return (logits[:, previous:-1] - rest).detach(), logits
+
+    def join(self, experts: Tensor, odds: Tensor) -> Tensor:
+        """Return the scores of pairs (N,) from their experts' and their texts' log-odds (N,)."""
+        return experts + self.gamma * (odds - experts)
 
 
 def cosine_scale(value: float) -> nn.Parameter:

@@ -224,7 +224,8 @@ def _pathways(
         logits, prior, own = _experts(model, task, canvases.dense, proposals, features)
         if path.text is not None:
             text, _ = model.text_scores(path, vectors, task)
-            logits = logits + text.view(*proposals.present.shape, -1).transpose(1, 2)
+            odds = text.view(*proposals.present.shape, -1).transpose(1, 2)
+            logits = path.text.join(logits, odds)
         score = logits.sigmoid()
         if a := model.options.fusion:
             score = score.pow(1 - a) * model.gate.score(prior).pow(a)

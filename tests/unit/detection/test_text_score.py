@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clclip.detection.layers.text_score import TextClassifier, TextScore
+from clclip.detection.layers.text_score import TRAINING_WEIGHT, TextClassifier, TextScore
 from tests.helpers.detection import DIM, NAMES, batch, clclip, snapshot, step, text_rows
 
 WIDTH = 12
@@ -37,16 +39,14 @@ def test_a_score_is_the_log_odds_against_what_is_not_of_the_task_and_nothing_lat
     p = logits.double().softmax(1)
     rest = p[:, :previous].sum(1) + p[:, -1]
     odds = (p[:, previous:-1] / rest[:, None]).log()
-    assert torch.allclose(few.double(), module.gamma * odds, atol=1e-4)
+    assert torch.allclose(few.double(), odds, atol=1e-4)
     assert torch.allclose(more[:, :known], few, atol=1e-5)
 
 
-def test_scores_teach_their_weight_alone_and_the_classifier_learns_from_its_own_loss():
+def test_scores_teach_nothing_and_the_classifier_learns_from_its_own_loss():
     module = text_score()
     scores, logits = module(torch.randn(6, WIDTH), text_rows(), 2)
-    scores.pow(2).sum().backward()
-    assert module.gamma.grad.abs() > 0
-    assert all(value.grad is None for value in module.classifier.parameters())
+    assert not scores.requires_grad
     logits.pow(2).sum().backward()
     assert all(value.grad is not None for value in module.classifier.parameters())
 
@@ -96,7 +96,24 @@ def test_a_new_path_starts_from_the_first_paths_classifier_and_has_its_own():
     step(later, batch(classes=3))
     first_after, second_after = (path.text.state_dict() for path in later.paths)
     assert all(torch.equal(first[name], first_after[name]) for name in first)
-    assert not torch.equal(first["gamma"], second_after["gamma"])
+    assert not torch.equal(first["classifier.background"], second_after["classifier.background"])
+
+
+@pytest.mark.parametrize("shared", ["adapters", "drift", "frozen"])
+def test_the_weight_is_small_in_training_and_the_options_when_the_task_ends(shared):
+    switches = {"shared": shared, "text_weight": 0.7}
+    task = clclip([NAMES[:3]], **switches)
+    for _ in range(2):
+        task.begin_task()
+        assert task.paths[-1].text.gamma == pytest.approx(TRAINING_WEIGHT)
+        step(task, batch(classes=3))
+        kept = task.fitted(SimpleNamespace(images=[]))
+        assert task.paths[-1].text.gamma == pytest.approx(0.7)
+        assert kept[f"paths.{len(task.paths) - 1}.text.gamma"] == pytest.approx(0.7)
+        later = clclip([NAMES[:3], NAMES[3:]], **switches)
+        later.load_state_dict(snapshot(task), strict=False)
+        task = later
+    assert task.paths[0].text.gamma == pytest.approx(0.7)  # an old path keeps what it detects with
 
 
 def test_the_loss_is_told_apart_and_absent_without_the_switch():

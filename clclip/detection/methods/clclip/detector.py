@@ -24,6 +24,7 @@ from clclip.detection.layers.regions import (
     select_detections,
     without_classes_from,
 )
+from clclip.detection.layers.text_score import TRAINING_WEIGHT
 from clclip.detection.methods.clclip.inference import path_candidates
 from clclip.detection.methods.clclip.losses import (
     drift_loss,
@@ -77,6 +78,8 @@ class ClClip(Pathways):
         with_guard = self.options.relegation_guard != "off" and shared in ("drift", "free")
         if with_guard and not first:
             object.__setattr__(self, "teacher", self._previous_model())
+        if (text := self.paths[-1].text) is not None:
+            text.gamma.fill_(TRAINING_WEIGHT)  # a copied path brings the weight it detects with
 
     def _previous_model(self) -> ClClip:
         """Return a frozen copy that knows the previous classes only."""
@@ -101,7 +104,11 @@ class ClClip(Pathways):
         self.gate.calibrate(torch.cat(costs))
 
     def fitted(self, batches: FeatureBatches) -> dict[str, Tensor]:
-        """Fix the routing thresholds of this task's classes from its own labelled boxes."""
+        """Fix what a trained task detects with.
+
+        That is the routing thresholds of its classes, from its own labelled boxes, and the weight
+        of the text score.
+        """
         bank = self.banks[-1]
         if self.options.experts:
             passes = self._in_passes(batches, len(batches.images))
@@ -109,7 +116,11 @@ class ClClip(Pathways):
             values = [torch.cat(parts) for parts in zip(*routed, strict=True)]
             shares = self.options.route in ("share", "text")
             bank.set_thresholds(values, self.options.route_recall, shares=shares)
-        return {f"banks.{len(self.banks) - 1}.threshold": bank.threshold}
+        fitted = {f"banks.{len(self.banks) - 1}.threshold": bank.threshold}
+        if (text := self.paths[-1].text) is not None:
+            text.gamma.fill_(self.options.text_weight)
+            fitted[f"paths.{len(self.paths) - 1}.text.gamma"] = text.gamma
+        return fitted
 
     def _in_passes(self, batches: FeatureBatches, count: int) -> Iterator[Batch]:
         """Yield the first ``count`` images, few at a time: features made as it goes are large."""
@@ -151,7 +162,7 @@ class ClClip(Pathways):
             previous = self.classes_of(last).start
             known = torch.where(sampled.labels < 0, BACKGROUND, sampled.labels + previous)
             losses.add("text", unbiased_cross_entropy(text_logits, known, previous), len(regions))
-            logits = logits + text[region, column]
+            logits = path.text.join(logits, text[region, column])
         losses.add("score", score_loss(logits, target, s.score_loss), target.sum())
         if deltas is not None:
             value = expert_box_loss(deltas, sampled, region, target)

@@ -108,9 +108,8 @@ def _score(
 ) -> Candidates:
     """Return boxes, scores and columns, per image, of one task's classes."""
     bank, logits, refined = model.bank_of(task), [], []
-    text = None
     if path.text is not None:
-        text, text_logits = model.text_scores(path, regions.vectors, task)
+        odds, text_logits = model.text_scores(path, regions.vectors, task)
         if model.options.route == "text":
             pairs = likely(pairs, text_logits, regions.row, model.options.route_probability)
     chunk = PAIR_CHUNK.get(batch.dense.device.type, PAIR_CHUNK_ELSEWHERE)
@@ -118,7 +117,7 @@ def _score(
         row = r if regions.row is None else regions.row[r]
         features = model.decouple(regions.features, pairs.gates[r, c], row)
         logit, _, own = model.apply_experts(bank, features, c, p)
-        logits.append(logit if text is None else logit + text[row, c])
+        logits.append(logit if path.text is None else path.text.join(logit, odds[row, c]))
         refined.append(regions.deltas[row] if own is None else own)
     if not logits:
         return _no_candidates(batch)
