@@ -5,6 +5,7 @@ earlier task, and *after*, those of a later one. Every difference between them b
 
 - not proposed: an object is missed, and no proposal overlaps it any more (needs proposals); boxes
   of its class that still lie near it are part of this
+- resting path: the same, because the path of the class proposed nothing at all on the image
 - score: an object is missed though proposed, or detected with another score: relegated
 - no detection near: both of the above, where proposals are unknown and cannot tell them apart
 - box: an object is missed by a box of the right class that overlaps it too little, or detected by a
@@ -29,6 +30,7 @@ from clclip.evaluation.matching import Matching, Pairing
 
 CAUSES = (
     "not proposed",
+    "resting path",
     "no detection near",
     "score",
     "box",
@@ -39,6 +41,7 @@ CAUSES = (
     "gained",
 )
 MATCH, NEAR = 0.5, 0.1
+RESTING = -1.0  # stands for the overlap of an object on an image where its path proposed nothing
 
 Version = tuple[float, int, bool] | None
 """(score, rank in its run, whether it is right), or None where the run has no such detection."""
@@ -104,7 +107,7 @@ def object_changes(
             cause = _why_missed(after, item, category, later, proposals)
         else:
             cause = _why_ranked(before, after, item, category, later)
-            cause = "not proposed" if cause == "box" and _unproposed(item, proposals) else cause
+            cause = (cause == "box" and _unproposed(item, proposals)) or cause
         elements.append((cause, old, new))
     return elements
 
@@ -168,16 +171,22 @@ def _why_missed(
     drifted, rival = _drifted(after, item, category), _rival(after, item, category, later)
     if rival[1] and rival[0] >= drifted:
         return rival[1]
-    if _unproposed(item, proposals):
-        return "not proposed"
+    if unproposed := _unproposed(item, proposals):
+        return unproposed
     if drifted:
         return "box"
     return "no detection near" if proposals is None else "score"
 
 
-def _unproposed(item: Mapping[str, Any], proposals: Mapping[str, float] | None) -> bool:
-    """True if proposals were recorded and none overlaps the object: boxes near it are others'."""
-    return proposals is not None and proposals.get(str(item.get("id")), 0.0) < MATCH
+def _unproposed(item: Mapping[str, Any], proposals: Mapping[str, float] | None) -> str:
+    """Return why no proposal overlaps the object; "" if one does, or none were recorded.
+
+    Boxes near such an object are others'.
+    """
+    overlap = MATCH if proposals is None else proposals.get(str(item.get("id")), 0.0)
+    if overlap >= MATCH:
+        return ""
+    return "resting path" if overlap == RESTING else "not proposed"
 
 
 def wrong_changes(
@@ -244,4 +253,4 @@ def why_wrong(
     if not (overlaps[own] >= NEAR).any():
         return "background"
     nearest = here[int(np.argmax(np.where(own, overlaps, -1.0)))]
-    return "not proposed" if _unproposed(nearest, proposals) else "box"
+    return _unproposed(nearest, proposals) or "box"

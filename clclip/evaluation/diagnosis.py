@@ -27,6 +27,7 @@ from clclip.evaluation.ap import average_precision
 from clclip.evaluation.causes import (
     CAUSES,
     MATCH,
+    RESTING,
     Element,
     Matched,
     matched,
@@ -55,7 +56,7 @@ def diagnose(task_file: Path) -> dict[str, Any]:
     truth = read_json(folder / "test.json")
     ids = class_ids(truth, seen_classes(task), folder / "test.json")
     after = matched(truth, read_detections(folder / "predictions.json", truth, ids), ids)
-    proposals = _read_proposals(folder / "proposals.json")
+    proposals = read_proposals(folder / "proposals.json")
     result["proposals"] = proposals is not None
     befores = []
     for past in earlier:
@@ -84,13 +85,17 @@ def diagnose(task_file: Path) -> dict[str, Any]:
     return result
 
 
-def _read_proposals(path: Path) -> dict[str, float] | None:
-    """Return annotation id -> best IoU with a proposal, or None if the file is not there."""
+def read_proposals(path: Path) -> dict[str, float] | None:
+    """Return annotation id -> best IoU with a proposal, or None if the file is not there.
+
+    Objects on images where their path rested have ``RESTING``.
+    """
     if not path.exists():
         return None
     try:
-        overlaps = read_json(path)["iou"]
-        return {str(key): float(value) for key, value in overlaps.items()}
+        content = read_json(path)
+        overlaps = {str(key): float(value) for key, value in content["iou"].items()}
+        return overlaps | {str(key): RESTING for key in content.get("resting", [])}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError("no overlaps", path, "a file that `clclip predict` wrote") from None
 

@@ -1,7 +1,9 @@
 """Files that ``predict`` writes for the diagnosis of forgetting.
 
 ``proposals.json``: {"iou": {annotation id: best IoU with a proposal of its class's path}}, objects
-of seen classes. It distinguishes "no longer proposed" from "proposed, but relegated to background".
+of seen classes, and where there are such "resting": [annotation ids], the objects on images where
+that path proposed nothing. It distinguishes "no longer proposed" from "proposed, but relegated to
+background".
 Detectors return their proposals with their detections, so this costs next to nothing.
 
 ``probe.json``: activations of shared modules on a fixed set of images, from which the report
@@ -54,6 +56,7 @@ class ProposalOverlaps:
             if item["category_id"] in self.path_of:
                 self.objects.setdefault(item["image_id"], []).append(item)
         self.best: dict[str, float] = {}
+        self.resting: list[str] = []
 
     def match(
         self,
@@ -75,10 +78,12 @@ class ProposalOverlaps:
                 box = proposals.new_tensor([[x, y, x + w, y + h]]) * scale
                 best = float(box_iou(box, proposals).max()) if len(proposals) else 0.0
                 self.best[str(item["id"])] = round(best, 3)
+                if not len(proposals):
+                    self.resting.append(str(item["id"]))
 
     def write(self, path: Path) -> None:
         """Write proposals.json."""
-        write_json(path, {"iou": self.best})
+        write_json(path, {"iou": self.best} | ({"resting": self.resting} if self.resting else {}))
 
 
 @torch.no_grad()

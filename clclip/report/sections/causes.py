@@ -17,9 +17,10 @@ from clclip.report.charts import bars
 
 logger = logging.getLogger(__name__)
 
-# Okabe and Ito's palette once more; two greys for what lies outside classes.
+# Okabe and Ito's palette once more, one of Paul Tol's; two greys for what lies outside classes.
 LOOKS = {
     "not proposed": ("#3d434c", "no proposal overlaps the object any more"),
+    "resting path": ("#882255", "the path of the class proposed nothing on the image"),
     "no detection near": ("#CC79A7", "the object is missed, and no box of its class lies near it"),
     "score": ("#0072B2", "relegated: the object's score fell, or it fell out of the list"),
     "box": ("#56B4E9", "the box overlaps its object too little"),

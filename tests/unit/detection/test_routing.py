@@ -11,6 +11,8 @@ from clclip.detection.methods.clclip import inference as candidates
 from clclip.detection.options import ClClipOptions
 from clclip.detection.stages.probe import ProposalOverlaps
 from clclip.detection.stages.recall import covered, recall_table
+from clclip.evaluation.causes import RESTING
+from clclip.evaluation.diagnosis import read_proposals
 from tests.helpers.detection import (
     NAMES,
     batch,
@@ -212,7 +214,7 @@ def test_proposals_of_little_objectness_are_not_looked_at_and_training_sees_them
     assert not any(len(image["scores"]) for image in detected[0.999])
 
 
-def test_what_resting_paths_propose_is_nothing_in_recall_and_overlaps():
+def test_what_resting_paths_propose_is_nothing_in_recall_and_overlaps(tmp_path):
     model = learned(GROUPS, objectness=0.999).eval()
     data = batch(3, classes=5)
     proposed = model.predict(data).proposals
@@ -221,3 +223,6 @@ def test_what_resting_paths_propose_is_nothing_in_recall_and_overlaps():
     overlaps = ProposalOverlaps(2, {"groups": GROUPS}, truth_of(data))
     overlaps.match(proposed, [100, 101, 102], [2.0] * 3)
     assert len(overlaps.best) == 6 and set(overlaps.best.values()) == {0.0}
+    assert set(overlaps.resting) == set(overlaps.best)
+    overlaps.write(tmp_path / "proposals.json")
+    assert set(read_proposals(tmp_path / "proposals.json").values()) == {RESTING}

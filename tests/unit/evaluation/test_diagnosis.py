@@ -11,7 +11,7 @@ import pytest
 from clclip.core.errors import InputError
 from clclip.evaluation.ap import average_precision
 from clclip.evaluation.boxes import iou
-from clclip.evaluation.causes import matched
+from clclip.evaluation.causes import RESTING, matched
 from clclip.evaluation.diagnosis import diagnose, split_loss
 from clclip.evaluation.matching import match
 
@@ -95,6 +95,8 @@ def test_broken_proposals_and_relegation_are_told_apart_by_proposals():
     assert causes_of(rows, proposals=everywhere) == {"score": pytest.approx(30.0)}
     assert causes_of(rows, proposals={}) == {"not proposed": pytest.approx(30.0)}
     assert set(causes_of(rows, proposals=dict.fromkeys(ids, 0.49))) == {"not proposed"}
+    rest = dict.fromkeys(ids, RESTING)
+    assert causes_of(rows, proposals=rest) == {"resting path": pytest.approx(30.0)}
     causes = causes_of(rows, proposals={key: 0.7 for key in ids[:2]})
     assert set(causes) == {"not proposed", "score"}
     assert sum(causes.values()) == pytest.approx(30.0)
@@ -251,6 +253,9 @@ def test_files_of_a_stream(tmp_path):
     assert "new" not in result["classes"]
     assert diagnose(tmp_path / "task1" / "task.json")["classes"] == {}
     write(tmp_path / "task3" / "proposals.json", {"iou": {}})
+    assert diagnose(tmp_path / "task3" / "task.json")["proposals"] is True
+    lost = {str(number): 0.0 for number in range(30)}
+    write(tmp_path / "task3" / "proposals.json", {"iou": lost, "resting": list(lost)})
     assert diagnose(tmp_path / "task3" / "task.json")["proposals"] is True
     write(tmp_path / "task3" / "proposals.json", [])
     with pytest.raises(InputError, match=r"no overlaps.*proposals\.json"):
