@@ -293,7 +293,7 @@ class ClClipOptions(DetectorOptions):
         description="Share of a class's regions that its threshold keeps, fitted to training's.",
     )
     route_probability: float = Field(
-        0.03,
+        0.003,
         gt=0,
         lt=1,
         description="route: text - smallest probability of a pair's class against that of the "

@@ -322,7 +322,7 @@ def test_cluttered_worlds_route_by_text_where_there_is_a_text_score(stream):
         switches = planned(f"{stream}_{method}").tasks[0, 1].payload["switches"]
         routes[method] = switches.get("route"), switches.get("route_probability")
     assert routes == {
-        "clclip": ("text", 0.03),
+        "clclip": ("text", 0.003),
         "clclip_no_text": ("share", None),
         "clclip_no_experts": (None, None),
         "clclip_paper": ("share", None),
