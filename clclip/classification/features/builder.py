@@ -6,7 +6,8 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,25 @@ def image_features(
     Raises:
         InputError: if an image cannot be read, the tower is of no known kind or lacks a block.
     """
+    parts: list[dict[str, Array]] = []
+    done, start, logged_at = 0, time.monotonic(), 0.0
+    for part in feature_batches(clip, paths, size, mirror, taps):
+        parts.append(part)
+        done += len(next(iter(part.values())))
+        seconds = time.monotonic() - start
+        if seconds - logged_at > _LOG_SECONDS or done == len(paths):
+            logged_at = seconds
+            logger.info("features of %d/%d images, %.0f s", done, len(paths), seconds)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def feature_batches(
+    clip: Any, paths: Sequence[Path], size: int | None, mirror: bool, taps: Sequence[int] = ()
+) -> Iterator[dict[str, Array]]:
+    """Yield the features of ``image_features``, ``BATCH`` images at a time.
+
+    The next images are read and prepared in a thread while the tower looks at these.
+    """
     import torch
 
     from clclip.classification.pixels import Pixels, chunks
@@ -112,25 +132,23 @@ def image_features(
         raise InputError(f"blocks {list(taps)}", "switches.blocks", expected)
     pixels = Pixels(paths, clip, tower.image_size, device)
     pixels.keep = False  # each is used once
-    features: dict[str, list[Array]] = {name: [] for name in views_of(mirror, taps)}
-    start, logged_at = time.monotonic(), 0.0
-    with torch.no_grad():
-        for rows in chunks(len(pixels), BATCH):
-            batch = pixels[rows]
-            if taps:
-                views = dict(
-                    zip(features, tower.pooled_after(tower.stem(batch), taps), strict=True)
-                )
-            else:
-                shown = {"image": batch, "mirrored": batch.flip(-1)}
-                views = {name: tower.feature(tower.stem(shown[name]), None) for name in features}
-            for name, value in views.items():
-                features[name].append(value.float().cpu().numpy())
-            seconds = time.monotonic() - start
-            if seconds - logged_at > _LOG_SECONDS or rows.stop == len(pixels):
-                logged_at = seconds
-                logger.info("features of %d/%d images, %.0f s", rows.stop, len(pixels), seconds)
-    return {name: np.concatenate(parts) for name, parts in features.items()}
+    names = views_of(mirror, taps)
+
+    def features(batch: Any) -> list[Any]:
+        if taps:
+            return tower.pooled_after(tower.stem(batch), taps)
+        views = [batch, batch.flip(-1)] if mirror else [batch]
+        return [tower.feature(tower.stem(view), None) for view in views]
+
+    ranges = list(chunks(len(pixels), BATCH))
+    with ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(pixels.__getitem__, rows) for rows in ranges[:1]]
+        for number in range(1, len(ranges) + 1):
+            batch = ahead.pop().result()
+            ahead += [reader.submit(pixels.__getitem__, r) for r in ranges[number : number + 1]]
+            with torch.no_grad():
+                values = features(batch)
+            yield {n: v.float().cpu().numpy() for n, v in zip(names, values, strict=True)}
 
 
 def embed_sentences(clip_dir: Path, names: Sequence[str], template: str, out: Path) -> None:

@@ -22,7 +22,7 @@ from clclip.classification.closed_form.learner import TEXT_SCALE
 from clclip.classification.closed_form.projection import Hidden
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
 from clclip.classification.closed_form.sums import Sums, one_hot, unit
-from clclip.classification.features.builder import BATCH, image_features
+from clclip.classification.features.builder import feature_batches
 from clclip.classification.features.layout import TEMPLATE
 from clclip.classification.registry import METHODS
 from clclip.core.errors import InputError
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 CANDIDATES = ("zeroshot", "ncm", "ridge", "ranpac", "gda")
 FEWEST = 5  # images of a class
+_LOG_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,17 @@ def _features(
     clip: Any, paths: Sequence[Path], size: int | None, seconds: float, fewest: int
 ) -> Array:
     """Return features (N, d) of the first images, as many as the time allows."""
-    start, parts, done = time.monotonic(), [], 0
-    while done < len(paths) and (done < fewest or time.monotonic() - start < seconds):
-        parts.append(image_features(clip, paths[done : done + BATCH], size, False)["image"])
-        done += BATCH
+    start, logged_at = time.monotonic(), 0.0
+    parts, done = [], 0
+    for part in feature_batches(clip, paths, size, False):
+        parts.append(part["image"])
+        done += len(part["image"])
+        taken = time.monotonic() - start
+        if taken - logged_at > _LOG_SECONDS:
+            logged_at = taken
+            logger.info("looked at %d/%d images, %.0f s", done, len(paths), taken)
+        if done >= fewest and taken >= seconds:
+            break
     return np.concatenate(parts)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clclip.classification.features import builder
 from clclip.classification.tools import advise as tool
 from clclip.cli.main import main
 from clclip.clip.load import LoadedClip
@@ -70,7 +71,7 @@ def test_every_class_is_looked_at_when_time_is_short():
 
 
 def test_no_time_still_shows_five_images_of_each_class(tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "BATCH", 4)
+    monkeypatch.setattr(builder, "BATCH", 4)
     paths, labels = write_folder(tmp_path, {"red": 20, "green": 20, "blue": 5})
     found = tool.advise(clip(), paths, labels, {}, seconds=1e-9)
     assert found.images == [5, 5, 6] and found.all_images == 45  # blue, green, red
@@ -112,3 +113,17 @@ def test_command_reads_both_layouts(train, tmp_path, monkeypatch, capsys):
     assert main(["advise", "data", "--out", "advice.json"]) == 0
     assert "12 of 12 training images" in capsys.readouterr().out
     assert json.loads((tmp_path / "advice.json").read_text())["images"] == 12
+
+
+def test_batches_hold_the_features_of_their_images_in_order(tmp_path, monkeypatch):
+    paths, _ = write_folder(tmp_path, {"red": 4, "blue": 3})
+    whole = builder.image_features(clip(), paths, None, True)
+    monkeypatch.setattr(builder, "BATCH", 3)
+    parts = list(builder.feature_batches(clip(), paths, None, True))
+    assert [len(part["image"]) for part in parts] == [3, 3, 1]
+    for view in ("image", "mirrored"):
+        found = np.concatenate([part[view] for part in parts])
+        np.testing.assert_allclose(found, whole[view], atol=1e-5)
+    paths[4].write_bytes(b"no image")
+    with pytest.raises(InputError, match=paths[4].name):
+        list(builder.feature_batches(clip(), paths, None, True))
