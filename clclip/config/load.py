@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -79,13 +80,26 @@ def find_experiment(
     if entry.endswith((".yaml", ".yml")) or os.sep in entry:
         tried = [folder / entry for folder in folders]
         for path in tried:
+            if path.is_dir():
+                raise _is_a_folder(path)
             if path.exists():
                 return file_source(path)
         places = " or ".join(dict.fromkeys(str(path) for path in tried))
         raise InputError("no such experiment file", places, "a YAML file, or a shipped name")
-    name = read_name(entry, where)
+    try:
+        name = read_name(entry, where)
+    except InputError:
+        if entry and (home := next((f for f in folders if (f / entry).is_dir()), None)):
+            raise _is_a_folder(home / entry) from None
+        raise
     file = shipped_folder() / "streams" / f"{name.stream.file}.yaml"
     return Source(entry, values_of(name), entry, (), file)
+
+
+def _is_a_folder(path: Path) -> InputError:
+    """Return the error of who gives a data set where an experiment is asked for."""
+    expected = f"an experiment file; `clclip init {shlex.quote(str(path))}` writes one"
+    return InputError("a folder", path, expected)
 
 
 def file_source(path: Path) -> Source:

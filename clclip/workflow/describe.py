@@ -31,10 +31,12 @@ from clclip.model.kinds import KINDS
 from clclip.training.epochs import epochs_of
 from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
 
-# Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px; a ViT-B/16 at
-# 640 px on one data-centre GPU is about as fast. They serve to tell minutes from days.
-TRAIN_RATE, PREDICT_RATE, FEATURE_RATE = 40.0, 40.0, 60.0
+# Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px (larger canvases
+# cost by their area); a ViT-B/16 at 640 px on one data-centre GPU is about as fast. They serve to
+# tell minutes from days.
+TRAIN_RATE, PREDICT_RATE, FEATURE_RATE, RATED_SIZE = 40.0, 40.0, 60.0, 128
 CLOSED_FORM_SECONDS = 3.0  # a task that only adds up and solves
+START_SECONDS = 10.0  # of a task: train and predict both load torch and the CLIP
 
 
 def describe(
@@ -240,7 +242,10 @@ def _estimate(
         return None
     train, test = counts.get("train", 0), counts.get("test", 0)
     read = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
-    seconds = read / FEATURE_RATE
+    sizes = [f["size"] for f in plan.features.values() if f["dense"] != "image"]
+    embedded = planned.config.clip.model.startswith("embedded")
+    area = max([1.0, *((size / RATED_SIZE) ** 2 for size in sizes if embedded)])
+    seconds = read * area / FEATURE_RATE
     closed_form = KINDS[planned.config.kind].methods[planned.config.method].closed_form
     for task in planned.tasks.values():
         seen = sum(len(group) for group in task.payload["groups"])
@@ -251,8 +256,8 @@ def _estimate(
         images = tasks[task.number - planned.numbers[0]]["images"] or train * share
         training = task.payload["training"]
         steps = max(1, math.ceil(images / training["batch_size"]))
-        seconds += images * epochs_of(training, steps) / TRAIN_RATE
-        seconds += test / PREDICT_RATE
+        seconds += images * area * epochs_of(training, steps) / TRAIN_RATE
+        seconds += test * area / PREDICT_RATE + START_SECONDS
     stored = sum(
         (train * (2 if f["flip"] else 1) + test) * _stored_numbers(f)
         for f in plan.features.values()
@@ -324,6 +329,9 @@ def text(described: dict[str, Any]) -> str:
     lines += [f"  about the data: {line}" for line in d["warnings"]]
     state = "there" if clip["there"] else "to be fetched"
     lines.append(f"  CLIP {clip['id']}: {state}, {clip['where']}")
+    if clip["model"].startswith("embedded") and data["format"] != "shapes":
+        known = "clip: {model: ViT-B-16, tag: openai}"
+        lines.append(f"    it has only seen drawn shapes; for photographs: {known}")
     if features := d["features"]:
         where = "kept in resources/features, see `clclip cache`"
         if features["why_not"]:
@@ -331,7 +339,7 @@ def text(described: dict[str, Any]) -> str:
         lines.append(f"  frozen features at {features['size']} px: {where}")
     if d["estimate"]:
         lines.append(
-            f"  estimate: {d['estimate']['minutes']} minutes on 2 CPU cores or one GPU, "
-            f"{d['estimate']['disk_mb']} MB of disk; see docs for the measured budget"
+            f"  estimate, to tell minutes from days: {d['estimate']['minutes']} minutes on 2 idle "
+            f"CPU cores or one GPU, {d['estimate']['disk_mb']} MB of disk"
         )
     return "\n".join(lines)

@@ -31,7 +31,7 @@ def chosen_formats(text: str | None) -> list[str]:
     for name in chosen:
         if name not in known:
             what = f"format {name!r}{nearest(name, known)}"
-            raise InputError(what, "--format", f"of {', '.join(known)}")
+            raise InputError(what, "--format", f"one or several of {', '.join(known)}")
     return [name for name in dict.fromkeys(chosen) if name != "coco"]
 
 

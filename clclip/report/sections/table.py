@@ -193,7 +193,8 @@ def caveat(benchmark: Benchmark) -> str:
     """Return how far the numbers can be trusted: seeds and spread."""
     counts = sorted({len(e.summary["seeds"]) for e in benchmark.experiments})
     if counts == [1]:
-        return "One seed each: the spread between seeds is unknown, small gaps prove nothing."
+        one = "One seed" if len(benchmark.experiments) == 1 else "One seed each"
+        return f"{one}: the spread between seeds is unknown, small gaps prove nothing."
     if counts[0] == 1:
         return f"Between one and {counts[-1]} seeds; a method with one seed shows no spread."
     return f"Mean ± standard deviation over {' to '.join(map(str, counts))} seeds."

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clclip.config.experiment import NAME, RESERVED
+from clclip.config.names import is_name
 from clclip.core.errors import InputError
 from clclip.core.files import write_text
 from clclip.data.index import instances
@@ -53,11 +55,14 @@ def init(folder: Path, out: Path | None, form: str | None = None, tasks: int = 2
 
     Raises:
         InputError: if the data is no known or no sound data set, has fewer classes than tasks, or
-            the file is there.
+            the file is there or cannot be called so.
     """
     path = out or Path(f"{_plain(folder.absolute().name)}.yaml")
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(f"got {str(path)!r}", "--out", "a path that ends in .yaml")
+    if not NAME.fullmatch(path.stem) or path.stem in RESERVED or is_name(path.stem):
+        expected = "--out NAME.yaml: letters, digits, '_', '.', '-', and no shipped experiment"
+        raise InputError(f"an experiment cannot be called {path.stem!r}", path, expected)
     if os.path.lexists(path):
         raise InputError("a file that is there", path, "--out with another name")
     keys, classes = _read(folder, recognise(folder, form))

@@ -60,7 +60,11 @@ def _coco(folder: Path) -> dict[str, Any] | None:
     if not files:
         return None
     names = {path.relative_to(folder).as_posix(): path for path in files}
-    train = next((name for name in names if "train" in name.lower()), None)
+    trains = [name for name in names if "train" in name.lower()]
+    if len({os.path.dirname(name) for name in trains}) > 1:
+        what = f"several data sets ({', '.join(trains)})"
+        raise InputError(what, folder, "the folder of one of them")
+    train = next(iter(trains), None)
     held = (n for word in TEST_NAMES for n in names if word in n.lower() and n != train)
     test = next(held, None)
     if train is None and test is not None and len(names) == 2:

@@ -170,6 +170,21 @@ def test_rule_and_flavours_are_told(tmp_path, monkeypatch, capsys):
     assert line in capsys.readouterr().out
 
 
+def test_photographs_on_the_embedded_tower_and_a_larger_canvas_are_told(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data, minutes = write_coco(tmp_path / "cards"), []
+    for size in (128, 256):
+        file = write_experiment(tmp_path, data, training={"image_size": size, "epochs": 9999})
+        minutes.append(described(file, capsys)["estimate"]["minutes"])
+    assert minutes[1] == pytest.approx(4 * minutes[0], rel=0.1)
+    assert main(["describe", file]) == 0
+    assert "only seen drawn shapes; for photographs: clip: {model:" in capsys.readouterr().out
+    assert main(["describe", "smoke_clclip"]) == 0
+    assert "photographs" not in capsys.readouterr().out
+
+
 def test_data_to_be_downloaded_is_counted_where_it_is_there(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "devkit").mkdir()

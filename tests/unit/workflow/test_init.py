@@ -119,6 +119,24 @@ def test_nothing_is_written_over(here, capsys):
     assert describe("deep/other.yaml")["data"]["there"]
 
 
+@pytest.mark.parametrize("name", ["voc_10_10_clclip", "my cards", "table.txt", "-x"])
+def test_a_file_that_could_not_be_run_is_not_written(here, capsys, name):
+    make_coco(here / "own")
+    assert main(["init", "own", f"--out={name}.yaml"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: an experiment cannot be called '{name}', in {name}.yaml")
+    assert said.err.count("\n") == 1 and not (here / f"{name}.yaml").exists()
+
+
+@pytest.mark.parametrize("form", ["own", "./own", "deep/own"])
+def test_a_folder_in_place_of_an_experiment_is_told_of_init(here, capsys, form):
+    make_coco(here / form)
+    assert main(["describe", form]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: a folder, in ") and said.count("\n") == 1
+    assert f"`clclip init {here / form}` writes one" in said
+
+
 @pytest.mark.parametrize(
     ("tasks", "sizes"), [(1, [5]), (2, [3, 2]), (3, [2, 2, 1]), (5, [1, 1, 1, 1, 1])]
 )
@@ -156,6 +174,10 @@ BAD = {
     "nothing there": (lambda root: None, "no such folder"),
     "an empty folder": (make_folder, "no data set that is known"),
     "one COCO file": (lambda r: (make_coco(r), (r / "test.json").unlink()), "with `test` or"),
+    "two data sets in it": (
+        lambda r: (make_coco(r / "a"), make_coco(r / "b")),
+        "several data sets (a/train.json, b/train.json)",
+    ),
     "ids that are text": (
         lambda r: make_coco(r, json.dumps(TRAIN).replace('"image_id": 5', '"image_id": "5"')),
         "image_id",
