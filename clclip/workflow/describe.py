@@ -330,8 +330,8 @@ def text(described: dict[str, Any]) -> str:
     state = "there" if clip["there"] else "to be fetched"
     lines.append(f"  CLIP {clip['id']}: {state}, {clip['where']}")
     if clip["model"].startswith("embedded") and data["format"] != "shapes":
-        known = "clip: {model: ViT-B-16, tag: openai}"
-        lines.append(f"    it has only seen drawn shapes; for photographs: {known}")
+        real = "clip: {model: ViT-B-16, tag: openai}"
+        lines.append(f"    it has only seen drawn shapes; for photographs: {real}")
     if features := d["features"]:
         where = "kept in resources/features, see `clclip cache`"
         if features["why_not"]:
