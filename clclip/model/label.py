@@ -68,10 +68,14 @@ def label(
     numbers, paths = list(labelled.paths), list(labelled.paths.values())
     seen = {}
     for n, every in progress(model.candidates(paths, batch=batch), len(paths), "label"):
-        own = model.reported(every, threshold)
-        sides = np.concatenate([own.boxes[:, :2], own.boxes[:, 2:] - own.boxes[:, :2]], axis=1)
-        boxes, scores = sides.tolist(), own.scores.tolist()
-        seen[numbers[n]] = Seen(own.names, scores, boxes, own.width, own.height)
+        detections = model.reported(every, threshold)
+        sides = np.concatenate(
+            [detections.boxes[:, :2], detections.boxes[:, 2:] - detections.boxes[:, :2]], axis=1
+        )
+        boxes, scores = sides.tolist(), detections.scores.tolist()
+        seen[numbers[n]] = Seen(
+            detections.names, scores, boxes, detections.width, detections.height
+        )
     made = with_boxes(read_json(data), seen, overlap)
     maker = f"clclip {clclip.__version__}"
     info = made.get("info")

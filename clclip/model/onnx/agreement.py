@@ -24,14 +24,14 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 def probes(side: int) -> list[np.ndarray]:
     """Return pictures to compare on: shapes on noise, of several sizes, and a blank one."""
-    draws = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     pictures = []
     for height, width in ((side, side), (side, 2 * side // 3), (side + 40, side + 90)):
-        picture = draws.integers(60, 200, (height, width, 3), dtype=np.uint8)
+        picture = generator.integers(60, 200, (height, width, 3), dtype=np.uint8)
         for _ in range(8):
-            top, left = draws.integers(0, height - 12), draws.integers(0, width - 12)
-            tall, wide = draws.integers(10, max(11, side // 3), 2)
-            picture[top : top + tall, left : left + wide] = draws.integers(0, 256, 3)
+            top, left = generator.integers(0, height - 12), generator.integers(0, width - 12)
+            tall, wide = generator.integers(10, max(11, side // 3), 2)
+            picture[top : top + tall, left : left + wide] = generator.integers(0, 256, 3)
         pictures.append(picture)
     return [*pictures, np.full((side, side, 3), 127, dtype=np.uint8)]
 

@@ -107,9 +107,9 @@ def propose(path: SharedPath, levels: Levels, extents: Tensor) -> Proposals:
     strides = [[torch.tensor(stride)] * 2 for stride in generator.strides]
     anchors = generator.grid_anchors([list(level.shape[-2:]) for level in maps], strides)
     boxes, scores = [], []
-    for own, delta, anchor in zip(objectness, deltas, anchors, strict=True):
-        batch = own.shape[0]
-        logit = own.permute(0, 2, 3, 1).reshape(batch, -1)
+    for presence, delta, anchor in zip(objectness, deltas, anchors, strict=True):
+        batch = presence.shape[0]
+        logit = presence.permute(0, 2, 3, 1).reshape(batch, -1)
         delta = delta.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
         best, place = logit.topk(min(rpn.pre_nms_top_n(), logit.shape[1]), dim=1)
         rows = place[..., None].expand(-1, -1, 4)
@@ -154,10 +154,10 @@ def region_features(path: SharedPath, levels: Mapping[str, Tensor], boxes: Tenso
     owner = torch.arange(batch, dtype=flat.dtype)[:, None].expand(batch, count).reshape(-1, 1)
     level, pooled = path.pooler.map_levels([flat]), None
     for index, (maps, scale) in enumerate(zip(levels.values(), path.pooler.scales, strict=False)):
-        own = (level == index)[:, None]
-        regions = torch.cat([owner, torch.where(own, flat, 0.0)], dim=1)
+        at_level = (level == index)[:, None]
+        regions = torch.cat([owner, torch.where(at_level, flat, 0.0)], dim=1)
         part = roi_align(maps, regions, REGION, scale, aligned=True)
-        pooled = part if pooled is None else torch.where(own[..., None, None], part, pooled)
+        pooled = part if pooled is None else torch.where(at_level[..., None, None], part, pooled)
     assert pooled is not None  # a pyramid has a level
     return path.convs(pooled)
 

@@ -44,8 +44,8 @@ def export_classifier(model: ClassificationModel, path: Path) -> float:
     """
     network = Network(model).eval()
     side = network.tower.image_size
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (PROBE, 3, side, side), generator=draws, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (PROBE, 3, side, side), generator=generator, dtype=torch.uint8)
     with (
         any_number_of_images(network.tower.trunk),
         write_graph(
@@ -73,11 +73,11 @@ def difference(path: Path, model: ClassificationModel, images: Tensor) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     pixels = (images.float() / 255 - model._mean) / model._std
     with torch.no_grad():
-        own = model.classifier.predict_probabilities(pixels)[:, model._columns].float().numpy()
+        by_torch = model.classifier.predict_probabilities(pixels)[:, model._columns].float().numpy()
     worst = 0.0
     for count in (1, len(images)):
         table = session.run(None, {"images": images[:count].numpy()})[0]
-        worst = max(worst, float(np.abs(table - own[:count]).max()))
+        worst = max(worst, float(np.abs(table - by_torch[:count]).max()))
     if not worst <= TOLERANCE:
         what = f"an ONNX file {worst:.1e} away from torch"
         raise InputError(what, path, f"at most {TOLERANCE:g}; this tower cannot be exported")

@@ -108,9 +108,9 @@ def detect(
     with _staged(out) as work, _Drawings(work, len(model.classes)) as drawings:
         stream = _stream(model, videos, every or 1, skipped, names, batch)
         for entry, name, whole, picture in stream:
-            own = model.reported(whole, threshold, chosen)
-            _note(results, entry, own, len(model.classes))
-            drawings.add(name, picture, own, crops)
+            detections = model.reported(whole, threshold, chosen)
+            _note(results, entry, detections, len(model.classes))
+            drawings.add(name, picture, detections, crops)
         skipped.check()
         dataset = {
             "info": _info(model, place, threshold) | skipped.as_info(),
