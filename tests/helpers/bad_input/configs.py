@@ -219,7 +219,7 @@ CONFIGS = {
     "empty file": (raw(b""), ["an empty file", "a mapping"]),
     "a list": (raw(b"- a\n"), ["got a list", "a mapping"]),
     "half a file": (raw(b"kind: {a: [1,"), ["not plain YAML", "line 1"]),
-    "a folder": (as_folder, ["directory", "cards.yaml"]),
+    "a folder": (as_folder, ["a folder", "cards.yaml", "clclip init"]),
     "bases in a circle": (same_base, ["base files that name each other"]),
     "base missing": (keys(base="nothing.yaml"), ["no such experiment file", "nothing.yaml"]),
 }
