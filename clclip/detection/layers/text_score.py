@@ -47,8 +47,8 @@ class TextScore(nn.Module):
     A pair's score is the weighted mean of the expert's log-odds and these. While a task is trained
     their weight is small: on training regions either part knows the answer, so a large weight would
     leave the experts little to learn. On new images the two err apart, and the larger weight that
-    is set when the task ends (``text_weight``) was better in every world that it was measured on
-    (docs/ablation.md, section 7).
+    is set when the task ends (``text_weight``) was better wherever training had run its recipe, and
+    worse after the smoke job's seconds of it (docs/ablation.md, section 7).
 
     Args:
         classifier: the classifier, to be trained with the path.
