@@ -240,14 +240,21 @@ class ClClipOptions(DetectorOptions):
         "route_recall": {"route": ("share", "prior", "text")},
         "route_probability": {"route": ("text",)},
         "adapter": {"shared": ("adapters",)},
+        "path_start": {"adapter": ("copy",)},
         "drift": DRIFT,
         "drift_weight": DRIFT,
         "orthogonality_weight": {"orthogonality": ("regions", "maps")},
         # a path that is frozen, or one of the task's own, needs no guard
         "relegation_guard": {"shared": ("drift", "free")},
     }
-    later: ClassVar[frozenset[str]] = GUARD | {"shared", "adapter", "drift", "drift_weight"}
-    optional: ClassVar[frozenset[str]] = frozenset({"objectness", "text_weight"})
+    later: ClassVar[frozenset[str]] = GUARD | {
+        "shared",
+        "adapter",
+        "path_start",
+        "drift",
+        "drift_weight",
+    }
+    optional: ClassVar[frozenset[str]] = frozenset({"objectness", "path_start", "text_weight"})
 
     # Gate and decoupling
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
@@ -322,6 +329,10 @@ class ClClipOptions(DetectorOptions):
     )
     adapter: Literal["copy", "residual"] = Field(
         "copy", description="shared: adapters - a full copy of the path, or residual convolutions."
+    )
+    path_start: Literal["first", "previous"] = Field(
+        "first",
+        description="adapter: copy - the task whose path a later task's own starts from (ours).",
     )
     drift: Literal["feature", "parameter", "both"] = Field(
         "feature", description="shared: drift - what is held in place."

@@ -70,7 +70,8 @@ class ClClip(Pathways):
         if first or shared != "frozen":
             self.paths[-1].requires_grad_(True)
         if shared == "adapters" and not first:
-            self.paths[-1].start_from(self.paths[0])
+            start = -2 if self.options.path_start == "previous" else 0
+            self.paths[-1].start_from(self.paths[start])
         if shared == "drift" and not first:
             # not a submodule: it belongs to this run, not to the weights
             reference = copy.deepcopy(self.paths[0]).requires_grad_(False)
