@@ -59,15 +59,13 @@ def test_help_lists_every_command_in_its_group(capsys):
         assert re.search(rf"^  {name} +{re.escape(found.help)}$", said, re.MULTILINE)
 
 
-def test_help_is_quick():
-    code = "import sys, time; t = time.process_time(); from clclip.cli.main import main\n"
-    code += "try: main(['--help'])\nexcept SystemExit: print(time.process_time() - t)\n"
-    code += "heavy = {'torch', 'numpy', 'pydantic', 'yaml'} & set(sys.modules); assert not heavy"
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    assert min(float(run.stdout.splitlines()[-1]) for run in runs) < 0.1
+def test_help_imports_nothing_heavy():
+    """What it costs in seconds is measured in benchmarks/startup.py."""
+    code = "import sys; from clclip.cli.main import main\n"
+    code += "try: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(*sorted({'torch', 'numpy', 'pydantic', 'yaml'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == ""
 
 
 def test_resolve_writes_the_canonical_plan(task_json, tmp_path):

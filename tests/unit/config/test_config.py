@@ -35,18 +35,15 @@ def planned(path):
     return add_experiment(RunPlan(), experiment, experiment.seeds, folder, path)
 
 
-def test_import_is_torch_free_and_quick():
+def test_planning_imports_nothing_heavy():
+    """What it costs in seconds is measured in benchmarks/startup.py."""
     code = (
-        "import sys, time; t = time.process_time(); "
-        "import clclip.config.experiment, clclip.workflow.plan, clclip.cli.main; "
-        "print(time.process_time() - t); "
-        "assert not {'torch', 'open_clip', 'numpy'} & set(sys.modules)"
+        "import sys, clclip.config.experiment, clclip.workflow.plan, clclip.cli.main; "
+        "heavy = {'torch', 'torchvision', 'open_clip', 'numpy', 'PIL', 'snakemake'}; "
+        "print(*sorted(heavy & set(sys.modules)))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    assert min(float(run.stdout) for run in runs) < 0.3
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
 
 
 def test_minimal_file_gets_its_name_from_its_stem(tmp_path):
