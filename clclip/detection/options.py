@@ -331,7 +331,7 @@ class ClClipOptions(DetectorOptions):
         "copy", description="shared: adapters - a full copy of the path, or residual convolutions."
     )
     path_start: Literal["first", "previous"] = Field(
-        "first",
+        "previous",
         description="adapter: copy - the task whose path a later task's own starts from (ours).",
     )
     drift: Literal["feature", "parameter", "both"] = Field(
