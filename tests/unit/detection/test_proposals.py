@@ -86,6 +86,17 @@ def test_survivors_are_the_first_of_batched_nms(monkeypatch):
     assert 90 in calls and max(calls) == 400  # few are enough where few overlap, else all
 
 
+def test_survivors_are_found_beyond_a_crowd_of_better_boxes():
+    torch.manual_seed(0)
+    crowd = torch.rand(300, 4) * 0.1 + torch.tensor([0.0, 0.0, 20.0, 20.0])
+    corner = torch.rand(200, 2) * 300
+    boxes = torch.cat([crowd, torch.cat([corner, corner + 10], 1)])
+    scores, groups = torch.linspace(1, 0, 500), torch.arange(500) % 3
+    wanted = batched_nms(boxes, scores, groups, 0.7)[:30]
+    assert wanted.max() > 300  # more than the crowd
+    assert torch.equal(best_survivors(boxes, scores, groups, 0.7, 30), wanted)
+
+
 def test_anchors_are_made_once_for_all_paths():
     module._anchors.cache_clear()
     clclip([NAMES[:2], NAMES[2:4], NAMES[4:]]).eval().detect(batch(labelled=False))
