@@ -200,9 +200,9 @@ def best_survivors(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, co
     apart = (boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None])[order]
     some = 3 * count
     while True:
-        kept = nms(apart[:some], ranked[:some], iou)
-        if len(kept) >= count or some >= len(order):
-            return order[kept[:count]]
+        found = nms(apart[:some], ranked[:some], iou)
+        if len(found) >= count or some >= len(order):
+            return order[found[:count]]
         some *= 2
 
 
