@@ -2,13 +2,14 @@
 
 Five folds of the images: each is classified by models that were summed without it. Nothing is
 trained and no test image is read. The tower is most of the cost, so images are looked at class by
-class in turn until the time is up; the answer tells of how many.
+class in turn until what is left of the time is what the folds will take, by an estimate; should it
+be too low, folds are left out. The answer tells of both.
 """
 
 from __future__ import annotations
 
 import logging
-import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from clclip.classification.closed_form import heads
-from clclip.classification.closed_form.joining import fitted_balance, fold_of, joined_logits
-from clclip.classification.closed_form.learner import TEXT_SCALE
-from clclip.classification.closed_form.projection import Hidden
-from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
-from clclip.classification.closed_form.sums import Sums, one_hot, unit
-from clclip.classification.features.builder import feature_batches
+from clclip.classification.closed_form.joining import FOLDS, fold_of
+from clclip.classification.features import builder
 from clclip.classification.features.layout import TEMPLATE
-from clclip.classification.registry import METHODS
+from clclip.classification.tools.folds import (
+    cross_validated,
+    multiplications,
+    seconds_of_a_product,
+)
+from clclip.classification.tools.time_limit import TimeLimit
 from clclip.core.errors import InputError
 
 Array = np.ndarray
@@ -32,6 +33,7 @@ Array = np.ndarray
 logger = logging.getLogger(__name__)
 
 CANDIDATES = ("zeroshot", "ncm", "ridge", "ranpac", "gda")
+SECONDS = 60.0  # that the whole may take where nothing is said
 FEWEST = 5  # images of a class
 _LOG_SECONDS = 5.0
 
@@ -44,27 +46,32 @@ class Advice:
         classes: class names.
         images: images looked at of each class.
         all_images: how many there are.
-        correct: method -> (N,) whether an image was classified rightly by cross-validation.
-        labels: (N,) class of each.
+        folds: how many of the five there was time for.
+        correct: method -> (N,) whether a held-out image was classified rightly.
+        labels: (N,) class of each held-out image.
         text_gain: points that the text adds to ``gda``, and its 95 % half-width.
         seconds: taken.
+        limit: seconds that were allowed.
     """
 
     classes: list[str]
     images: list[int]
     all_images: int
+    folds: int
     correct: dict[str, Array]
     labels: Array
     text_gain: tuple[float, float]
     seconds: float
+    limit: float
 
     def accuracy(self, method: str) -> float:
         """Return the accuracy of a method in percent."""
         return 100 * float(self.correct[method].mean())
 
-    def of_class(self, method: str, number: int) -> float:
-        """Return the accuracy of a method on a class in percent."""
-        return 100 * float(self.correct[method][self.labels == number].mean())
+    def of_class(self, method: str, number: int) -> float | None:
+        """Return the accuracy on a class in percent, None if no image of it was held out."""
+        correct = self.correct[method][self.labels == number]
+        return 100 * float(correct.mean()) if len(correct) else None
 
     @property
     def best(self) -> str:
@@ -75,12 +82,15 @@ class Advice:
         """Return everything as JSON values."""
         per_class = {
             name: {"images": self.images[k]}
-            | {method: round(self.of_class(method, k), 2) for method in CANDIDATES}
+            | {method: _rounded(self.of_class(method, k)) for method in CANDIDATES}
             for k, name in enumerate(self.classes)
         }
         return {
-            "images": len(self.labels),
+            "images": sum(self.images),
             "all_images": self.all_images,
+            "held_out": len(self.labels),
+            "folds": self.folds,
+            "left_out": left_out(self),
             "accuracy": {method: round(self.accuracy(method), 2) for method in CANDIDATES},
             "half_width": round(_half_width(self.correct[self.best]), 2),
             "per_class": per_class,
@@ -97,7 +107,7 @@ def advise(
     labels: Sequence[str],
     words: dict[str, str],
     size: int | None = None,
-    seconds: float = 40.0,
+    limit: TimeLimit | None = None,
 ) -> Advice:
     """Compare closed-form classifiers and zero-shot on images.
 
@@ -107,37 +117,48 @@ def advise(
         labels: the class of each.
         words: text of a class where its name is not one.
         size: side of the images in px; None: the tower's own.
-        seconds: no further image is looked at after so long.
+        limit: bounds the whole, but for five images a class and one fold; None: a minute.
 
     Raises:
         InputError: for fewer than two classes, or a class of fewer than five images.
     """
-    start = time.monotonic()
+    limit = limit or TimeLimit(SECONDS)
+    check_enough(labels)
     classes = sorted(set(labels))
-    counts = {name: labels.count(name) for name in classes}
-    for name, count in counts.items():
-        if count < FEWEST:
-            what = f"class {name!r} has {count} images"
-            raise InputError(what, "the training images", f"at least {FEWEST} images a class")
-    if len(classes) < 2:
-        raise InputError(f"{len(classes)} class", "the training images", "at least two classes")
     order = in_turn(labels)
-    features = _features(clip, [paths[row] for row in order], size, seconds, FEWEST * len(classes))
+    text = _text(clip, [words.get(name, name) for name in classes])
+    features = _features(clip, [paths[row] for row in order], size, limit, len(classes))
     column = {name: k for k, name in enumerate(classes)}
     y = np.array([column[labels[row]] for row in order[: len(features)]])
     folds = np.array([fold_of(str(paths[row])) for row in order[: len(features)]])
-    text = _text(clip, [words.get(name, name) for name in classes])
-    tables = cross_validated(features, y, folds, text)
-    correct = {name: table.argmax(axis=1) == y for name, table in tables.items()}
+    tables, rows, done = cross_validated(features, y, folds, text, limit)
+    correct = {name: table[rows].argmax(axis=1) == y[rows] for name, table in tables.items()}
     return Advice(
         classes,
         np.bincount(y, minlength=len(classes)).tolist(),
         len(labels),
+        FOLDS if rows.all() else done,  # a few images may leave a fold without any
         correct,
-        y,
+        y[rows],
         _gain(correct["gda_text"], correct["gda"]),
-        time.monotonic() - start,
+        limit.taken,
+        limit.seconds,
     )
+
+
+def check_enough(labels: Sequence[str]) -> None:
+    """Check that there are two classes, and five images of each.
+
+    Raises:
+        InputError: if not.
+    """
+    counts = Counter(labels)
+    for name, count in sorted(counts.items()):
+        if count < FEWEST:
+            what = f"class {name!r} has {count} images"
+            raise InputError(what, "the training images", f"at least {FEWEST} images a class")
+    if len(counts) < 2:
+        raise InputError(f"{len(counts)} class", "the training images", "at least two classes")
 
 
 def in_turn(labels: Sequence[str]) -> list[int]:
@@ -151,19 +172,21 @@ def in_turn(labels: Sequence[str]) -> list[int]:
 
 
 def _features(
-    clip: Any, paths: Sequence[Path], size: int | None, seconds: float, fewest: int
+    clip: Any, paths: Sequence[Path], size: int | None, limit: TimeLimit, classes: int
 ) -> Array:
-    """Return features (N, d) of the first images, as many as the time allows."""
-    start, logged_at = time.monotonic(), 0.0
+    """Return features (N, d) of the first images, as many as leave time for the folds."""
+    unit_seconds, begun, logged_at = seconds_of_a_product(limit.clock), limit.taken, 0.0
     parts, done = [], 0
-    for part in feature_batches(clip, paths, size, False):
+    for part in builder.feature_batches(clip, paths, size, False):
         parts.append(part["image"])
         done += len(part["image"])
-        taken = time.monotonic() - start
-        if taken - logged_at > _LOG_SECONDS:
-            logged_at = taken
-            logger.info("looked at %d/%d images, %.0f s", done, len(paths), taken)
-        if done >= fewest and taken >= seconds:
+        if limit.taken - logged_at > _LOG_SECONDS:
+            logged_at = limit.taken
+            logger.info("looked at %d/%d images, %.0f s", done, len(paths), logged_at)
+        batch = (limit.taken - begun) / len(parts)
+        work = multiplications(done + builder.BATCH, part["image"].shape[1], classes)
+        # images read ahead are waited for: the next batch may cost twice its time
+        if done >= FEWEST * classes and limit.left < 2 * batch + unit_seconds * work:
             break
     return np.concatenate(parts)
 
@@ -176,55 +199,14 @@ def _text(clip: Any, names: Sequence[str]) -> Array:
     return text.double().cpu().numpy()
 
 
-def cross_validated(features: Array, labels: Array, folds: Array, text: Array) -> dict[str, Array]:
-    """Return scores (N, K) of every candidate, and of ``gda_text``, by folds.
-
-    Args:
-        features: (N, d).
-        labels: (N,) in 0..K-1.
-        folds: (N,) each image is classified by models without its fold.
-        text: (K, d) unit text embeddings.
-    """
-    classes, width = len(text), features.shape[1]
-    plain = Hidden(0, width, 0, True)
-    ranpac = METHODS["ranpac"].defining
-    wide = Hidden(0, width, ranpac["hidden"], ranpac["normalise"])
-    tables: dict[str, Array] = {"zeroshot": TEXT_SCALE * unit(features) @ text.T}
-    for names, hidden in (
-        (("ncm", "ridge", "gda"), plain(features)),
-        (("ranpac",), wide(features)),
-    ):
-        whole = Sums.of(hidden, labels, classes)
-        penalty = _penalty(hidden, labels, whole)
-        for name in names:
-            tables[name] = np.zeros((len(labels), classes))
-        for fold in np.unique(folds):
-            out = folds == fold
-            sums = whole - Sums.of(hidden[out], labels[out], classes)
-            for name in names:
-                tables[name][out] = _head(name, sums, penalty).logits(hidden[out])
-    balance = fitted_balance(tables["zeroshot"], tables["gda"], labels)
-    tables["gda_text"] = joined_logits(tables["zeroshot"], tables["gda"], balance)
-    return tables
-
-
-def _penalty(hidden: Array, labels: Array, sums: Sums) -> float:
-    """Return the penalty of the ridge, by generalised cross-validation on all images."""
-    if len(hidden) < hidden.shape[1]:
-        return gcv_penalty_of_rows(hidden, one_hot(labels, len(sums.counts)))
-    return gcv_penalty(sums.gram, sums.cross, sums.images, sums.images)
-
-
-def _head(name: str, sums: Sums, penalty: float) -> heads.Linear:
-    if name == "ncm":
-        return heads.nearest_mean(sums)
-    return heads.discriminant(sums) if name == "gda" else heads.ridge(sums, penalty)
-
-
 def _gain(one: Array, other: Array) -> tuple[float, float]:
     """Return by how many points ``one`` is right more often, paired, and the 95 % half-width."""
     difference = one.astype(float) - other
     return 100 * float(difference.mean()), 196 * float(difference.std()) / len(one) ** 0.5
+
+
+def _rounded(percent: float | None) -> float | None:
+    return None if percent is None else round(percent, 2)
 
 
 def _half_width(correct: Array) -> float:
@@ -251,16 +233,38 @@ def sentences(advice: Advice) -> str:
     return f"{text} (by the names alone {zero_shot:.1f} %, chance {chance:.1f})."
 
 
+def left_out(advice: Advice) -> str:
+    """Return what there was no time for, "" if nothing."""
+    looked, parts = sum(advice.images), []
+    if looked < advice.all_images:
+        parts.append(
+            f"{advice.all_images - looked} of {advice.all_images} images were not looked at"
+        )
+    if advice.folds < FOLDS:
+        parts.append(
+            f"{FOLDS - advice.folds} of {FOLDS} folds were not run, so the table is of "
+            f"{len(advice.labels)} images"
+        )
+    if not parts:
+        return ""
+    text = f"Left out to end within {advice.limit:g} s: {' and '.join(parts)}."
+    if advice.seconds > advice.limit:
+        text += " Longer all the same: a tower is loaded, and five images a class are looked at."
+    return text
+
+
 def as_text(advice: Advice) -> str:
     """Return the answer as a table for a terminal."""
     width = max(len("all"), *(len(name) for name in advice.classes))
     lines = [f"{'class':<{width}}  images  " + "  ".join(f"{m:>8}" for m in CANDIDATES)]
     for k, name in enumerate(advice.classes):
-        row = "  ".join(f"{advice.of_class(method, k):8.1f}" for method in CANDIDATES)
+        values = [advice.of_class(method, k) for method in CANDIDATES]
+        row = "  ".join(f"{'-':>8}" if value is None else f"{value:8.1f}" for value in values)
         lines.append(f"{name:<{width}}  {advice.images[k]:6}  {row}")
     row = "  ".join(f"{advice.accuracy(method):8.1f}" for method in CANDIDATES)
-    lines.append(f"{'all':<{width}}  {len(advice.labels):6}  {row}")
+    looked = sum(advice.images)
+    lines.append(f"{'all':<{width}}  {looked:6}  {row}")
     half = _half_width(advice.correct[advice.best])
-    looked = f"{len(advice.labels)} of {advice.all_images} training images looked at"
-    lines.append(f"% of held-out images, ± {half:.1f} in all; {looked}, {advice.seconds:.0f} s")
-    return "\n".join([*lines, sentences(advice)])
+    looked_at = f"{looked} of {advice.all_images} training images looked at, {advice.seconds:.0f} s"
+    lines.append(f"% of held-out images, ± {half:.1f} in all; {looked_at}")
+    return "\n".join([*lines, *filter(None, [left_out(advice)]), sentences(advice)])

@@ -33,4 +33,5 @@ def run(options: argparse.Namespace) -> None:
         seeds=options.seeds,
         data_root=options.data_root,
     )
+    launch.check_options(options.passed_on)
     launch.run(line, Path.cwd())

@@ -31,19 +31,23 @@ from clclip.core.files import check_writable, write_text
     argument(
         "--seconds",
         type=float,
-        default=40.0,
+        default=60.0,
         metavar="S",
-        help="look at no further image after so long",
+        help="end within so long, a download not counted: images and folds are left out for it "
+        "(at least five images a class are looked at)",
     ),
     RESULT,
 )
 def run(options: argparse.Namespace) -> None:
     """Tell which classifier suits a folder of images or an experiment's."""
+    from clclip.classification.tools.advise import advise, as_text, check_enough
+    from clclip.classification.tools.time_limit import TimeLimit
     from clclip.workflow.advise_data import of_experiment, of_folder
 
     place = options.place
-    if options.seconds <= 0:
+    if not options.seconds > 0:
         raise InputError(f"got {options.seconds}", "--seconds", "a number above 0")
+    limit = TimeLimit(options.seconds)
     if options.out is not None:
         check_writable(options.out)
     if place.is_dir():
@@ -52,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
         asked = of_experiment(place, options.resources, options.clip)
     else:
         raise InputError("no such folder or file", place, "a folder of images or an experiment")
-    from clclip.classification.tools.advise import advise, as_text
+    check_enough(asked.labels)  # before a CLIP is fetched for nothing
     from clclip.clip.fetch import fetch_clip
     from clclip.clip.load import load_clip
 
@@ -61,9 +65,9 @@ def run(options: argparse.Namespace) -> None:
     else:
         home = options.resources / "clip" / asked.clip["id"]
         if not (home / "clip.json").is_file():
-            fetch_clip(asked.clip, home)
-    clip = load_clip(home)
-    advice = advise(clip, asked.paths, asked.labels, asked.words, asked.size, options.seconds)
+            with limit.stopped():
+                fetch_clip(asked.clip, home)
+    advice = advise(load_clip(home), asked.paths, asked.labels, asked.words, asked.size, limit)
     if options.out is not None:
         write_text(options.out, json.dumps(advice.values(), indent=1) + "\n")
     print(as_text(advice))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import box_iou
+from torchvision.ops import batched_nms, box_iou, nms
+
+RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
+SHIFTED_NMS = {"cpu": 4000}  # numbers in the boxes up to which torchvision shifts levels apart
+SHIFTED_NMS_ELSEWHERE = 100_000
 
 
 class SeededSampler:
@@ -59,17 +64,33 @@ class StridedAnchors(AnchorGenerator):
 
     def __init__(self, strides: Sequence[float], anchor_size: float) -> None:
         sizes = tuple((anchor_size * stride,) for stride in strides)
-        super().__init__(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+        super().__init__(sizes, (RATIOS,) * len(sizes))
         self.strides = tuple(strides)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """Return the anchors (A, 4) xyxy of each image, in canvas pixels."""
+        return [torch.cat(self.by_level(feature_maps))] * len(image_list.image_sizes)
+
+    def by_level(self, feature_maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return the anchors (A, 4) xyxy of each level; others hold them too, so leave them be."""
+        grids = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in feature_maps)
         first = feature_maps[0]
-        self.set_cell_anchors(first.dtype, first.device)
-        strides = [[first.new_tensor(stride)] * 2 for stride in self.strides]
-        grids = [list(feature_map.shape[-2:]) for feature_map in feature_maps]
-        anchors = torch.cat(self.grid_anchors(grids, strides))
-        return [anchors] * len(image_list.image_sizes)
+        return _anchors(self.sizes, self.strides, grids, first.dtype, first.device)
+
+
+@lru_cache(maxsize=8)
+def _anchors(
+    sizes: tuple[tuple[float], ...],
+    strides: tuple[float, ...],
+    grids: tuple[tuple[int, int], ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[Tensor]:
+    """Return the anchors of each level; made once for all paths of a detector and all batches."""
+    plain = AnchorGenerator(sizes, (RATIOS,) * len(sizes))
+    plain.set_cell_anchors(dtype, device)
+    steps = [[torch.tensor(stride, dtype=dtype, device=device)] * 2 for stride in strides]
+    return plain.grid_anchors([list(grid) for grid in grids], steps)
 
 
 class Float32Head(RPNHead):
@@ -82,7 +103,50 @@ class Float32Head(RPNHead):
 
 
 class RegionProposals(RegionProposalNetwork):
-    """torchvision's RPN; targets may hold ``ignore`` boxes, whose anchors are neither class."""
+    """torchvision's RPN; targets may hold ``ignore`` boxes, whose anchors are neither class.
+
+    When it detects it proposes what torchvision's does, bit for bit, but decodes the anchors that
+    are among the best of their level alone, and suppresses no farther than it has to.
+    """
+
+    def forward(
+        self,
+        images: ImageList,
+        features: Mapping[str, Tensor],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Return proposals (N_i, 4) xyxy per image and, in training, the losses."""
+        if self.training:
+            return super().forward(images, features, targets)
+        maps = list(features.values())
+        return self._detected(images, maps, *self.head(maps)), {}
+
+    @torch.no_grad()
+    def _detected(
+        self, images: ImageList, maps: list[Tensor], objectness: list[Tensor], deltas: list[Tensor]
+    ) -> list[Tensor]:
+        """Return the proposals of a head's outputs."""
+        anchors = self.anchor_generator.by_level(maps)
+        parts = [
+            best_of_level(*level, self.pre_nms_top_n())
+            for level in zip(objectness, deltas, anchors, strict=True)
+        ]
+        logits, moves, origins = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        counts = [part[0].shape[1] for part in parts]
+        level = torch.cat([moves.new_full((n,), k) for k, n in enumerate(counts)])
+        boxes = self.box_coder.decode_single(moves.flatten(0, 1), origins.flatten(0, 1))
+        extents = boxes.new_tensor([[w, h, w, h] for h, w in images.image_sizes])
+        boxes = torch.minimum(boxes.view_as(moves).clamp(min=0), extents[:, None])
+        scores = logits.sigmoid()
+        large = (boxes[..., 2:] - boxes[..., :2] >= self.min_size).all(-1)
+        proposals = []
+        for own, score, keep in zip(
+            boxes, scores, large & (scores >= self.score_thresh), strict=True
+        ):
+            own, score, group = own[keep], score[keep], level[keep]
+            best = best_survivors(own, score, group, self.nms_thresh, self.post_nms_top_n())
+            proposals.append(own[best])
+        return proposals
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
@@ -95,6 +159,51 @@ class RegionProposals(RegionProposalNetwork):
                 near = box_iou(anchor, ignore).amax(1) >= 0.3
                 label[near & (label == 0)] = -1.0
         return labels, matched
+
+
+def best_of_level(
+    objectness: Tensor, deltas: Tensor, anchors: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return objectness (B, n), deltas (B, n, 4) and anchors (B, n, 4) of the best of a level.
+
+    Args:
+        objectness: (B, A, h, w) logits.
+        deltas: (B, A * 4, h, w).
+        anchors: (h * w * A, 4).
+        count: largest n.
+    """
+    shapes, cells = objectness.shape[1], objectness.shape[2] * objectness.shape[3]
+    logits = objectness.permute(0, 2, 3, 1).flatten(1)
+    best, place = logits.topk(min(count, logits.shape[1]), dim=1)
+    channel = (place % shapes * 4)[..., None] + torch.arange(4, device=place.device)
+    index = channel * cells + (place // shapes)[..., None]  # (B, n, 4), of the deltas as they lie
+    moves = deltas.flatten(1).gather(1, index.flatten(1)).view(index.shape)
+    return best, moves, anchors[place]
+
+
+def best_survivors(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: int) -> Tensor:
+    """Return ``batched_nms(boxes, scores, groups, iou)[:count]`` without suppressing the rest.
+
+    What a box suppresses scores less, so the best survivors are known from the best boxes alone.
+
+    Args:
+        boxes: (N, 4) xyxy, not negative.
+        scores: (N,).
+        groups: (N,) boxes of one group alone suppress each other.
+        iou: threshold.
+        count: number of survivors wanted.
+    """
+    limit = SHIFTED_NMS.get(boxes.device.type, SHIFTED_NMS_ELSEWHERE)
+    if boxes.numel() > limit or not len(boxes):  # above, it does not shift: other rounding
+        return batched_nms(boxes, scores, groups, iou)[:count]
+    ranked, order = scores.sort(descending=True, stable=True)
+    apart = (boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None])[order]
+    some = 3 * count
+    while True:
+        found = nms(apart[:some], ranked[:some], iou)
+        if len(found) >= count or some >= len(order):
+            return order[found[:count]]
+        some *= 2
 
 
 def region_proposals(

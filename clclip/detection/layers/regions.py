@@ -114,9 +114,18 @@ def box_loss(deltas: Tensor, sampled: SampledRegions) -> Tensor:
     return loss / max(len(boxes), 1)
 
 
-def refine(boxes: Tensor, deltas: Tensor, extent: tuple[int, int]) -> Tensor:
-    """Apply deltas (N, 4) to boxes (N, 4) and clip to ``extent`` (height, width)."""
-    return clip_boxes_to_image(CODER.decode_single(deltas.float(), boxes), extent)
+def refine(boxes: Tensor, deltas: Tensor, extent: tuple[int, int] | Tensor) -> Tensor:
+    """Apply deltas (N, 4) to boxes (N, 4) and clip to ``extent``.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        deltas: (N, 4).
+        extent: (height, width) of all, or (N, 2) of each.
+    """
+    moved = CODER.decode_single(deltas.float(), boxes)
+    if isinstance(extent, Tensor):
+        return torch.minimum(moved.clamp(min=0), extent.flip(1).repeat(1, 2))
+    return clip_boxes_to_image(moved, extent)
 
 
 def select_detections(

@@ -59,6 +59,33 @@ def command(
     return [*line, *_with_config(options, config)]
 
 
+def check_options(options: Sequence[str]) -> None:
+    """Refuse options that Snakemake does not take: it would print its whole usage before one line.
+
+    Args:
+        options: Snakemake's, as they were typed.
+
+    Raises:
+        InputError: for an unknown option, or one whose value is wrong or missing.
+    """
+    if not options or {"-h", "--help", "-v", "--version"} & set(options):
+        return
+    from snakemake.cli import get_argument_parser
+
+    def refuse(message: str) -> None:
+        where = "the options after `--`"
+        raise InputError(message, where, "options of snakemake (`clclip run -- --help`)")
+
+    parser = get_argument_parser()
+    parser.error = refuse
+    try:
+        parser.parse_args(list(options))
+    except InputError:
+        raise
+    except Exception as error:  # an option that reads its own value raises whatever it likes
+        refuse(f"snakemake refuses them ({error})")
+
+
 def run(line: Sequence[str], folder: Path) -> None:
     """Become the command: signals reach Snakemake itself, and its exit status is ours.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,20 @@ def recognise(folder: Path, chosen: str | None = None) -> dict[str, Any]:
         chosen: the format, where more than one would fit.
 
     Raises:
-        InputError: if it is no folder, or no layout that is known.
+        InputError: if it is no folder, cannot be read, or is in no layout that is known.
     """
     if not folder.is_dir():
         raise InputError("no such folder", folder, "the folder of a data set")
+    if folder.resolve() == Path(folder.resolve().anchor):  # all that a machine holds
+        raise InputError("the top of the file system", folder, "the folder of a data set")
     tried = {"yolo": _yolo, "coco": _coco, "voc": _voc, "folder": _folder}
     for name, look in tried.items():
-        if chosen in (None, name) and (keys := look(folder)) is not None:
-            return {"format": name} | keys
+        try:
+            if chosen in (None, name) and (keys := look(folder)) is not None:
+                return {"format": name} | keys
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+            raise InputError(what, error.filename or folder, "a data set to be read") from None
     expected = {
         "coco": "a JSON file of training images and one of test images, in it or `annotations/`",
         "voc": "Annotations, ImageSets and JPEGImages, or a VOCdevkit with one year",
@@ -172,11 +179,5 @@ def _holds_image(folder: Path, depth: int = 3) -> bool:
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the first entries of a folder."""
-    try:
-        with os.scandir(folder) as entries:
-            for number, entry in enumerate(entries):
-                if number >= _LOOKED_AT:
-                    return
-                yield entry
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", folder, "a folder") from None
+    with os.scandir(folder) as entries:
+        yield from islice(entries, _LOOKED_AT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from clclip.classification.features import builder
 from clclip.classification.tools import advise as tool
+from clclip.classification.tools import folds as folding
+from clclip.classification.tools.time_limit import TimeLimit
 from clclip.cli.main import main
 from clclip.clip.load import LoadedClip
 from clclip.core.errors import InputError
@@ -22,6 +25,42 @@ def clip():
     half = (0.5, 0.5, 0.5)
     model = seca.small_clip()
     return LoadedClip(model, seca.tokenizer, 32, half, half, 24, 8, "small")
+
+
+class HandClock:
+    """A clock that nothing but a test turns."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def costing(clock, seconds, function):
+    """Return the function, which now takes so many seconds of a clock."""
+
+    def slow(*given):
+        clock.now += seconds
+        return function(*given)
+
+    return slow
+
+
+def with_costs(monkeypatch, clock, *, batch, fold, work=0.0):
+    """Let batches of four images and folds take seconds of a clock; ``work``: all folds, told."""
+
+    def batches(_, paths, *__):
+        for start in range(0, len(paths), 4):
+            clock.now += batch
+            rows = [float(path.parent.name == "red") for path in paths[start : start + 4]]
+            yield {"image": np.random.default_rng(start).normal(size=(len(rows), 24)) + rows[0]}
+
+    monkeypatch.setattr(builder, "BATCH", 4)
+    monkeypatch.setattr(builder, "feature_batches", batches)
+    monkeypatch.setattr(tool, "seconds_of_a_product", lambda _: 1.0)
+    monkeypatch.setattr(tool, "multiplications", lambda *_: work)
+    monkeypatch.setattr(folding._Space, "score", costing(clock, fold / 2, folding._Space.score))
 
 
 def write_folder(base, counts, train="train"):
@@ -45,10 +84,10 @@ def test_images_held_out_are_judged_without_themselves():
     rng = np.random.default_rng(0)
     folds = np.arange(len(y)) % 5
     shuffled = rng.permutation(y)
-    tables = tool.cross_validated(x, shuffled, folds, data["text"])
+    tables = folding.cross_validated(x, shuffled, folds, data["text"]).tables
     for name in ("ncm", "ridge", "ranpac", "gda"):  # labels that mean nothing are not known again
         assert (tables[name].argmax(axis=1) == shuffled).mean() < 0.4, name
-    tables = tool.cross_validated(x, y, folds, data["text"])
+    tables = folding.cross_validated(x, y, folds, data["text"]).tables
     assert (tables["gda"].argmax(axis=1) == y).mean() > 0.8
 
 
@@ -73,9 +112,67 @@ def test_every_class_is_looked_at_when_time_is_short():
 def test_no_time_still_shows_five_images_of_each_class(tmp_path, monkeypatch):
     monkeypatch.setattr(builder, "BATCH", 4)
     paths, labels = write_folder(tmp_path, {"red": 20, "green": 20, "blue": 5})
-    found = tool.advise(clip(), paths, labels, {}, seconds=1e-9)
+    found = tool.advise(clip(), paths, labels, {}, limit=TimeLimit(1e-9))
     assert found.images == [5, 5, 6] and found.all_images == 45  # blue, green, red
-    assert "16 of 45 training images" in tool.as_text(found)
+    assert found.folds == 1 and len(found.labels) < 16
+    text = tool.as_text(found)
+    assert "16 of 45 training images" in text and "Longer all the same" in text
+    assert "29 of 45 images were not looked at and 4 of 5 folds were not run" in text
+
+
+def test_looking_leaves_time_for_the_folds(tmp_path, monkeypatch):
+    paths, labels = write_folder(tmp_path, {"red": 60, "blue": 60})
+    clock = HandClock()
+    with_costs(monkeypatch, clock, batch=1.0, fold=2.0, work=10.0)
+    found = tool.advise(clip(), paths, labels, {}, limit=TimeLimit(20, clock))
+    assert sum(found.images) == 36 and found.seconds == 19  # 9 batches of 1 s, 5 folds of 2 s
+    assert found.folds == 5 and len(found.labels) == 36
+    assert "Left out to end within 20 s: 84 of 120 images were not looked at." in tool.as_text(
+        found
+    )
+
+
+def test_folds_that_take_longer_than_was_thought_are_left_out(tmp_path, monkeypatch):
+    paths, labels = write_folder(tmp_path, {"red": 20, "blue": 20})
+    clock = HandClock()
+    with_costs(monkeypatch, clock, batch=1.0, fold=4.0)
+    found = tool.advise(clip(), paths, labels, {}, limit=TimeLimit(20, clock))
+    assert found.images == [20, 20] and found.folds == 2 and found.seconds == 18
+    held_out = sum(tool.fold_of(str(path)) < 2 for path in paths)
+    assert len(found.labels) == held_out < 40
+    text = tool.as_text(found)
+    assert f"20 s: 3 of 5 folds were not run, so the table is of {held_out} images." in text
+    assert found.values()["held_out"] == held_out and found.values()["images"] == 40
+
+
+def test_what_is_not_counted_moves_the_limit():
+    clock = HandClock()
+    limit = TimeLimit(5, clock)
+    clock.now = 1.0
+    with limit.stopped():
+        clock.now = 100.0
+    clock.now = 102.0
+    assert limit.taken == 3 and limit.left == 2
+
+
+def test_the_estimate_grows_with_all_that_costs():
+    base = folding.multiplications(100, 64, 10)
+    for more in ((200, 64, 10), (100, 512, 10), (100, 64, 1000)):
+        assert folding.multiplications(*more) > base
+    clock = HandClock()
+    assert folding.seconds_of_a_product(clock) == 0
+
+
+def test_a_class_without_held_out_images_has_no_accuracy(tmp_path):
+    paths, labels = write_folder(tmp_path, {"red": 8, "blue": 6})
+    found = tool.advise(clip(), paths, labels, {})
+    found = dataclasses.replace(
+        found,
+        correct={m: found.correct[m][found.labels == 1] for m in found.correct},
+        labels=found.labels[found.labels == 1],
+    )
+    assert found.of_class("ncm", 0) is None and found.values()["per_class"]["blue"]["ncm"] is None
+    assert tool.as_text(found).splitlines()[1].split()[:3] == ["blue", "6", "-"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +191,7 @@ def test_too_little_to_tell_is_refused(counts, told, tmp_path):
         (["data", "--clip", "nowhere"], "no such folder 'nowhere'"),
         (["data", "--clip", '{"model": "ViT-B-17"}'], "ViT-B-17"),
         (["data", "--seconds", "0"], "got 0.0"),
+        (["data", "--seconds", "nan"], "got nan"),
         (["empty"], "empty"),
     ],
 )

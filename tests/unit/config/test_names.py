@@ -327,3 +327,11 @@ def test_cluttered_worlds_route_by_text_where_there_is_a_text_score(stream):
         "clclip_no_experts": (None, None),
         "clclip_paper": ("share", None),
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("shapes_cil_magmax", 1e-5), ("shapes40_magmax", 1e-5), ("shapes_cil_finetune", 3e-4)],
+)
+def test_magmax_learns_at_its_own_rate_on_the_embedded_stream(name, rate):
+    assert planned(name).tasks[0, 1].payload["training"]["lr"] == rate

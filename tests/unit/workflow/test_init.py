@@ -1,5 +1,6 @@
 """`clclip init`: a data set in any layout becomes an experiment file that `describe` takes."""
 
+import errno
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from clclip.cli.main import main
 from clclip.core.errors import InputError
 from clclip.workflow.describe import describe
+from clclip.workflow.start import recognise as recogniser
 from clclip.workflow.start.experiment_file import init, text
 from clclip.workflow.start.recognise import recognise
 from tests.helpers.data import TEST, TRAIN, box, make_coco, save_image
@@ -193,6 +195,25 @@ def test_bad_data_ends_with_one_line_and_no_file(here, capsys, name):
     said = capsys.readouterr()
     assert told in said.err and said.err.count("\n") == 1 and said.out == ""
     assert not (here / "d.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["/", "/../"])
+def test_the_top_of_the_file_system_is_no_data_set(here, capsys, name):
+    assert main(["init", name]) == 2
+    error = capsys.readouterr().err
+    assert "the top of the file system, in /" in error and "the folder of a data set" in error
+
+
+def test_what_cannot_be_read_is_told_so(here, monkeypatch):
+    """Not as something that cannot be written; a file's permissions say nothing to root."""
+    (here / "photos" / "cat").mkdir(parents=True)
+
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(recogniser, "_holds_image", refuse)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\), in .*cat"):
+        recognise(here / "photos")
 
 
 def test_a_format_can_be_asked_for(here):

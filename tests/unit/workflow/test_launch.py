@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
+from clclip.cli.main import main
 from clclip.cli.parser import build_parser
 from clclip.config.yaml_files import project_folder
 from clclip.core.errors import InputError
-from clclip.workflow.start.launch import command, run
+from clclip.workflow.start.launch import check_options, command, run
 
 
 def last(*options, **chosen):
@@ -64,6 +65,27 @@ def test_the_smoke_run_takes_no_experiments():
 def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         run([sys.executable, "-c", "print('started')"], tmp_path / ("n" * 300))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--nosuchoption"], "unrecognized arguments: --nosuchoption"),
+        (["--cores", "x"], "snakemake refuses them (Error parsing number of cores"),
+        (["-n", "--until"], "argument --until/-U: expected at least one argument"),
+    ],
+)
+def test_a_wrong_option_of_snakemake_is_one_line(options, told, capsys):
+    assert main(["run", "--", *options]) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--help"], ["-np", "--until", "report"], ["--config", "a=b", "--cores=2"]]
+)
+def test_options_of_snakemake_pass(options):
+    check_options(options)
 
 
 def test_windows_is_refused_in_one_line():

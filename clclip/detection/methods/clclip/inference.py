@@ -124,14 +124,15 @@ def _score(
     score = torch.cat(logits).sigmoid()
     if a := model.options.fusion:
         score = score.pow(1 - a) * model.gate.score(pairs.prior).pow(a)
-    boxes, delta = torch.cat(proposals)[pairs.region], torch.cat(refined)
     image = pairs.gates.image[pairs.region]
+    extents = torch.tensor(batch.canvas.image_sizes, device=image.device)[image]
+    boxes = refine(torch.cat(proposals)[pairs.region], torch.cat(refined), extents)
+    columns = pairs.column + model.classes_of(task).start
     members = [torch.where(image == n)[0] for n in range(len(proposals))]
-    extents, start = batch.canvas.image_sizes, model.classes_of(task).start
     return (
-        [refine(boxes[m], delta[m], extents[n]) for n, m in enumerate(members)],
-        [score[m] for m in members],
-        [pairs.column[m] + start for m in members],
+        [boxes[own] for own in members],
+        [score[own] for own in members],
+        [columns[own] for own in members],
     )
 
 
