@@ -240,7 +240,7 @@ class ClClipOptions(DetectorOptions):
         "route_recall": {"route": ("share", "prior", "text")},
         "route_probability": {"route": ("text",)},
         "adapter": {"shared": ("adapters",)},
-        "path_start": {"adapter": ("copy",)},
+        "path_start": {"shared": ("adapters",)},
         "drift": DRIFT,
         "drift_weight": DRIFT,
         "orthogonality_weight": {"orthogonality": ("regions", "maps")},
@@ -332,7 +332,7 @@ class ClClipOptions(DetectorOptions):
     )
     path_start: Literal["first", "previous"] = Field(
         "previous",
-        description="adapter: copy - the task whose path a later task's own starts from (ours).",
+        description="shared: adapters - the task whose path a later one starts from (ours).",
     )
     drift: Literal["feature", "parameter", "both"] = Field(
         "feature", description="shared: drift - what is held in place."

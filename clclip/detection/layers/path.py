@@ -126,7 +126,7 @@ class SharedPath(nn.Module):
         return checkpointed(self.pyramid, taps)
 
     def start_from(self, path: SharedPath) -> None:
-        """Copy the weights of the first task's path."""
+        """Copy the weights of an earlier task's path."""
         self.load_state_dict(path.state_dict())
 
     def propose(

@@ -59,7 +59,7 @@ class ResidualPath(SharedPath):
         )
 
     def start_from(self, path: SharedPath) -> None:
-        """Copy proposals, RoI layers and box head of task 1; the adapters start as the identity."""
+        """Copy what both paths have; after task 1, which has none, adapters are the identity."""
         own = set(self.state_dict())
         state = {name: value for name, value in path.state_dict().items() if name in own}
         self.load_state_dict(state, strict=False)
