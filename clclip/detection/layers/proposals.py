@@ -200,9 +200,9 @@ def best_survivors(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, co
     apart = (boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None])[order]
     some = 3 * count
     while True:
-        found = nms(apart[:some], ranked[:some], iou)
-        if len(found) >= count or some >= len(order):
-            return order[found[:count]]
+        survivors = nms(apart[:some], ranked[:some], iou)
+        if len(survivors) >= count or some >= len(order):
+            return order[survivors[:count]]
         some *= 2
 
 

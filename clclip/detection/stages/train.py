@@ -195,7 +195,8 @@ def predict(task_file: Path, resources: Path) -> None:
         logger.info("predicted %d of %d images", members[-1] + 1, len(images))
     write_json(folder / "predictions.json", results)
     recall = recall_table(hits, labels, task["groups"])
-    logger.info("recall of proposals: %s", {part: recall[part] for part in "PCA"})
+    shown = [f"{k} {recall[k]:.1f}" for k in "PCA" if recall[k] is not None]
+    logger.info("recall of proposals in percent: %s", ", ".join(shown))
     write_json(folder / "recall.json", recall, indent=1)
     overlaps.write(folder / "proposals.json")
     probe = list(range(min(PROBE_IMAGES, len(images))))

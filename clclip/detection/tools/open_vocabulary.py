@@ -91,7 +91,7 @@ def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | No
     title = f"{run}: AP in percent of classes not yet trained, by the cost volume alone"
     lines = [title, f"{'after task':>10}  {'classes':>7}  {'AP':>5}"]
     for row in rows:
-        value = "-" if row["AP"] is None else f"{row['AP']:.1f}"
+        value = _shown(row["AP"])
         lines.append(f"{row['task']:>10}  {len(row['per_class']):>7}  {value:>5}")
     return "\n".join(lines)
 
@@ -138,8 +138,12 @@ def future_average_precision(
             task, model, batches, text, background, truth, len(seen_classes(read_task(file)))
         )
         rows.append({"task": number, **row})
-        logger.info("after task %d: AP of later classes %s", number, row["AP"])
+        logger.info("after task %d: AP of later classes %s", number, _shown(row["AP"]))
     return rows
+
+
+def _shown(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.1f}"
 
 
 def _row(
