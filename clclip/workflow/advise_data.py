@@ -14,6 +14,7 @@ from clclip.core.models import parse
 from clclip.data.readers import folder
 from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment
+from clclip.workflow.start.recognise import check_not_top
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def of_folder(place: Path, clip: str | None) -> Asked:
         clip: a folder that ``clclip fetch-clip`` wrote, the JSON that it takes, or None: embedded.
 
     Raises:
-        InputError: if the folder holds no classes.
+        InputError: if the folder holds no classes, or is ``/``.
     """
+    check_not_top(place)
     root, name = (place, "train") if (place / "train").is_dir() else (place.parent, place.name)
     spec = {"format": "folder", "root": str(root), "train": name, "test_fraction": 0.2}
     splits = folder.read_splits(spec | {"split_seed": 0}).images

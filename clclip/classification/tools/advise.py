@@ -158,7 +158,8 @@ def check_enough(labels: Sequence[str]) -> None:
             what = f"class {name!r} has {count} images"
             raise InputError(what, "the training images", f"at least {FEWEST} images a class")
     if len(counts) < 2:
-        raise InputError(f"{len(counts)} class", "the training images", "at least two classes")
+        expected = "at least two classes, a folder of images for each"
+        raise InputError(f"{len(counts)} class", "the training images", expected)
 
 
 def in_turn(labels: Sequence[str]) -> list[int]:

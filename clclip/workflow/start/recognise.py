@@ -41,8 +41,7 @@ def recognise(folder: Path, chosen: str | None = None) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise InputError("no such folder", folder, "the folder of a data set")
-    if folder.resolve() == Path(folder.resolve().anchor):  # all that a machine holds
-        raise InputError("the top of the file system", folder, "the folder of a data set")
+    check_not_top(folder)
     tried = {"yolo": _yolo, "coco": _coco, "voc": _voc, "folder": _folder}
     for name, look in tried.items():
         try:
@@ -59,6 +58,16 @@ def recognise(folder: Path, chosen: str | None = None) -> dict[str, Any]:
     }
     what = "no data set that is known" if chosen is None else f"no data set of format {chosen}"
     raise InputError(what, folder, expected[chosen] if chosen else "; ".join(expected.values()))
+
+
+def check_not_top(folder: Path) -> None:
+    """Refuse ``/``: all that a machine holds would be walked.
+
+    Raises:
+        InputError: if the folder is it.
+    """
+    if folder.resolve() == Path(folder.resolve().anchor):
+        raise InputError("the top of the file system", folder, "the folder of a data set")
 
 
 def _coco(folder: Path) -> dict[str, Any] | None:

@@ -193,6 +193,7 @@ def test_too_little_to_tell_is_refused(counts, told, tmp_path):
         (["data", "--seconds", "0"], "got 0.0"),
         (["data", "--seconds", "nan"], "got nan"),
         (["empty"], "empty"),
+        (["/"], "the top of the file system"),
     ],
 )
 def test_bad_input_is_one_line(options, told, tmp_path, monkeypatch, capsys):
