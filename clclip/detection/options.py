@@ -233,6 +233,7 @@ class ClClipOptions(DetectorOptions):
         **DetectorOptions.only_with,
         "temperature": {"text_score": (True,)},
         "text_weight": {"text_score": (True,)},
+        "detach_experts": {"text_score": (True,)},
         "gate_floor": GATED,
         "refiner": GATED,
         "expert_box": {"experts": (True,)},
@@ -254,7 +255,9 @@ class ClClipOptions(DetectorOptions):
         "drift",
         "drift_weight",
     }
-    optional: ClassVar[frozenset[str]] = frozenset({"objectness", "path_start", "text_weight"})
+    optional: ClassVar[frozenset[str]] = frozenset(
+        {"detach_experts", "objectness", "path_start", "text_weight"}
+    )
 
     # Gate and decoupling
     gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
@@ -285,6 +288,9 @@ class ClClipOptions(DetectorOptions):
         le=1,
         description="Weight of these log-odds in the mean with the experts' when a trained task "
         "detects; while it is trained it is 0.1.",
+    )
+    detach_experts: bool = Field(
+        False, description="Experts read the path's features without training them (ours)."
     )
     score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
     route: Literal["share", "prior", "text", "all"] = Field(

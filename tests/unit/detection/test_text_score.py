@@ -121,3 +121,14 @@ def test_the_loss_is_told_apart_and_absent_without_the_switch():
         model = clclip([NAMES[:3]], text_score=wanted)
         model.begin_task()
         assert ("text" in model.losses(batch(classes=3))) == wanted
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_detached_experts_learn_and_leave_the_path_to_the_other_losses(detached):
+    model = clclip([NAMES[:3]], detach_experts=detached)
+    model.begin_task()
+    losses = model.losses(batch(classes=3))
+    (losses["score"] + losses["orthogonality"]).backward()
+    learn = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(name.startswith("banks.0.") for name in learn)
+    assert any(name.startswith("paths.0.") for name in learn) is not detached

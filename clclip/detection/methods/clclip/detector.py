@@ -152,9 +152,10 @@ class ClClip(Pathways):
         region, column, target = training_pairs(
             sampled.labels, sampled.image, prior, batch.generators, s.negatives
         )
+        read = regions.detach() if s.detach_experts else regions
         logits, activations, deltas = self.apply_experts(
             self.banks[-1],
-            self.decouple(regions, gates[region, column], region),
+            self.decouple(read, gates[region, column], region),
             column,
             prior[region, column],
         )
