@@ -48,6 +48,8 @@ def contestants(scenes: worlds.Scenes, counts: list[int], images: int) -> dict[s
     for shared in ("drift", "frozen"):
         model = scenes.clclip(2 * first, 2, shared=shared)
         found[f"clclip {shared} K={first}"] = stepper(model, batch)
+    detached = scenes.clclip(2 * first, 2, detach_experts=True)
+    found[f"clclip detached K={first}"] = stepper(detached, batch)
     found[f"clclip bf16 K={first}"] = stepper(scenes.clclip(2 * first, 2), batch, "bf16")
     return found
 
