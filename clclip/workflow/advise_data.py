@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from clclip.classification.tools.advise import FEWEST
 from clclip.config.clip import ClipConfig
 from clclip.config.load import read_experiment
 from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
 from clclip.core.models import parse
+from clclip.core.names import canonical_name
+from clclip.data.checks.findings import Findings
 from clclip.data.readers import folder
+from clclip.data.readers.class_folders import images_below, sub_folders
 from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment
-from clclip.workflow.start.recognise import check_not_top
+from clclip.workflow.start.recognise import box_format, check_not_top
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,15 +52,45 @@ def of_folder(place: Path, clip: str | None) -> Asked:
         clip: a folder that ``clclip fetch-clip`` wrote, the JSON that it takes, or None: embedded.
 
     Raises:
-        InputError: if the folder holds no classes, or is ``/``.
+        InputError: if the folder holds boxes, less than two classes or one of fewer than five
+            images, or is ``/``.
     """
     check_not_top(place)
-    root, name = (place, "train") if (place / "train").is_dir() else (place.parent, place.name)
-    spec = {"format": "folder", "root": str(root), "train": name, "test_fraction": 0.2}
-    splits = folder.read_splits(spec | {"split_seed": 0}).images
+    if boxes := box_format(place):
+        expected = "a folder of photographs for each class; for boxes, `clclip init` writes an "
+        raise InputError(f"boxes ({boxes})", place, f"{expected}experiment of detection")
+    name = "train" if (place / "train").is_dir() else "."
+    spec = {"format": "folder", "root": str(place), "train": name, "test_fraction": 0.2}
+    labelled = folder.read_splits(spec | {"split_seed": 0})
+    _check_classes(place / name, labelled)
+    splits = labelled.images
     images = sorted(splits["train"] + splits["test"], key=lambda image: image["file_name"])
-    paths = [root / image["file_name"] for image in images]
+    paths = [place / image["file_name"] for image in images]
     return Asked(paths, [image["label"] for image in images], {}, _clip(clip), None)
+
+
+def _check_classes(home: Path, labelled: folder.Labelled) -> None:
+    """Refuse a class folder of too few images, and one class alone; tell of folders without any.
+
+    The reader leaves out what no task could use, in silence: a run says of it what matters, but
+    here all that the folder holds is asked about.
+    """
+    folders = {canonical_name(name): name for name in sub_folders(home)}
+    for name, error in labelled.unfit.items():
+        images: list[str] = []
+        with contextlib.suppress(InputError):
+            images = images_below(home / folders[name], Findings())
+        if images:
+            what = f"class {name!r} has {len(images)} image{'s' if len(images) > 1 else ''}"
+            raise InputError(what, home / folders[name], f"at least {FEWEST} images a class")
+        logger.warning("left out: %s", error)
+    if len(labelled.classes) > 1:
+        return
+    (only,) = labelled.classes
+    inside = home / folders[only]
+    hint = f"; is {inside} the folder that was meant?" if sub_folders(inside) else ""
+    expected = f"at least two classes, a folder of images for each{hint}"
+    raise InputError(f"one class ({only!r})", home, expected)
 
 
 def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:

@@ -155,7 +155,7 @@ def check_enough(labels: Sequence[str]) -> None:
     counts = Counter(labels)
     for name, count in sorted(counts.items()):
         if count < FEWEST:
-            what = f"class {name!r} has {count} images"
+            what = f"class {name!r} has {count} image{'s' if count > 1 else ''}"
             raise InputError(what, "the training images", f"at least {FEWEST} images a class")
     if len(counts) < 2:
         expected = "at least two classes, a folder of images for each"
@@ -227,7 +227,11 @@ def sentences(advice: Advice) -> str:
     text += f"; within noise of it: {', '.join(close)}. " if close else ", beyond noise. "
     gain, half = advice.text_gain
     zero_shot = advice.accuracy("zeroshot")
-    if gain > half:
+    if best == "zeroshot":
+        text += (
+            f"The names alone are enough; with the text, gda gains {gain:+.1f} ± {half:.1f} points"
+        )
+    elif gain > half:
         text += f"The names help: with the text, gda gains {gain:.1f} ± {half:.1f} points"
     else:
         text += f"The names do not help: with the text, gda gains {gain:+.1f} ± {half:.1f} points"

@@ -60,6 +60,19 @@ def recognise(folder: Path, chosen: str | None = None) -> dict[str, Any]:
     raise InputError(what, folder, expected[chosen] if chosen else "; ".join(expected.values()))
 
 
+def box_format(folder: Path) -> str | None:
+    """Return the format of a folder's boxes, None where it holds none in a layout that is known."""
+    for name, look in (("yolo", _yolo), ("coco", _coco), ("voc", _voc)):
+        try:
+            if look(folder) is not None:
+                return name
+        except InputError:
+            return name  # it is one, with something wrong in it
+        except OSError:
+            return None  # whoever reads the folder says so
+    return None
+
+
 def check_not_top(folder: Path) -> None:
     """Refuse ``/``: all that a machine holds would be walked.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from clclip.classification.tools.time_limit import TimeLimit
 from clclip.cli.main import main
 from clclip.clip.load import LoadedClip
 from clclip.core.errors import InputError
+from clclip.workflow.advise_data import of_folder
 from tests.helpers import closed_form as making
 from tests.helpers import seca
 
@@ -203,6 +205,61 @@ def test_bad_input_is_one_line(options, told, tmp_path, monkeypatch, capsys):
     assert main(["advise", *options]) == 2
     error = capsys.readouterr().err
     assert told in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+BOXES = {"images": [], "annotations": [], "categories": []}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["images/a.png", "train.json", "test.json"], ["boxes (coco)", "`clclip init`"]),
+        (["images/a.png", "train.json"], ["boxes (coco)"]),  # init would ask for a test file
+        (["VOC2012/Annotations/a.xml", "VOC2012/JPEGImages/a.png"], ["boxes (voc)"]),
+        (["data.yaml", "images/train/a.png", "labels/train/a.txt"], ["boxes (yolo)"]),
+        (["red/a.png", "red/b.png", "red/c.png"], ["one class ('red')", "at least two classes"]),
+        (["in/train/red/a.png", "in/train/red/b.png", "in/x/c.png"], ["one class", "data/in the"]),
+        (["red/a.png", "red/b.png", "red/c.png", "two  words/ä.png"], ["'two words' has 1 image,"]),
+    ],
+)
+def test_a_folder_that_is_no_set_of_classes_is_told_as_what_it_is(
+    files, told, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    content = {".json": json.dumps(BOXES), ".yaml": "names: [red]\ntrain: images/train"}
+    for name in files:
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content.get(path.suffix, ""))
+    assert main(["advise", "data"]) == 2
+    error = capsys.readouterr().err
+    assert all(word in error for word in told), error
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_folder_without_images_is_left_out_and_told(tmp_path, caplog):
+    write_folder(tmp_path / "data", {"red": 5, "blue": 5}, "")
+    (tmp_path / "data" / "notes").mkdir()
+    assert sorted(set(of_folder(tmp_path / "data", None).labels)) == ["blue", "red"]
+    assert "left out: empty class folder 'notes'" in caplog.text
+
+
+def test_a_folder_may_be_named_from_inside(tmp_path, monkeypatch):
+    write_folder(tmp_path / "data", {"red": 5, "blue": 5}, "")
+    (tmp_path / "data" / "red" / "more").mkdir()
+    for place in (".", "..", "../.."):
+        monkeypatch.chdir(tmp_path / "data" / {".": "", "..": "red", "../..": "red/more"}[place])
+        found = of_folder(Path(place), None)
+        assert len(found.paths) == 10 and all(path.is_file() for path in found.paths)
+
+
+def test_names_that_are_right_by_themselves_are_not_said_to_be_of_no_help(tmp_path):
+    paths, labels = write_folder(tmp_path, {"red": 8, "blue": 6})
+    found = tool.advise(clip(), paths, labels, {})
+    right = {method: np.ones(14, dtype=bool) for method in found.correct}
+    text = tool.sentences(dataclasses.replace(found, correct=right, text_gain=(0.0, 0.0)))
+    assert "Run `method: zeroshot`" in text and "names alone are enough" in text
+    assert "do not help" not in text
 
 
 @pytest.mark.parametrize("train", ["train", ""])
