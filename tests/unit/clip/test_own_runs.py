@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from clclip.cli.main import main
 from clclip.workflow.plan import plan_run
@@ -174,6 +176,37 @@ def test_a_config_that_builds_nothing_is_told_in_one_line(name, work, capsys):
     assert main(["fetch-clip", "--clip", json.dumps(clip), "--out", "out"]) == 2
     one_line(capsys, words)
     assert not (work / "out" / "clip.json").exists()
+
+
+def test_weights_of_another_sort_of_model_are_told_by_their_tensors(work, capsys):
+    """open_clip ends within its own adaptation of biases and positions before it compares."""
+    state = load_file("clips/own.safetensors") | {"logit_bias": torch.zeros(())}
+    save_file(state, "clips/biased.safetensors")
+    clip = {"config": "clips/own.json", "file": "clips/biased.safetensors"}
+    assert main(["fetch-clip", "--clip", json.dumps(clip), "--out", "out"]) == 2
+    one_line(capsys, ["holds besides logit_bias", "biased.safetensors", "this very architecture"])
+    edited(work, vision(patch_size=64))  # larger than the image: no patch, no place of one
+    assert main(["fetch-clip", "--clip", json.dumps({**clip, "file": OWN}), "--out", "out"]) == 2
+    one_line(capsys, ["positional_embedding is 17 x 32 instead of 1 x 32 and 1 more"])
+
+
+OWN = "clips/own.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("clip", "told"),
+    [
+        ({"model": "hf-hub:"}, "hf-hub:ORG/NAME"),
+        ({"model": "hf-hub:a/b/c"}, "hf-hub:ORG/NAME"),
+        ({"model": "local-dir:"}, "local-dir:PATH"),
+        ({"config": "clips/own.json", "file": OWN, "tag": "openai"}, "clip.tag beside clip.config"),
+        ({"config": 3, "file": OWN}, "--clip: config"),
+    ],
+)
+def test_what_is_typed_for_fetch_clip_is_checked_as_a_section_is(clip, told, work, capsys):
+    assert main(["fetch-clip", "--clip", json.dumps(clip), "--out", "out"]) == 2
+    one_line(capsys, [told])
+    assert not (work / "out").exists()
 
 
 SECTIONS = {
