@@ -202,13 +202,13 @@ def _wrong_part(name: str) -> Wrong:
     if other := _heads(rest, {method: method for method in others}):
         what = f"method {other[0][0]!r} is not for {file.kind}, as {stream.name} is"
         return Wrong(what, f"one of {', '.join(methods)}")
-    similarity, wrong, _ = _closest(rest, methods)
+    similarity, wrong, likely = _closest(rest, methods)
     if started := _heads(rest, {method: method for method in methods}):
         method, left = started[0]
         right = fitting(file, method)
         left = _unread(left, right)
         near, part, _ = _closest(left, right)
-        if similarity < 0.8 or near >= similarity:
+        if similarity < 0.8 or near >= similarity or likely == method:  # clclip_no, of clclip
             return _unknown("variant", part if near > 0.6 else left, right, right)
     return _unknown("method", wrong or rest, methods, methods)
 

@@ -112,6 +112,7 @@ WRONG = {
     "voc_10_10_fvit_mna": ["no method 'fvit_mna'", "the nearest is 'fvit_mma'"],
     "voc_10_10_clclip_papr": ["no method 'clclip_papr'", "the nearest is 'clclip_paper'"],
     "voc_10_10_clclip_no_expert": ["no variant 'no_expert'", "the nearest is 'no_experts'"],
+    "voc_10_10_clclip_no_gate": ["no variant 'no_gate'"],
     "voc_10_10_clclip_openai_no_tex": ["no variant 'no_tex'", "the nearest is 'no_text'"],
     "voc_10_10_fvit_sigclip2": ["no variant 'sigclip2'", "the nearest is 'siglip2'"],
     "voc_10_10_fvit_no_experts": ["'no_experts' does not fit voc_10_10_fvit", "clclip_paper"],
