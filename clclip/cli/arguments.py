@@ -79,13 +79,50 @@ MODEL_AND_IMAGES = (
 )
 
 
-def model_place(options: argparse.Namespace) -> Path:
-    """Return the model folder or the run that a command uses."""
+def model_place(options: argparse.Namespace, kind: str, task: int | None = None) -> Path:
+    """Return the model folder or the run that a command uses, once it was checked.
+
+    Args:
+        options: of the command line.
+        kind: "detection" or "classification", which it must be of.
+        task: the task of a run that is asked for; None: its last.
+
+    Raises:
+        InputError: if none is given, or it is none of that kind.
+    """
     place: Path | None = options.model if options.model is not None else options.run
     if place is None:
         expected = "--model DIR, or --run results/NAME/seed0"
         raise InputError("no model", "the command line", expected)
+    from clclip.model.place import check_place
+
+    check_place(place, task, kind)
     return place
+
+
+def check_clip(folder: Path) -> None:
+    """Refuse a folder that is no fetched CLIP.
+
+    Raises:
+        InputError: if it lacks clip.json, or that is damaged.
+    """
+    from clclip.core.artifacts import read_clip
+
+    if not (folder / "clip.json").is_file():
+        what = "no clip.json" if folder.is_dir() else "no such folder"
+        raise InputError(what, folder, "the folder of a CLIP, as `clclip fetch-clip` writes it")
+    read_clip(folder)
+
+
+def meant_images(options: argparse.Namespace) -> list[Path]:
+    """Return the image files that a command is given.
+
+    Raises:
+        InputError: if there is none, or one is missing.
+    """
+    from clclip.data.own_images import find_images
+
+    return find_images(options.images, options.recursive)
 
 
 # A command that measures all tasks of a run.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from clclip.evaluation.calibration import LEAST_SCORE, Reliability, reliability
 from clclip.model.card import is_model, read_card
 from clclip.model.export import finish
 from clclip.model.load import load_model
-from clclip.model.use.detection import BATCH, DetectionModel
 from clclip.model.use.progress import progress
+
+if TYPE_CHECKING:  # torch is imported when the data was read and found right
+    from clclip.model.use.detection import DetectionModel
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,6 @@ def calibrate(
     objective: Objective | None = None,
     task: int | None = None,
     resources: Path | None = None,
-    batch: int = BATCH,
 ) -> Outcome:
     """Fit the maps and thresholds of a model's parts and write them beside their weights.
 
@@ -80,14 +81,12 @@ def calibrate(
         objective: what thresholds are chosen for; None: f1.
         task: calibrate only the classes of this task; None: those of all.
         resources: folder of the tower; None: see ``load_model``.
-        batch: images of a forward pass.
 
     Raises:
         InputError: if the model or the data is wrong, or a class has no object in the data.
     """
     labelled = read_labelled(data, images)
-    model = load_model(place, resources=resources, kind="detection")
-    assert isinstance(model, DetectionModel)
+    model = cast("DetectionModel", load_model(place, resources=resources, kind="detection"))
     folders = {read_task(f / "task.json")["task"]: f for f in model.place.folders}
     if task is not None and task not in folders:
         raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, folders))}")
@@ -102,7 +101,7 @@ def calibrate(
         what = f"no object of class {absent[0]!r}" + _more(absent)
         expected = "objects of every class that is calibrated (--task N: those of one task)"
         raise InputError(what, data, expected)
-    rows = detections(model, labelled, every, batch)
+    rows = detections(model, labelled, every)
     parts = {
         n: calibrate_part(rows, names, objective or Objective()) for n, names in classes.items()
     }
@@ -128,15 +127,13 @@ def finish_card(folder: Path) -> None:
     finish(folder, card, folder.name)
 
 
-def detections(
-    model: DetectionModel, labelled: LabelledSet, classes: Sequence[str], batch: int
-) -> Rows:
+def detections(model: DetectionModel, labelled: LabelledSet, classes: Sequence[str]) -> Rows:
     """Return the model's detections on labelled images, cut as it cuts them, on its raw scores."""
     known = {c["name"]: c["id"] for c in labelled.dataset["categories"]}
     ids = {name: known[name] for name in classes}
     numbers, paths = list(labelled.paths), list(labelled.paths.values())
     results: list[dict[str, Any]] = []
-    stream = model.candidates(paths, batch=batch)
+    stream = model.candidates(paths)
     for place, every in progress(stream, len(paths), "calibrate"):
         best = every.chosen(np.arange(min(len(every), model.limit)))
         for record, name in zip(best.to_coco(numbers[place]), best.names, strict=True):

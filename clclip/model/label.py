@@ -7,7 +7,7 @@ a model that knows the old ones draws them, as suggestions with scores.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from clclip.data.review.hybrid import OVERLAP, Seen, with_boxes
 from clclip.data.writers.detections import Detections
 from clclip.data.writers.label_studio import label_studio_tasks
 from clclip.model.load import load_model
-from clclip.model.use.detection import BATCH, DetectionModel
 from clclip.model.use.progress import progress
+
+if TYPE_CHECKING:  # torch is imported when the data was read and found right
+    from clclip.model.use.detection import DetectionModel
 
 
 def label(
@@ -35,7 +37,6 @@ def label(
     overlap: float = OVERLAP,
     task: int | None = None,
     resources: Path | None = None,
-    batch: int = BATCH,
 ) -> dict[str, Any]:
     """Add a model's boxes to a COCO file; write it, and its tasks for Label Studio beside it.
 
@@ -48,7 +49,6 @@ def label(
         overlap: a label with so much of a box in common explains it.
         task: use a run's detector after this task; None: after the last.
         resources: folder of the tower; None: see ``load_model``.
-        batch: images of a forward pass.
 
     Returns:
         the COCO data set as written.
@@ -63,11 +63,11 @@ def label(
     if data.suffix != ".json":
         raise InputError(f"data {data.name!r}", "--data", "a COCO json (instances of new images)")
     labelled = read_labelled(data, images)
-    model = load_model(place, task=task, resources=resources, kind="detection")
-    assert isinstance(model, DetectionModel)
+    found = load_model(place, task=task, resources=resources, kind="detection")
+    model = cast("DetectionModel", found)
     numbers, paths = list(labelled.paths), list(labelled.paths.values())
     seen = {}
-    for n, every in progress(model.candidates(paths, batch=batch), len(paths), "label"):
+    for n, every in progress(model.candidates(paths), len(paths), "label"):
         detections = model.reported(every, threshold)
         sides = np.concatenate(
             [detections.boxes[:, :2], detections.boxes[:, 2:] - detections.boxes[:, :2]], axis=1

@@ -6,10 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clclip.core.errors import InputError
 from clclip.core.task import has_boxes
-from clclip.model.kinds import KINDS
-from clclip.model.place import open_place
+from clclip.model.place import check_kind, open_place
 
 if TYPE_CHECKING:  # torch is imported when a model is
     import torch
@@ -41,10 +39,7 @@ def load_model(
         InputError: if there is no model, its files are damaged, or the tower is another one.
     """
     opened = open_place(Path(place), task, None if resources is None else Path(resources))
-    if kind is not None and opened.plan["kind"] != kind:
-        use, _ = KINDS[opened.plan["kind"]].tool
-        what = f"a {opened.plan['kind']} model"
-        raise InputError(what, place, f"a {kind} model or run (use `clclip {use}`)")
+    check_kind(opened.plan, opened.place, kind)
     if has_boxes(opened.plan):
         from clclip.model.use.detection import DetectionModel
 

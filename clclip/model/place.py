@@ -17,6 +17,7 @@ from clclip.core.errors import InputError
 from clclip.core.task import clip_dir, find_task, read_task, resources_of, task_folders
 from clclip.model.card import EXPECTED, is_model, read_card
 from clclip.model.describe import describe_run
+from clclip.model.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,48 @@ def open_place(place: Path, task: int | None = None, resources: Path | None = No
     Raises:
         InputError: if there is no model, or its files are damaged.
     """
+    card = read_card(place) if is_model(place) else None
+    task_file = _task_file(place, task)
+    plan = read_task(task_file)
+    if card is not None:
+        return ModelPlace(place, task_file, plan, place, _towers(place, plan, resources), card)
+    beside = resources_of(place) if resources is None else resources
+    files = [folder / "task.json" for folder in task_folders(task_file)]
+    return ModelPlace(
+        place, task_file, plan, beside, beside, describe_run(files, beside, memory="included")
+    )
+
+
+def check_place(place: Path, task: int | None = None, kind: str | None = None) -> None:
+    """Refuse what holds no model of a kind; no weights are read, and torch is not needed.
+
+    A command asks before it imports torch, which takes seconds and on a busy machine a minute.
+
+    Args:
+        place: as ``open_place`` takes it.
+        task: likewise.
+        kind: "detection" or "classification"; None: either.
+
+    Raises:
+        InputError: if there is no model, or it is of the other kind.
+    """
+    check_kind(read_task(_task_file(place, task)), place, kind)
+
+
+def check_kind(plan: Task, place: Path, kind: str | None) -> None:
+    """Refuse a model of another kind than ``kind``; None: either is right.
+
+    Raises:
+        InputError: if it is of the other kind.
+    """
+    if kind is not None and plan["kind"] != kind:
+        use, _ = KINDS[plan["kind"]].tool
+        what = f"a {plan['kind']} model"
+        raise InputError(what, place, f"a {kind} model or run (use `clclip {use}`)")
+
+
+def _task_file(place: Path, task: int | None) -> Path:
+    """Return the task.json of a model's last part, or of a run's task."""
     if not place.is_dir():
         what = "a file" if place.exists() else "no such folder"
         expected = f"{EXPECTED}, or results/EXPERIMENT/seedN of a run"
@@ -63,20 +106,12 @@ def open_place(place: Path, task: int | None = None, resources: Path | None = No
     if is_model(place):
         if task is not None:
             raise InputError(f"task {task}", "--task", "a run; a model folder is one model")
-        card = read_card(place)
-        task_file = place / card["parts"][-1]["folder"] / "task.json"
-        plan = read_task(task_file)
-        return ModelPlace(place, task_file, plan, place, _towers(place, plan, resources), card)
+        part = read_card(place, check_files=False)["parts"][-1]
+        return place / str(part["folder"]) / "task.json"
     if not any(place.glob("task*/task.json")):
         expected = f"{EXPECTED} (card.json), or results/EXPERIMENT/seedN of a run"
         raise InputError("neither a model nor a run", place, expected)
-    task_file = find_task(place, task)
-    plan = read_task(task_file)
-    beside = resources_of(place) if resources is None else resources
-    files = [folder / "task.json" for folder in task_folders(task_file)]
-    return ModelPlace(
-        place, task_file, plan, beside, beside, describe_run(files, beside, memory="included")
-    )
+    return find_task(place, task)
 
 
 def _towers(place: Path, plan: Task, resources: Path | None) -> Path | None:

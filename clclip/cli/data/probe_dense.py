@@ -16,6 +16,4 @@ from clclip.cli.measure import probe
 )
 def run(options: argparse.Namespace) -> None:
     """Measure the dense modes of a CLIP."""
-    from clclip.clip.probe import probe_dense
-
-    probe(probe_dense, options)
+    probe("probe_dense", options)

@@ -16,6 +16,4 @@ from clclip.cli.measure import probe
 )
 def run(options: argparse.Namespace) -> None:
     """Measure the zero-shot class of ground-truth boxes."""
-    from clclip.clip.probe import zero_shot
-
-    probe(zero_shot, options)
+    probe("zero_shot", options)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
-from clclip.cli.arguments import RESOURCES, RESULT
+from clclip.cli.arguments import RESOURCES, RESULT, check_clip
 from clclip.cli.command import argument, command
 from clclip.core.errors import InputError
 from clclip.core.files import check_writable, write_text
+
+logger = logging.getLogger(__name__)
 
 
 @command(
@@ -42,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
     """Tell which classifier suits a folder of images or an experiment's."""
     from clclip.classification.tools.advise import advise, as_text, check_enough
     from clclip.classification.tools.time_limit import TimeLimit
+    from clclip.core.machine import import_quickly
     from clclip.workflow.advise_data import of_experiment, of_folder
 
     place = options.place
@@ -57,6 +61,11 @@ def run(options: argparse.Namespace) -> None:
     else:
         raise InputError("no such folder or file", place, "a folder of images or an experiment")
     check_enough(asked.labels)  # before a CLIP is fetched for nothing
+    if isinstance(asked.clip, Path):
+        check_clip(asked.clip)
+    counts = (len(asked.labels), len(set(asked.labels)))
+    logger.info("%d images of %d classes; the CLIP is loaded", *counts)
+    import_quickly("clclip.clip.load")
     from clclip.clip.fetch import fetch_clip
     from clclip.clip.load import load_clip
 

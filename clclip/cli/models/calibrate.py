@@ -40,7 +40,7 @@ from clclip.core.errors import InputError, WrongValue
 )
 def run(options: argparse.Namespace) -> None:
     """Calibrate a model; calibration.json beside the weights of each part."""
-    place = model_place(options)
+    place = model_place(options, "detection")
     from clclip.evaluation.calibrated.objective import Objective
 
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
-from clclip.cli.arguments import MODEL_AND_IMAGES, model_place
+from clclip.cli.arguments import MODEL_AND_IMAGES, meant_images, model_place
 from clclip.cli.command import argument, command
 from clclip.core.files import check_writable
+
+logger = logging.getLogger(__name__)
 
 
 @command(
@@ -26,8 +29,13 @@ from clclip.core.files import check_writable
 )
 def run(options: argparse.Namespace) -> None:
     """Classify images."""
-    place = model_place(options)
+    place = model_place(options, "classification", options.task)
+    count = len(meant_images(options))
     check_writable(options.out)
+    logger.info("%d images to classify; the model is loaded", count)
+    from clclip.core.machine import import_quickly
+
+    import_quickly("clclip.model.use.classification")
     from clclip.model.use.classify import classify
 
     batch = {} if options.batch is None else {"batch": options.batch}

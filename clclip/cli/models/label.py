@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         waiting = f"; {result.open} not looked at keep theirs" if result.open else ""
         print(f"{result.reviewed} images corrected{waiting}: {options.out}")
         return
-    place = model_place(options)
+    place = model_place(options, "detection", options.task)
     from clclip.model.label import label
 
     made = label(

@@ -33,6 +33,10 @@ def run(options: argparse.Namespace) -> None:
     for old, sign, new in pairs:
         if not sign or not old or not new:
             raise InputError(f"got {old + sign + new!r}", "--rename", "old=new")
+    from clclip.model.place import check_place
+
+    check_place(options.first)
+    check_place(options.second)
     from clclip.model.change.merge import merge
 
     card = merge(options.first, options.second, options.out, {old: new for old, _, new in pairs})

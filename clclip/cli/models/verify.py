@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from pathlib import Path
 
-from clclip.cli.arguments import RESULT
+from clclip.cli.arguments import RESULT, meant_images
 from clclip.cli.command import argument, command
 from clclip.core.files import check_writable, write_text
+
+logger = logging.getLogger(__name__)
 
 
 @command(
@@ -32,6 +35,14 @@ def run(options: argparse.Namespace) -> int:
     """Compare two models class by class; return 1 if an old class has changed."""
     if options.out is not None:
         check_writable(options.out)
+    from clclip.core.machine import import_quickly
+    from clclip.model.place import check_place
+
+    check_place(options.old)
+    check_place(options.new)
+    count = len(meant_images(options))
+    logger.info("%d images to compare on; the models are loaded", count)
+    import_quickly("clclip.model.use.detection")
     from clclip.model.verify import BATCH, as_text, verify
 
     verification = verify(

@@ -16,6 +16,4 @@ from clclip.cli.measure import measure_run
 )
 def run(options: argparse.Namespace) -> None:
     """Measure how far each task of a classification run has moved earlier features."""
-    from clclip.classification.tools.feature_drift import measure
-
-    measure_run(measure, options)
+    measure_run("clclip.classification.tools.feature_drift", "classification", options)

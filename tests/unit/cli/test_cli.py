@@ -68,6 +68,45 @@ def test_help_imports_nothing_heavy():
     assert run.stdout.splitlines()[-1] == ""
 
 
+NOWHERE = """
+classify --run nowhere photo.png --out x.json
+classify --model nowhere nowhere.png --out x.json
+detect --run nowhere photo.png --out x
+detect --model nowhere photo.png --out x
+verify nowhere nowhere photo.png
+label --model nowhere --data d.json --out x.json
+calibrate --run nowhere --data d.json
+merge nowhere nowhere --out x
+feature-drift nowhere
+open-vocabulary nowhere
+probe-dense --clip nowhere
+zero-shot --data nowhere
+advise data --clip nowhere
+"""
+
+
+def test_what_is_not_there_is_told_before_torch_is_imported(tmp_path):
+    """Importing it takes seconds, and on a busy machine a minute in which nothing is told."""
+    lines = [line.split() for line in NOWHERE.split("\n") if line]
+    code = (
+        f"import sys; from clclip.cli.main import main\nstatus = [main(line) for line in {lines}]\n"
+    )
+    code += "print(status, *({'torch', 'open_clip'} & set(sys.modules)))"
+    for name in ("data/a", "data/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for k in range(5):
+            (tmp_path / name / f"{k}.png").touch()
+    (tmp_path / "photo.png").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout == f"{[2] * len(lines)}\n", done.stderr
+    told = done.stderr.splitlines()
+    assert len(told) == len(lines) and all(line.startswith("error: no ") for line in told), told
+    assert all("nowhere" in line for line in told), told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "photo.png"]
+
+
 def test_resolve_writes_the_canonical_plan(task_json, tmp_path):
     spaced = json.dumps(json.loads(task_json), indent=2)
     out, log = tmp_path / "a" / "task.json", tmp_path / "logs" / "resolve.log"

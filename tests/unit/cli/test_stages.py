@@ -11,10 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from clclip.cli import measure
 from clclip.cli.main import main
 from clclip.clip import probe
 from clclip.config.run import ReportStyle
 from clclip.core.files import check_writable
+from clclip.data import own_images
+from clclip.model import place
 from clclip.workflow import host
 
 P = Path
@@ -128,6 +131,8 @@ def test_options_reach_the_stage(line, target, expected, monkeypatch):
     made = {"classes": [], "parts": []}  # what export returns
     setattr(stub, name, lambda *args, **named: calls.append((args, named)) or made)
     monkeypatch.setitem(sys.modules, module, stub)
+    monkeypatch.setattr(place, "check_place", lambda *_: None)  # no such model and no images
+    monkeypatch.setattr(own_images, "find_images", lambda *_: [])
     assert main(line.split()) == 0
     assert calls == [expected]
 
@@ -137,6 +142,7 @@ def test_probes_print_and_write_their_result(command, monkeypatch, capsys, tmp_p
     name = command.replace("-", "_")
     stub = SimpleNamespace(**{name: lambda data, clip, images: {"accuracy": 80.0, "n": images}})
     monkeypatch.setitem(sys.modules, "clclip.clip.probe", stub)
+    monkeypatch.setattr(measure, "_check_given", lambda *_: None)  # no such folders
     out = tmp_path / "probe.json"
     options = ["--data", "d", "--clip", "c", "--images", "5", "--out", str(out)]
     assert main([command, *options]) == 0
