@@ -19,7 +19,7 @@ from clclip.data.checks.findings import Findings
 from clclip.data.readers import folder
 from clclip.data.readers.class_folders import images_below, sub_folders
 from clclip.model.kinds import KINDS
-from clclip.workflow.plan import RunPlan, add_experiment
+from clclip.workflow.plan import RunPlan, add_as_planned
 from clclip.workflow.start.recognise import box_format, check_not_top
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def of_experiment(file: Path, resources: Path, clip: str | None) -> Asked:
     if KINDS[experiment.kind].boxes:
         raise InputError(f"kind {experiment.kind!r}", file, "an experiment of classification")
     plan = RunPlan()
-    planned = add_experiment(plan, experiment, experiment.seeds[:1], base, file)
+    planned = add_as_planned(plan, experiment, experiment.seeds[:1], base, file)
     (spec,), task = plan.data.values(), planned.tasks[experiment.seeds[0], planned.numbers[-1]]
     home = resources / "data" / spec["id"]
     if not (home / "index.json").is_file():

@@ -29,7 +29,7 @@ from clclip.data.version import is_downloaded
 from clclip.evaluation.ap import METRIC_NAMES
 from clclip.model.kinds import KINDS
 from clclip.training.epochs import epochs_of
-from clclip.workflow.plan import ExperimentPlan, RunPlan, add_experiment
+from clclip.workflow.plan import ExperimentPlan, RunPlan, add_as_planned
 
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px (larger canvases
 # cost by their area); a ViT-B/16 at 640 px on one data-centre GPU is about as fast. They serve to
@@ -71,7 +71,7 @@ def describe(
     plan = RunPlan()
     chosen = experiment.seeds if seeds is None else _seeds(seeds)
     with memo_scope():
-        planned = add_experiment(plan, experiment, chosen, base, source, present=False)
+        planned = add_as_planned(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()
         splits = preview(data, source, findings=findings)
@@ -205,8 +205,10 @@ def _clip(clip: ClipSource) -> dict[str, Any]:
     facts = {"id": clip["id"], "model": clip["model"], "tag": clip.get("tag")}
     if folder := clip.get("folder"):
         return facts | {"there": True, "where": folder}
-    if clip.get("file"):
-        return facts | {"there": True, "where": clip["file"]}
+    if file := clip.get("file"):  # it may be gone, once it was copied
+        copy, there = Path("resources/clip") / clip["id"], Path(file).is_file()
+        copied = not there and (copy / "clip.json").is_file()
+        return facts | {"there": there or copied, "where": str(copy) if copied else file}
     if revision := clip.get("revision"):
         there = (Path("resources/clip") / clip["id"] / "clip.json").is_file()
         where = f"resources/clip/{clip['id']}, else the hub's cache or a download of {revision}"

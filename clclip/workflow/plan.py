@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from clclip.clip.architecture import dense_mode, taps
+from clclip.clip.own.model_config import Missing
 from clclip.config.experiment import Experiment
 from clclip.config.load import Source, find_experiment, merged, read_experiment
 from clclip.config.resolve import check_own_options, resolve_options, resolve_training
@@ -40,6 +41,8 @@ from clclip.workflow.data_spec import (
 )
 from clclip.workflow.image_size import check_size
 from clclip.workflow.image_store import image_store, own_texts
+
+FACTS = Path("resources/data/.facts")  # what the plans of a working directory have read of files
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,26 @@ def plan_run(
         seeds = run.seeds if run.seeds is not None else experiment.seeds
         add_experiment(plan, experiment, seeds, root or folder, source, cache, job=job)
     return plan
+
+
+def add_as_planned(
+    plan: RunPlan,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    base: Path,
+    where: object,
+    present: bool = True,
+) -> ExperimentPlan:
+    """Add an experiment as a run in the working directory would plan it, and write nothing.
+
+    A CLIP whose files are gone is then the one of an earlier plan.
+    """
+    try:
+        return add_experiment(plan, experiment, seeds, base, where, present=present)
+    except Missing:
+        if not FACTS.is_dir():
+            raise
+        return add_experiment(plan, experiment, seeds, base, where, FACTS, present)
 
 
 def add_experiment(

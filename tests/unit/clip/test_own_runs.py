@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from clclip.cli.main import main
-from clclip.workflow.plan import plan_run
+from clclip.workflow.plan import FACTS, plan_run
 from tests.helpers.bad_input.world import CLASSIFICATION, DETECTION, calls_of, make_data
 from tests.helpers.own_clips import config_of, write_own
 
@@ -68,6 +68,26 @@ def test_a_plan_goes_on_with_what_was_read_of_a_file_that_is_gone(work, caplog):
     assert other.keys() != plan.clips.keys()
     assert plan_run(CONFIG, [work], work / "facts", job=True).clips == other
     assert main(["describe", "cards.yaml"]) == 0
+
+
+def test_describe_agrees_with_the_run_on_a_file_that_is_gone(work, capsys):
+    plan_run(CONFIG, [work], cache=FACTS)
+    kept = sorted(path.name for path in FACTS.iterdir())
+    shutil.move("clips", "gone")
+    assert main(["describe", "cards.yaml", "--json"]) == 0
+    told = capsys.readouterr()
+    clip = json.loads(told.out)["clip"]
+    assert "taken as an earlier plan found it" in told.err and clip["there"] is False
+    copy = work / "resources" / "clip" / clip["id"]
+    copy.mkdir(parents=True)
+    (copy / "clip.json").touch()
+    assert main(["describe", "cards.yaml", "--json"]) == 0
+    clip = json.loads(capsys.readouterr().out)["clip"]
+    assert clip["there"] is True and clip["where"] == f"resources/clip/{clip['id']}"
+    assert sorted(path.name for path in FACTS.iterdir()) == kept
+    shutil.rmtree("resources")
+    assert main(["describe", "cards.yaml"]) == 2
+    assert "no such model config" in capsys.readouterr().err and not FACTS.exists()
 
 
 def test_paths_start_at_the_file_that_writes_them_and_bases_of_another_sort_end(work, tmp_path):
