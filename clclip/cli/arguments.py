@@ -114,15 +114,15 @@ def check_clip(folder: Path) -> None:
     read_clip(folder)
 
 
-def meant_images(options: argparse.Namespace) -> list[Path]:
-    """Return the image files that a command is given.
+def check_images(options: argparse.Namespace) -> None:
+    """Refuse images of the command line that are not there.
 
     Raises:
         InputError: if there is none, or one is missing.
     """
     from clclip.data.own_images import find_images
 
-    return find_images(options.images, options.recursive)
+    find_images(options.images, options.recursive)
 
 
 # A command that measures all tasks of a run.

@@ -24,7 +24,7 @@ def measure_run(module: str, kind: str, options: argparse.Namespace) -> None:
         InputError: if it is no such run of two trained tasks.
     """
     from clclip.core.machine import import_quickly
-    from clclip.model.place import check_place
+    from clclip.core.task import read_task
 
     run: Path = options.run
     if options.out is not None:
@@ -34,7 +34,9 @@ def measure_run(module: str, kind: str, options: argparse.Namespace) -> None:
     trained = len(list(run.glob("task*/weights.safetensors")))
     if trained < 2:
         raise InputError(f"{trained} trained tasks", run, "a run of at least two tasks")
-    check_place(run, trained, kind)
+    plan = run / f"task{trained}" / "task.json"
+    if (actual := read_task(plan)["kind"]) != kind:
+        raise InputError(f"kind {actual!r}", plan, f"a run of {kind}")
     import_quickly(module)
     print(import_module(module).measure(run, options.resources, options.out))
 
@@ -43,7 +45,7 @@ def probe(function: str, options: argparse.Namespace) -> None:
     """Measure a CLIP (by default the embedded one, on the embedded world) and print its result.
 
     Args:
-        function: of ``clclip.clip.probe``, imported once what is given was found: it needs torch.
+        function: of ``clclip.clip.probe``, imported when what is given is there: it needs torch.
         options: of the command line.
 
     Raises:

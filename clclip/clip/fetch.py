@@ -112,8 +112,8 @@ def _fill(model: Any, path: Path) -> None:
     """Load weights; where a sound file is of another architecture, say how its tensors differ.
 
     open_clip adapts biases and positions before names are compared, and may end within that.
-    ``load_weights`` then takes the file for damaged; it is code that training rests on, so the
-    reason is found here.
+    ``load_weights`` then takes the file for damaged; it is code that training rests on, so its
+    message is mended here.
     """
     from clclip.clip import load
 

@@ -63,8 +63,8 @@ def label(
     if data.suffix != ".json":
         raise InputError(f"data {data.name!r}", "--data", "a COCO json (instances of new images)")
     labelled = read_labelled(data, images)
-    found = load_model(place, task=task, resources=resources, kind="detection")
-    model = cast("DetectionModel", found)
+    loaded = load_model(place, task=task, resources=resources, kind="detection")
+    model = cast("DetectionModel", loaded)
     numbers, paths = list(labelled.paths), list(labelled.paths.values())
     seen = {}
     for n, every in progress(model.candidates(paths), len(paths), "label"):

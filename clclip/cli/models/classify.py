@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-from clclip.cli.arguments import MODEL_AND_IMAGES, meant_images, model_place
+from clclip.cli.arguments import MODEL_AND_IMAGES, check_images, model_place
 from clclip.cli.command import argument, command
 from clclip.core.files import check_writable
-
-logger = logging.getLogger(__name__)
 
 
 @command(
@@ -30,9 +27,8 @@ logger = logging.getLogger(__name__)
 def run(options: argparse.Namespace) -> None:
     """Classify images."""
     place = model_place(options, "classification", options.task)
-    count = len(meant_images(options))
+    check_images(options)
     check_writable(options.out)
-    logger.info("%d images to classify; the model is loaded", count)
     from clclip.core.machine import import_quickly
 
     import_quickly("clclip.model.use.classification")

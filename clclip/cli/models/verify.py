@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 from pathlib import Path
 
-from clclip.cli.arguments import RESULT, meant_images
+from clclip.cli.arguments import RESULT, check_images
 from clclip.cli.command import argument, command
 from clclip.core.files import check_writable, write_text
-
-logger = logging.getLogger(__name__)
 
 
 @command(
@@ -40,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
     check_place(options.old)
     check_place(options.new)
-    count = len(meant_images(options))
-    logger.info("%d images to compare on; the models are loaded", count)
+    check_images(options)
     import_quickly("clclip.model.use.detection")
     from clclip.model.verify import BATCH, as_text, verify
 
