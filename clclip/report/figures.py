@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from clclip.report.sections.heatmap import heatmap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LETTER = 0.085  # inches that a wide letter takes at 8 points
 MARKERS, DASHES = "os^Dv", ("-", "--", ":", "-.", (0, (6, 2)))
 
 
@@ -97,6 +99,11 @@ def _curves(benchmark: Benchmark) -> Figure:
     return figure
 
 
+def panel_title(label: str, inches: float) -> str:
+    """Return a label in lines that fit over a panel at 8 points, so that neighbours do not meet."""
+    return textwrap.fill(label, max(int(inches / LETTER), 5))
+
+
 def _classes(benchmark: Benchmark) -> Figure:
     """Return class x task scores, one panel per experiment."""
     import numpy as np
@@ -107,8 +114,9 @@ def _classes(benchmark: Benchmark) -> Figure:
     norm = TwoSlopeNorm(heat.scale.middle, heat.scale.low, heat.scale.high)
     count = len(heat.lines)
     widths = [len(tasks) for _, tasks in heat.columns]
-    width = 2.2 + sum(max(0.5 * n, 1.5) for n in widths)
-    figure = Figure(figsize=(min(width, 40), min(1.2 + 0.24 * count, 60)), layout="constrained")
+    width = min(2.2 + sum(max(0.5 * n, 1.5) for n in widths), 40)
+    inches = [(width - 2.2) * n / sum(widths) for n in widths]
+    figure = Figure(figsize=(width, min(1.2 + 0.24 * count, 60)), layout="constrained")
     axes = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
     shades = LinearSegmentedColormap.from_list("lost", ["#b84a0c", "#f4efe4", "#12679f"])
     for index, (axis, (experiment, tasks)) in enumerate(zip(axes, heat.columns, strict=True)):
@@ -119,7 +127,7 @@ def _classes(benchmark: Benchmark) -> Figure:
             ]
         )
         image = axis.imshow(values, norm=norm, cmap=shades, aspect="auto")
-        axis.set_title(experiment.label, fontsize=8)
+        axis.set_title(panel_title(experiment.label, inches[index]), fontsize=8)
         axis.set_xticks(range(len(tasks)), ["final"] if experiment.joint else tasks)
         axis.set_xlabel("after task")
         axis.grid(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -257,3 +258,21 @@ def test_report_is_the_same_every_time(made, tmp_path):
     assert (tmp_path / "report.html").read_text() == made["html"]
     for path in (made["out"].parent / "figures").iterdir():
         assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_titles_of_neighbouring_panels_do_not_meet(made):
+    """Of a file that shows one method six times, each called by its experiment."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from clclip.report.figures import _classes
+
+    benchmark = load(made["paths"])[0]
+    for number, experiment in enumerate(benchmark.experiments):
+        experiment.label = f"CL-CLIP (clutter_no_orthogonality_{number})"
+    figure = _classes(benchmark)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    boxes = [axis.title.get_window_extent(canvas.get_renderer()) for axis in panels]
+    assert len(boxes) > 2
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes)), boxes
