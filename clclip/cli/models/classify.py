@@ -26,9 +26,9 @@ from clclip.core.files import check_writable
 )
 def run(options: argparse.Namespace) -> None:
     """Classify images."""
+    check_writable(options.out)
     place = model_place(options, "classification", options.task)
     check_images(options)
-    check_writable(options.out)
     from clclip.core.machine import import_quickly
 
     import_quickly("clclip.model.use.classification")

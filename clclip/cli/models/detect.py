@@ -54,9 +54,9 @@ from clclip.core.files import check_writable
 )
 def run(options: argparse.Namespace) -> None:
     """Detect objects in images."""
+    check_writable(options.out, folder=True)
     place = model_place(options, "detection", options.task)
     check_images(options)
-    check_writable(options.out, folder=True)
     from clclip.data.writers.formats import chosen_formats
 
     formats = chosen_formats(options.format)
