@@ -15,23 +15,24 @@ from clclip.core.artifacts import (
 from clclip.core.errors import InputError
 
 
-def image_store(payload: Task, clip: ClipSource) -> tuple[str, dict[str, Any]]:
+def image_store(payload: Task, clip: ClipSource, where: object) -> tuple[str, dict[str, Any]]:
     """Return the id and the description of the store of whole images' features of a task.
 
     Args:
         payload: its task.json; receives the entry ``features``.
         clip: the CLIP, with its id.
+        where: its experiment file, for a message.
 
     Raises:
         InputError: if the task asks for a block that the tower has not.
     """
-    switches = payload["switches"]
+    switches, place = payload["switches"], f"{where}: switches.blocks"
     described: dict[str, Any] = {
         "data": payload["data"]["id"],
         "clip": clip["id"],
         "size": payload["training"]["image_size"] or native_size(clip) or 0,
         "dense": "image",
-        "taps": _taps(switches["blocks"], blocks(clip)) if "blocks" in switches else [],
+        "taps": _taps(switches["blocks"], blocks(clip), place) if "blocks" in switches else [],
         "flip": switches["mirror"] if "mirror" in switches else False,
     }
     store, keys = feature_id(**described), ("size", "dense", "taps", "flip")
@@ -39,13 +40,13 @@ def image_store(payload: Task, clip: ClipSource) -> tuple[str, dict[str, Any]]:
     return store, described
 
 
-def _taps(given: list[int] | None, depth: int) -> list[int]:
+def _taps(given: list[int] | None, depth: int, where: str) -> list[int]:
     """Return the blocks, from 1, after which images are pooled; None: VIS's 6, 8, 10, 12 of 12."""
     if given is None:
         return sorted({round(depth * number / 12) for number in (6, 8, 10, 12)})
     taps = sorted(set(given))
     if not taps or taps[0] < 1 or taps[-1] > depth:
-        raise InputError(f"blocks {given}", "switches.blocks", f"numbers 1 to {depth}")
+        raise InputError(f"blocks {given}", where, f"numbers 1 to {depth}")
     return taps
 
 

@@ -226,7 +226,7 @@ def add_experiment(
             payload = _payload(experiment, seed, number, upto, text, spec, clip, where)
             if start is not None:
                 start.mark(payload)
-            tasks[seed, number] = _with_stores(plan, experiment, payload, clip)
+            tasks[seed, number] = _with_stores(plan, experiment, payload, clip, where)
             if start is not None:
                 check_same(start, payload, where)
                 start.lend_text(plan.texts, tasks[seed, number].text)
@@ -306,14 +306,14 @@ def _evaluation(experiment: Experiment) -> dict[str, Any]:
 
 
 def _with_stores(
-    plan: RunPlan, experiment: Experiment, payload: Task, clip: ClipSource
+    plan: RunPlan, experiment: Experiment, payload: Task, clip: ClipSource, where: object
 ) -> TaskPlan:
     """Finish a task: add its text embeddings and its feature store to the plan."""
     name, seed, number = str(experiment.name), payload["seed"], payload["task"]
     cache, devices, nodes = map(payload["training"].pop, RUNTIME_KEYS)
     kind = KINDS[experiment.kind]
     if kind.methods[experiment.method].closed_form:
-        store, described = image_store(payload, clip)
+        store, described = image_store(payload, clip, where)
         plan.features[store] = described
         text, sentences = own_texts(payload)
         if text is not None:

@@ -55,6 +55,7 @@ def test_vis_reads_the_published_blocks_in_proportion_or_those_it_is_told(tmp_pa
     assert store["taps"] == [2, 3, 4] == tasks[0].payload["features"]["taps"]  # of four blocks
     _, run = planned(tmp_path, "vis", blocks=[4, 1])
     assert [store["taps"] for store in run.features.values()] == [[1, 4]]
+    expected = r"in mine\.yaml: switches\.blocks, expected numbers 1 to 4"
     for wrong in ([5], [0, 1], []):
-        with pytest.raises(InputError, match="numbers 1 to 4"):
+        with pytest.raises(InputError, match=expected):
             planned(tmp_path, "vis", blocks=wrong)
