@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from clclip.evaluation.continual import deviation, mean
 from clclip.report.sections.conditions import Comparison, Outcome
 
 
@@ -13,6 +15,35 @@ class Compared(Protocol):
     def comparison(self, metric: str) -> Comparison:
         """Return them by the metric's scores."""
         ...
+
+
+class Paired(Protocol):
+    """What compares two methods seed by seed under conditions."""
+
+    @property
+    def conditions(self) -> Mapping[str, Sequence[str]]:
+        """Conditions and the lines of their names."""
+        ...
+
+    def paired(self, condition: str, metric: str) -> Mapping[int, float]:
+        """Return the difference of the two, by seed."""
+        ...
+
+
+def differences(table: Paired, metrics: Sequence[str]) -> str:
+    """Return the mean difference of two methods and its spread, over the seeds that both have."""
+    lines = [f"|  | {' | '.join(metrics)} | seeds |", "|" + " --- |" * (len(metrics) + 2)]
+    for condition, names in table.conditions.items():
+        by_seed = [table.paired(condition, metric) for metric in metrics]
+        if not all(by_seed):
+            continue
+        shown = []
+        for values in (list(found.values()) for found in by_seed):
+            spread = deviation(values)
+            shown.append(f"{mean(values):+.1f}" + ("" if spread is None else f" ± {spread:.1f}"))
+        seeds = ", ".join(str(seed) for seed in by_seed[0])
+        lines.append(f"| {', '.join(names)} | {' | '.join(shown)} | {seeds} |")
+    return "\n".join(lines)
 
 
 def markdown(table: Compared, metric: str) -> str:

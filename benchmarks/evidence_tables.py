@@ -9,7 +9,7 @@ from pathlib import Path
 
 import evidence_rows as rows
 import yaml
-from evidence_markdown import markdown
+from evidence_markdown import differences, markdown
 from evidence_rows import PARTS, Entry, kept
 from evidence_today import same_code, why_stale
 
@@ -19,6 +19,15 @@ from clclip.report.sections.conditions import Comparison, Outcome, drawn, standa
 
 TABLES = Path(__file__).parent / "tables.yaml"
 METRICS = ("AP50 (area)", "AP[.50:.95]")
+
+
+@dataclass(frozen=True)
+class Close:
+    """Two methods whose rows one seed cannot part, trained on more seeds and compared on each."""
+
+    methods: tuple[str, str]
+    seeds: list[int]  # beside the table's
+    conditions: list[str]
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,25 @@ class Table:
     conditions: dict[str, list[str]]
     methods: dict[str, str]
     cells: dict[tuple[str, str], list[Entry]]
+    close: Close | None = None
+
+    def wanted(self, condition: str, method: str) -> list[int]:
+        """Return the seeds of one cell."""
+        return [*self.seeds, *more_seeds(self.close, condition, method)]
+
+    def paired(self, condition: str, metric: str) -> dict[int, float]:
+        """Return how far the first of the close methods is above the second, by seed.
+
+        Only seeds that both finished are there.
+        """
+        if self.close is None:
+            return {}
+        first, second = (
+            {e.seed: e.scores[metric]["A"] for e in self.cells[condition, method]}
+            for method in self.close.methods
+        )
+        pairs = {seed: (first[seed], second[seed]) for seed in first if seed in second}
+        return {s: a - b for s, (a, b) in pairs.items() if a is not None and b is not None}
 
     def outcome(self, condition: str, method: str, metric: str) -> Outcome | None:
         """Return the means over seeds of one cell."""
@@ -47,7 +75,8 @@ class Table:
         for (condition, method), entries in self.cells.items():
             name = f"{condition}_{method}"
             have = {entry.seed for entry in entries}
-            if lacking := [str(seed) for seed in self.seeds if seed not in have]:
+            wanted = self.wanted(condition, method)
+            if lacking := [str(seed) for seed in wanted if seed not in have]:
                 lines.append(f"missing: {name}, seed {', '.join(lacking)}")
             for entry in entries:
                 if why := why_stale(entry):
@@ -93,22 +122,36 @@ def read_tables(path: Path = TABLES) -> list[Table]:
     """Read the tables and what is kept of their cells."""
     found = []
     for content in yaml.safe_load(path.read_text(encoding="utf-8")).values():
-        seeds = content["seeds"]
+        close = content.pop("close", None)
+        close = close and Close(tuple(close["methods"]), close["seeds"], close["conditions"])
         cells = {
-            (condition, method): kept(f"{condition}_{method}", seeds)
+            (condition, method): kept(
+                f"{condition}_{method}", [*content["seeds"], *more_seeds(close, condition, method)]
+            )
             for condition in content["conditions"]
             for method in content["methods"]
         }
         page, picture = (rows.HERE.parent / content.pop(key) for key in ("page", "picture"))
-        found.append(Table(page=page, picture=picture, cells=cells, **content))
+        found.append(Table(page=page, picture=picture, cells=cells, close=close, **content))
     return found
 
 
+def more_seeds(close: Close | None, condition: str, method: str) -> list[int]:
+    """Return the seeds that a cell has beside the table's."""
+    if close is None or condition not in close.conditions or method not in close.methods:
+        return []
+    return close.seeds
+
+
 def write(table: Table) -> None:
-    """Fill the table into its page, between ``<!-- evidence: METRIC -->`` and ``<!-- end -->``."""
+    """Fill the table into its page, between ``<!-- evidence: METRIC -->`` and ``<!-- end -->``.
+
+    ``<!-- evidence: close -->`` takes the differences of the close methods.
+    """
 
     def filled(block: re.Match[str]) -> str:
-        return f"<!-- evidence: {block[1]} -->\n\n{markdown(table, block[1])}\n\n<!-- end -->"
+        content = differences(table, METRICS) if block[1] == "close" else markdown(table, block[1])
+        return f"<!-- evidence: {block[1]} -->\n\n{content}\n\n<!-- end -->"
 
     if table.page.exists():
         text = table.page.read_text(encoding="utf-8")

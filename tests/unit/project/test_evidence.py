@@ -106,6 +106,29 @@ def test_seeds_are_averaged_and_a_lacking_one_is_named(evidence, tmp_path):
     assert "missing: shapes_10_10_fvit, seed 5" in table.notes()
 
 
+def test_close_methods_are_compared_on_the_seeds_that_both_have(evidence, tmp_path):
+    measured = {"clclip": {0: 75.0, 1: 72.0, 2: 90.0}, "fvit": {0: 74.0, 1: 74.0}}
+    for method, by_seed in measured.items():
+        for seed, a in by_seed.items():
+            root = tmp_path / f"{method}{seed}"
+            evidence.add([finished(root, f"shapes_10_10_{method}", seed, scores(1, 2, a), a - 30)])
+    close = {"methods": ["clclip", "fvit"], "seeds": [1, 2], "conditions": ["shapes_10_10"]}
+    table = tables(evidence, tmp_path, close=close)
+    assert table.paired("shapes_10_10", "AP50 (area)") == {0: 1.0, 1: -2.0}
+    lines = evidence.differences(table, evidence.METRICS).splitlines()
+    assert lines == [
+        "|  | AP50 (area) | AP[.50:.95] | seeds |",
+        "| --- | --- | --- | --- |",
+        "| 10+10 | -0.5 ± 2.1 | -0.5 ± 2.1 | 0, 1 |",
+    ]
+    assert "missing: shapes_10_10_fvit, seed 2" in table.notes()
+    assert "missing: shapes_10_10_joint, seed 0" in table.notes()  # and no seed more
+    assert "79.0** ± 9.6" in evidence.markdown(table, "AP50 (area)")
+    (tmp_path / "docs/page.md").write_text("<!-- evidence: close -->\n<!-- end -->\n")
+    evidence.write(table)
+    assert lines[2] in (tmp_path / "docs/page.md").read_text()
+
+
 @pytest.mark.parametrize("key", ["training", "settings", "data"])
 def test_what_today_would_make_otherwise_is_stale(evidence, tmp_path, key):
     evidence.add([finished(tmp_path, "shapes_10_10_fvit", 0, scores(2, 74, 38))])
