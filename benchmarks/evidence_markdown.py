@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from clclip.evaluation.continual import deviation, mean
@@ -17,32 +18,27 @@ class Compared(Protocol):
         ...
 
 
-class Paired(Protocol):
-    """What compares two methods seed by seed under conditions."""
+@dataclass(frozen=True)
+class Difference:
+    """How far one method is above another under a condition: by metric, by seed."""
 
-    @property
-    def conditions(self) -> Mapping[str, Sequence[str]]:
-        """Conditions and the lines of their names."""
-        ...
-
-    def paired(self, condition: str, metric: str) -> Mapping[int, float]:
-        """Return the difference of the two, by seed."""
-        ...
+    condition: str
+    other: str
+    by_metric: Sequence[Mapping[int, float]]
 
 
-def differences(table: Paired, metrics: Sequence[str]) -> str:
-    """Return the mean difference of two methods and its spread, over the seeds that both have."""
-    lines = [f"|  | {' | '.join(metrics)} | seeds |", "|" + " --- |" * (len(metrics) + 2)]
-    for condition, names in table.conditions.items():
-        by_seed = [table.paired(condition, metric) for metric in metrics]
-        if not all(by_seed):
+def differences(found: Sequence[Difference], metrics: Sequence[str]) -> str:
+    """Return the means of differences and their spread, over the seeds that both methods have."""
+    lines = [f"|  | above | {' | '.join(metrics)} | seeds |", "|" + " --- |" * (len(metrics) + 3)]
+    for one in found:
+        if not all(one.by_metric):
             continue
         shown = []
-        for values in (list(found.values()) for found in by_seed):
+        for values in (list(by_seed.values()) for by_seed in one.by_metric):
             spread = deviation(values)
             shown.append(f"{mean(values):+.1f}" + ("" if spread is None else f" ± {spread:.1f}"))
-        seeds = ", ".join(str(seed) for seed in by_seed[0])
-        lines.append(f"| {', '.join(names)} | {' | '.join(shown)} | {seeds} |")
+        seeds = ", ".join(str(seed) for seed in one.by_metric[0])
+        lines.append(f"| {one.condition} | {one.other} | {' | '.join(shown)} | {seeds} |")
     return "\n".join(lines)
 
 

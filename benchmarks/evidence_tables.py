@@ -9,7 +9,7 @@ from pathlib import Path
 
 import evidence_rows as rows
 import yaml
-from evidence_markdown import differences, markdown
+from evidence_markdown import Difference, differences, markdown
 from evidence_rows import PARTS, Entry, kept
 from evidence_today import same_code, why_stale
 
@@ -23,9 +23,9 @@ METRICS = ("AP50 (area)", "AP[.50:.95]")
 
 @dataclass(frozen=True)
 class Close:
-    """Two methods whose rows one seed cannot part, trained on more seeds and compared on each."""
+    """Methods whose rows one seed cannot part: the first against each of the others, by seed."""
 
-    methods: tuple[str, str]
+    methods: list[str]
     seeds: list[int]  # beside the table's
     conditions: list[str]
 
@@ -36,7 +36,7 @@ class Table:
 
     title: str
     page: Path
-    picture: Path
+    picture: Path | None
     seeds: list[int]
     conditions: dict[str, list[str]]
     methods: dict[str, str]
@@ -47,19 +47,32 @@ class Table:
         """Return the seeds of one cell."""
         return [*self.seeds, *more_seeds(self.close, condition, method)]
 
-    def paired(self, condition: str, metric: str) -> dict[int, float]:
-        """Return how far the first of the close methods is above the second, by seed.
+    def paired(self, condition: str, other: str, metric: str) -> dict[int, float]:
+        """Return how far the first of the close methods is above another, by seed.
 
         Only seeds that both finished are there.
         """
-        if self.close is None:
-            return {}
+        assert self.close is not None
         first, second = (
             {e.seed: e.scores[metric]["A"] for e in self.cells[condition, method]}
-            for method in self.close.methods
+            for method in (self.close.methods[0], other)
         )
         pairs = {seed: (first[seed], second[seed]) for seed in first if seed in second}
         return {s: a - b for s, (a, b) in pairs.items() if a is not None and b is not None}
+
+    def differences(self) -> list[Difference]:
+        """Return the close methods' differences, a row for each condition and other method."""
+        if self.close is None:
+            return []
+        return [
+            Difference(
+                ", ".join(self.conditions[condition]),
+                self.methods[other],
+                [self.paired(condition, other, metric) for metric in METRICS],
+            )
+            for condition in self.close.conditions
+            for other in self.close.methods[1:]
+        ]
 
     def outcome(self, condition: str, method: str, metric: str) -> Outcome | None:
         """Return the means over seeds of one cell."""
@@ -123,7 +136,7 @@ def read_tables(path: Path = TABLES) -> list[Table]:
     found = []
     for content in yaml.safe_load(path.read_text(encoding="utf-8")).values():
         close = content.pop("close", None)
-        close = close and Close(tuple(close["methods"]), close["seeds"], close["conditions"])
+        close = close and Close(**close)
         cells = {
             (condition, method): kept(
                 f"{condition}_{method}", [*content["seeds"], *more_seeds(close, condition, method)]
@@ -131,7 +144,8 @@ def read_tables(path: Path = TABLES) -> list[Table]:
             for condition in content["conditions"]
             for method in content["methods"]
         }
-        page, picture = (rows.HERE.parent / content.pop(key) for key in ("page", "picture"))
+        page, picture = (content.pop(key, None) for key in ("page", "picture"))
+        page, picture = rows.HERE.parent / page, picture and rows.HERE.parent / picture
         found.append(Table(page=page, picture=picture, cells=cells, close=close, **content))
     return found
 
@@ -146,15 +160,23 @@ def more_seeds(close: Close | None, condition: str, method: str) -> list[int]:
 def write(table: Table) -> None:
     """Fill the table into its page, between ``<!-- evidence: METRIC -->`` and ``<!-- end -->``.
 
-    ``<!-- evidence: close -->`` takes the differences of the close methods.
+    ``<!-- evidence: differences -->`` takes those of the close methods. Where a page has several
+    tables, a block names its own: ``<!-- evidence: METRIC of TITLE -->``.
     """
 
     def filled(block: re.Match[str]) -> str:
-        content = differences(table, METRICS) if block[1] == "close" else markdown(table, block[1])
+        what, _, title = block[1].partition(" of ")
+        if title not in ("", table.title):
+            return block[0]
+        if what == "differences":
+            content = differences(table.differences(), METRICS)
+        else:
+            content = markdown(table, what)
         return f"<!-- evidence: {block[1]} -->\n\n{content}\n\n<!-- end -->"
 
     if table.page.exists():
         text = table.page.read_text(encoding="utf-8")
         pattern = r"<!-- evidence: (.+?) -->.*?<!-- end -->"
         write_text(table.page, re.sub(pattern, filled, text, flags=re.DOTALL))
-        write_text(table.picture, standalone(drawn(table.comparison(METRICS[0]).known())))
+        if table.picture:
+            write_text(table.picture, standalone(drawn(table.comparison(METRICS[0]).known())))

@@ -114,19 +114,22 @@ def test_close_methods_are_compared_on_the_seeds_that_both_have(evidence, tmp_pa
             evidence.add([finished(root, f"shapes_10_10_{method}", seed, scores(1, 2, a), a - 30)])
     close = {"methods": ["clclip", "fvit"], "seeds": [1, 2], "conditions": ["shapes_10_10"]}
     table = tables(evidence, tmp_path, close=close)
-    assert table.paired("shapes_10_10", "AP50 (area)") == {0: 1.0, 1: -2.0}
-    lines = evidence.differences(table, evidence.METRICS).splitlines()
+    assert table.paired("shapes_10_10", "fvit", "AP50 (area)") == {0: 1.0, 1: -2.0}
+    lines = evidence.differences(table.differences(), evidence.METRICS).splitlines()
     assert lines == [
-        "|  | AP50 (area) | AP[.50:.95] | seeds |",
-        "| --- | --- | --- | --- |",
-        "| 10+10 | -0.5 ± 2.1 | -0.5 ± 2.1 | 0, 1 |",
+        "|  | above | AP50 (area) | AP[.50:.95] | seeds |",
+        "| --- | --- | --- | --- | --- |",
+        "| 10+10 | F-ViT | -0.5 ± 2.1 | -0.5 ± 2.1 | 0, 1 |",
     ]
     assert "missing: shapes_10_10_fvit, seed 2" in table.notes()
     assert "missing: shapes_10_10_joint, seed 0" in table.notes()  # and no seed more
     assert "79.0** ± 9.6" in evidence.markdown(table, "AP50 (area)")
-    (tmp_path / "docs/page.md").write_text("<!-- evidence: close -->\n<!-- end -->\n")
+    page = tmp_path / "docs/page.md"
+    block = "<!-- evidence: differences of {} -->\n<!-- end -->\n"
+    page.write_text(block.format("Which") + block.format("Another"))
     evidence.write(table)
-    assert lines[2] in (tmp_path / "docs/page.md").read_text()
+    assert page.read_text().count(lines[2]) == 1  # another table's block is left alone
+    assert page.read_text().endswith(block.format("Another"))
 
 
 @pytest.mark.parametrize("key", ["training", "settings", "data"])
@@ -199,7 +202,8 @@ def test_evidence_names_its_commit(evidence, tmp_path):
 
 def test_the_shipped_tables_can_be_drawn(evidence):
     for table in evidence.read_tables(FILE.parent / "tables.yaml"):
-        assert "joint" in table.methods and table.conditions
+        assert table.close and set(table.close.methods) <= set(table.methods)
+        assert set(table.close.conditions) <= set(table.conditions)
         assert len(evidence.markdown(table, "AP50 (area)").splitlines()) == 2 + len(table.methods)
 
 
