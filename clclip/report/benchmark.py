@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from clclip.core.artifacts import Part, Summary, read_summary
 from clclip.core.errors import InputError
+from clclip.core.files import read_object
 from clclip.core.kind import Method
 from clclip.evaluation.comparable import comparison_key, title_suffix
 from clclip.model.kinds import KINDS
@@ -40,10 +42,23 @@ class Experiment:
         """Whether it trains on all classes at once: an upper bound, not a contestant."""
         return self.method is not None and self.method.role == "upper bound"
 
-    @property
+    @cached_property
     def method(self) -> Method | None:
-        """The facts of its method; None for one that this version does not know."""
-        return KINDS[self.summary["kind"]].methods.get(self.summary["method"])
+        """The facts of its method; None for one that this version does not know.
+
+        A summary names the method that an alias is a variant of. Which of the two was run is what
+        the switches of its first task say, whatever the experiment is called.
+        """
+        methods = KINDS[self.summary["kind"]].methods
+        named = self.summary["method"]
+        variants = [method for method in methods.values() if method.alias == named]
+        file = self.task_dir(self.summary["tasks"][0]["task"]) / "task.json"
+        if variants and file.is_file():
+            switches = read_object(file, ("switches",), "resolve")["switches"]
+            for variant in variants:
+                if variant.defining.items() <= switches.items():
+                    return variant
+        return methods.get(named)
 
     def seed_dir(self) -> Path:
         """Folder of the first seed, whose predictions are shown."""
@@ -147,12 +162,10 @@ def load(paths: Sequence[Path], palette: str | None = None) -> list[Benchmark]:
 
 def _benchmark(experiments: list[Experiment], colours: Sequence[str]) -> Benchmark:
     """Order, name and colour the experiments of one benchmark."""
-    methods = [experiment.summary["method"] for experiment in experiments]
-    for experiment in experiments:
-        method = experiment.summary["method"]
-        experiment.label = experiment.method.label if experiment.method else method
-        if methods.count(method) > 1:
-            experiment.label += f" ({experiment.name})"
+    labels = [e.method.label if e.method else e.summary["method"] for e in experiments]
+    for experiment, label in zip(experiments, labels, strict=True):
+        shared = labels.count(label) > 1
+        experiment.label = f"{label} ({experiment.name})" if shared else label
     free = list(range(len(colours)))
     wishes = {e.name: e.method.colour if e.method else None for e in experiments}
     for experiment in sorted(experiments, key=lambda e: wishes[e.name] is None):

@@ -1,9 +1,11 @@
 """Several conditions of the same methods side by side."""
 
+import json
 from xml.etree import ElementTree
 
 import pytest
 
+from clclip.detection.registry import METHODS
 from clclip.report.benchmark import load
 from clclip.report.page import report
 from clclip.report.sections.conditions import (
@@ -89,3 +91,20 @@ def test_what_has_not_been_run_takes_no_room():
     assert known.conditions == [("10+10",), ("19+1",)]
     assert [name for name, _ in known.methods] == ["CL-CLIP", "Joint"]
     assert known.cells == [[cell, cell], [None, cell]]
+
+
+def test_a_variant_of_a_method_carries_its_own_label(tmp_path):
+    """By its switches: a summary names CL-CLIP, the experiment may be called anything."""
+    truth = world.draw_images(tmp_path, NAMES, 12)
+    groups = [NAMES[:2], NAMES[2:]]
+    paper = METHODS["clclip_paper"]
+    switches = {"ours": {"shared": "adapters"}, "mine": {**paper.defining, "drift_weight": 2.0}}
+    paths = [world.run(tmp_path, name, "clclip", groups, truth) for name in (*switches, "third")]
+    for name, own in switches.items():
+        file = tmp_path / "results" / name / "seed0" / "task1" / "task.json"
+        task = json.loads(file.read_text())
+        file.write_text(json.dumps(task | {"switches": own}))
+    (benchmark,) = load(paths)
+    labels = {e.name: e.label for e in benchmark.experiments}
+    assert labels["mine"] == paper.label == "CL-CLIP as published"
+    assert labels["ours"] == "CL-CLIP (ours)" and labels["third"] == "CL-CLIP (third)"
