@@ -130,10 +130,28 @@ class TaskOverride(Strict):
 
 @dataclass(frozen=True)
 class Own:
-    """The switches that an experiment file sets itself, as opposed to its bases."""
+    """The keys that an experiment file sets itself, as opposed to its bases.
+
+    Attributes:
+        switches: of ``switches``.
+        per_task: task number -> those of its ``switches``.
+        training: those of ``training``, by section: "" or ``per_task.N``.
+    """
 
     switches: tuple[str, ...] = ()
     per_task: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    training: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Own:
+        """Return those of a file's own values, which are valid."""
+        tasks = values.get("per_task", {})
+        sections = {"": values} | {f"per_task.{number}": task for number, task in tasks.items()}
+        return cls(
+            tuple(values.get("switches", ())),
+            {int(number): tuple(task.get("switches", ())) for number, task in tasks.items()},
+            {name: tuple(section.get("training", ())) for name, section in sections.items()},
+        )
 
 
 class Experiment(Strict):
@@ -172,17 +190,12 @@ class Experiment(Strict):
     @property
     def own(self) -> Own:
         """What the file sets itself; all of it unless ``inheriting`` says otherwise."""
-        tasks = {number: tuple(task.switches) for number, task in self.per_task.items()}
-        return Own(tuple(self.switches), tasks) if self._own is None else self._own
+        return Own.of(self.model_dump()) if self._own is None else self._own
 
     def inheriting(self, values: Mapping[str, Any]) -> Experiment:
         """Return the experiment that sets ``values`` itself and has the rest from its bases."""
-        tasks = {
-            int(number): tuple(task.get("switches", ()))
-            for number, task in values.get("per_task", {}).items()
-        }
         same = self.model_copy()
-        same._own = Own(tuple(values.get("switches", ())), tasks)
+        same._own = Own.of(values)
         return same
 
     @property

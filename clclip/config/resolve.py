@@ -24,6 +24,7 @@ from clclip.model.kinds import KINDS
 
 # 0 turns them off, and task.json then reads as one from before there were such keys
 OPTIONAL = ("holdout", "repeat_threshold")
+READ_UNTRAINED = ("image_size",)  # of training, where nothing is trained
 
 
 def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -60,18 +61,42 @@ def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str
     }
 
 
-def check_own_options(experiment: Experiment, where: str) -> None:
-    """Refuse the options that a file sets itself though they mean nothing.
+def _check_own_training(experiment: Experiment, where: str) -> None:
+    """Refuse training settings that a file sets itself for a method that trains nothing.
 
-    One for all tasks must mean something in some task, one of ``per_task`` in that task.
+    Its bases may hold some: one file can be the base of methods of both sorts.
+
+    Args:
+        experiment: its file, bases merged in.
+        where: the file.
+
+    Raises:
+        InputError: for the first such setting.
+    """
+    if not KINDS[experiment.kind].methods[experiment.method].closed_form:
+        return
+    for section, keys in experiment.own.training.items():
+        for key in keys:
+            if key in TrainingConfig.model_fields and key not in READ_UNTRAINED:
+                what = f"{key} means nothing for method {experiment.method}, which trains no tower"
+                place = ": ".join(filter(None, [where, section, f"training.{key}"]))
+                expected = f"{', '.join(READ_UNTRAINED)} alone, or a method that trains one"
+                raise InputError(what, place, expected)
+
+
+def check_own_options(experiment: Experiment, where: str) -> None:
+    """Refuse the options and training settings that a file sets itself though they mean nothing.
+
+    An option for all tasks must mean something in some task, one of ``per_task`` in that task.
 
     Args:
         experiment: its file, bases merged in; ``experiment.own`` tells what it sets itself.
         where: the file.
 
     Raises:
-        InputError: for the first such option.
+        InputError: for the first of them.
     """
+    _check_own_training(experiment, where)
     method = KINDS[experiment.kind].methods[experiment.method]
     common = {"": dict(experiment.switches)}
     tasks = {

@@ -131,6 +131,38 @@ def test_a_switch_without_meaning_is_refused_where_a_file_sets_it(case, tmp_path
     assert "\n" not in message and "mine.yaml" in message and re.search(words, message), message
 
 
+UNTRAINED = [name for name, (_, method) in METHODS.items() if method.closed_form]
+
+
+@pytest.mark.parametrize("method", UNTRAINED)
+def test_training_of_a_method_that_trains_nothing_is_refused_where_a_file_sets_it(method, tmp_path):
+    base = f"shapes_cil_{method}"
+    tasks(write(tmp_path, base=base, training={"image_size": 32}))
+    for values in (
+        {"training": {"lr": 0.1}},
+        {"training": {"image_size": 32, "epochs": 3}},
+        {"per_task": {2: {"training": {"batch_size": 4}}}},
+    ):
+        with pytest.raises(InputError) as told:
+            tasks(write(tmp_path, base=base, **values))
+        section = values.get("training") or values["per_task"][2]["training"]
+        key, place = list(section)[-1], "per_task.2: " if "per_task" in values else ""
+        assert str(told.value) == (
+            f"{key} means nothing for method {method}, which trains no tower, in "
+            f"{tmp_path / 'mine.yaml'}: {place}training.{key}, expected image_size alone, or a "
+            "method that trains one"
+        )
+
+
+def test_a_base_may_say_how_the_methods_of_other_files_are_trained(tmp_path):
+    common = {"base": "shapes_cil_seca", "training": {"lr": 0.1, "epochs": 3}}
+    write(tmp_path, "common.yaml", **common)
+    own = {"method": "seca_cov", "per_task": {1: {"training": {}}}}
+    assert tasks(write(tmp_path, base="common.yaml", **own))
+    with pytest.raises(InputError, match="means nothing for method seca_cov"):
+        tasks(write(tmp_path, "all.yaml", **common | {"method": "seca_cov"}))
+
+
 def test_what_a_base_says_of_other_methods_is_left_out(tmp_path):
     """A base may speak of every method, and a variant may take a switch its meaning."""
     switches = {"memory": 7, "gate": "minmax", "expert_width": 64, "channels": 16}
