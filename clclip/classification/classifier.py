@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clclip.classification.inference import hybrid_probabilities
-from clclip.classification.options import ClassificationOptions
+from clclip.classification.options import CLASSIFIERS, ClassificationOptions
 from clclip.classification.pixels import Pixels, over_batches
 from clclip.classification.records import Memory, read_memory
 from clclip.classification.seca.baselines import prototypes
 from clclip.classification.seca.parts.visual import VisualSide
 from clclip.classification.seca.prompts import template_text
-from clclip.classification.seca.statistics import CLASSIFIERS, Joined, memory_rows, solved
+from clclip.classification.seca.statistics import Joined, memory_rows, solved
 from clclip.classification.train import build_visual, pixels_of
 from clclip.core.artifacts import Task
 from clclip.core.errors import InputError

@@ -16,7 +16,8 @@ from clclip.core.options import Needs, Options
 ADAPTER = {"visual": ("adapter",)}
 LEARNED = {"prompt": ("learned",)}
 DISTILLED = {"distillation": ("clip", "previous", "average", "sgakt")}
-BY_STATISTICS = {"classifier": ("gda", "ranpac")}
+CLASSIFIERS = ("gda", "ranpac")  # solved from statistics of all tasks
+BY_STATISTICS = {"classifier": CLASSIFIERS}
 SEVPR = {"classifier": ("sevpr",), "visual_loss": ("sevpr",)}
 GAUSSIAN = {"replay": ("gaussian",)}
 TRAINED = {"visual": ("adapter", "tower")} | LEARNED | SEVPR
@@ -54,6 +55,11 @@ class ClassificationOptions(Options):
         "replay_samples": GAUSSIAN,
         "covariance": GAUSSIAN,
         "rank": {"covariance": ("lowrank",)},
+    }
+    modules: ClassVar[Mapping[str, Needs]] = {
+        "clclip.classification.seca.statistics": BY_STATISTICS,
+        "clclip.classification.seca.sgakt": DISTILLED,
+        "clclip.classification.seca.merging": {"visual": ("tower",)},
     }
     across_tasks: ClassVar[frozenset[str]] = frozenset(
         "distillation pool evict relevance beta_scale distillation_scale consistency compare "

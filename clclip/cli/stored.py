@@ -24,7 +24,7 @@ def stored_stage(options: argparse.Namespace, stage: str, names: list[str]) -> N
     kind = KINDS[task["kind"]]
     if options.attempt < 1:
         raise InputError(f"got {options.attempt}", "--attempt", "a number from 1")
-    code = stage_fingerprint(stage, kind.name, task["method"])
+    code = stage_fingerprint(stage, kind.name, task["method"], switches=task["switches"])
 
     def work() -> None:
         # only who really works takes a device, and before torch looks at them

@@ -25,12 +25,15 @@ class Options(Strict):
         later: options that decide nothing of a first task.
         across_tasks: options that relate a task to earlier ones; left empty, those of ``later``.
         optional: options that task.json names only where they are set, as younger than others.
+        modules: module -> options with one value of which a task may run it. A fingerprint leaves
+            it out for all other tasks, so what else imports it must do nothing with it there.
     """
 
     only_with: ClassVar[Mapping[str, Needs]] = {}
     later: ClassVar[frozenset[str]] = frozenset()
     across_tasks: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[frozenset[str]] = frozenset()
+    modules: ClassVar[Mapping[str, Needs]] = {}
 
     @property
     def reads_text(self) -> bool:
@@ -47,6 +50,18 @@ class Options(Strict):
     def unset(self, key: str) -> bool:
         """Tell whether an option of ``optional`` has its default."""
         return key in self.optional and getattr(self, key) == type(self).model_fields[key].default
+
+    @classmethod
+    def idle(cls, switches: Mapping[str, Any]) -> frozenset[str]:
+        """Return the modules of ``modules`` that a task with such switches never runs.
+
+        An option that is not among the switches may have any value.
+        """
+        return frozenset(
+            module
+            for module, needs in cls.modules.items()
+            if all(key in switches and switches[key] not in of for key, of in needs.items())
+        )
 
     def lacking(self, key: str) -> Needs:
         """Return what would give a meaningless option its meaning, the first thing to change."""

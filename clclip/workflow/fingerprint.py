@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clclip.model.kinds import KINDS
 
@@ -25,44 +26,64 @@ IGNORED = frozenset(
 )
 
 
-def stage_fingerprint(stage: str, kind: str, method: str, package: Path = PACKAGE) -> str:
+def stage_fingerprint(
+    stage: str,
+    kind: str,
+    method: str,
+    package: Path = PACKAGE,
+    switches: Mapping[str, Any] | None = None,
+) -> str:
     """Return the fingerprint of the code that ``stage`` runs for a kind and a method.
 
     A method's file is looked up by its name in the table of methods and not by an import, so it is
     looked up here; a line more in that table changes nothing for other methods.
+
+    Args:
+        stage: train, predict, ...
+        kind: detection or classification.
+        method: of the task.
+        package: folder of the package.
+        switches: of the task; modules that they never run are left out (``Options.modules``).
     """
     of = KINDS[kind]
-    stage_code = fingerprint(of.module(stage, method), package)
     own = of.methods.get(method)
+    idle = frozenset() if own is None else own.options.idle(switches or {})
+    stage_code = fingerprint(of.module(stage, method), package, idle)
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):
         return stage_code
-    text = f"{stage_code};{own.code};{fingerprint(own.module, package)}"
+    text = f"{stage_code};{own.code};{fingerprint(own.module, package, idle)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
-def fingerprint(module: str, package: Path = PACKAGE) -> str:
+def fingerprint(module: str, package: Path = PACKAGE, idle: frozenset[str] = frozenset()) -> str:
     """Return a digest of ``module`` and of all modules of the package it imports, however deep.
 
     Args:
         module: dotted name, e.g. ``clclip.evaluation.score``.
         package: folder of the package.
+        idle: modules that are imported, but never run.
     """
     total = hashlib.sha256()
-    for name in used_modules(module, package):
+    for name in used_modules(module, package, idle):
         total.update(f"{name}={_source_digest(_source(name, package))};".encode())
     return total.hexdigest()[:16]
 
 
-def used_modules(module: str, package: Path = PACKAGE) -> list[str]:
-    """Return the package's modules that ``module`` reaches through imports, with itself."""
+def used_modules(
+    module: str, package: Path = PACKAGE, idle: frozenset[str] = frozenset()
+) -> list[str]:
+    """Return the package's modules that ``module`` reaches through imports, with itself.
+
+    What none but ``idle`` modules import is not reached.
+    """
     modules: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _source(name, package)
-        if name in modules or _ignored(name) or path is None:
+        if name in modules or name in idle or _ignored(name) or path is None:
             continue
         modules.add(name)
         waiting += _imports(path, name, package.name)

@@ -120,7 +120,10 @@ def code(*stages):
     def value(wildcards):
         task = planned(wildcards).payload
         return "".join(
-            stage_fingerprint(stage, task["kind"], task["method"]) for stage in stages
+            stage_fingerprint(
+                stage, task["kind"], task["method"], switches=task["switches"]
+            )
+            for stage in stages
         )
 
     return value

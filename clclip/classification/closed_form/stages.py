@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from clclip.classification.closed_form.joining import fold_of
 from clclip.classification.closed_form.learner import Maps, Solved, task_record
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.closed_form.record import Record, check_widths, read_record, write_record
-from clclip.classification.features.reader import ImageFeatures, new_texts, open_store
+from clclip.classification.features.reader import new_texts, open_store
+from clclip.classification.features.tasks import class_columns, task_counts, write_predictions
 from clclip.classification.registry import METHODS
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.core.artifacts import (
@@ -26,12 +26,11 @@ from clclip.core.artifacts import (
     read_stage_file,
 )
 from clclip.core.errors import InputError
-from clclip.core.files import write_json, write_text
+from clclip.core.files import write_text
 from clclip.core.task import (
     current_classes,
     previous_classes,
     read_task,
-    seen_classes,
     task_folders,
 )
 
@@ -73,28 +72,6 @@ def predict(task_file: Path, resources: Path) -> None:
     write_predictions(task_file, store, load_solved(task_file, store.width))
 
 
-class FromFeatures(Protocol):
-    """A classifier of frozen features."""
-
-    def log_probabilities(self, features: Array) -> Array:
-        """Return (N, K) of features (V, N, d)."""
-
-
-def write_predictions(task_file: Path, store: ImageFeatures, classifier: FromFeatures) -> None:
-    """Classify the images of test.json and write predictions.json beside ``task_file``."""
-    folder = task_file.parent
-    split = read_stage_file(folder / "test.json", "labels")
-    features = store.rows([image["id"] for image in split["images"]])
-    table = np.exp(classifier.log_probabilities(features))
-    predictions = {
-        "classes": seen_classes(read_task(task_file)),
-        "images": [image["id"] for image in split["images"]],
-        "labels": [image["label"] for image in split["images"]],
-        "probabilities": [[round(p, 7) for p in row] for row in table.tolist()],
-    }
-    write_json(folder / "predictions.json", predictions)
-
-
 def maps_of(task: Task, width: int) -> Maps:
     """Return the maps of features that a task's options ask for."""
     options = METHODS[task["method"]].given(task["switches"])
@@ -132,30 +109,3 @@ def _text(records: Sequence[Record], folders: Sequence[Path]) -> Array:
             expected = "a record made by this task's method"
             raise InputError("no tensor 'text'", folder / "weights.safetensors", expected)
     return np.concatenate([record["text"] for record in records]).astype(np.float64)
-
-
-def task_counts(task: Task) -> list[int]:
-    """Return how many classes each task has brought."""
-    return (
-        [len(group) for group in task["groups"]]
-        if previous_classes(task)
-        else [len(seen_classes(task))]
-    )
-
-
-def class_columns(split: dict[str, Any], classes: list[str], where: Path) -> Array:
-    """Return the column (N,) of each image's label among ``classes``.
-
-    Raises:
-        InputError: if a label is not among them, or a class has no image.
-    """
-    column = {name: k for k, name in enumerate(classes)}
-    for image in split["images"]:
-        if image["label"] not in column:
-            raise InputError(f"label {image['label']!r}", where, "a class of the task")
-    labels = np.array([column[image["label"]] for image in split["images"]], dtype=np.int64)
-    for name, count in zip(classes, np.bincount(labels, minlength=len(classes)), strict=True):
-        if not count:
-            expected = "at least 1 image a class (or leave the class out of tasks)"
-            raise InputError(f"class {name!r} has no training image", where, expected)
-    return labels

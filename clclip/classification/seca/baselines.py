@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clclip.classification.options import CLASSIFIERS
 from clclip.classification.records import Memory
 from clclip.classification.seca.adapters import VisualTower
 from clclip.classification.seca.frozen import Frozen
-from clclip.classification.seca.statistics import CLASSIFIERS
 
 
 def fixed_teacher(

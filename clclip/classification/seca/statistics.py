@@ -33,8 +33,6 @@ from clclip.classification.closed_form.sums import unit
 
 Array = np.ndarray
 
-CLASSIFIERS = ("gda", "ranpac")
-
 
 class Drift(NamedTuple):
     """How features have moved in a task: ``unit(x + x map + shift)``, map (d, d), shift (d,)."""
@@ -123,7 +121,7 @@ def solved(
     """Return the classifier of all seen classes.
 
     Args:
-        classifier: one of ``CLASSIFIERS``.
+        classifier: one of ``options.CLASSIFIERS``.
         hidden: random features of "ranpac".
         seed: draws them.
         memory: features (N, d) and labels (N,) of all tasks.

@@ -18,12 +18,8 @@ from clclip.classification.closed_form.record import (
     read_tensors,
     write_record,
 )
-from clclip.classification.closed_form.stages import (
-    class_columns,
-    task_counts,
-    write_predictions,
-)
 from clclip.classification.features.reader import open_store
+from clclip.classification.features.tasks import class_columns, task_counts, write_predictions
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.classification.vis.mixer import KEYS, Mixer, trained_mixer
 from clclip.classification.vis.options import VisOptions

@@ -13,6 +13,7 @@ from clclip.classification import stages
 from clclip.classification.classifier import load_classifier
 from clclip.classification.closed_form.heads import discriminant
 from clclip.classification.closed_form.sums import Sums, unit
+from clclip.classification.options import CLASSIFIERS
 from clclip.classification.seca import statistics
 from clclip.core.errors import InputError
 from tests.helpers.seca import write_stream
@@ -53,7 +54,7 @@ def test_older_features_go_through_every_later_drift():
     assert labels.tolist() == [0, 1, 0, 2, 2, 2, 3, 3, 3]
 
 
-@pytest.mark.parametrize("kind", statistics.CLASSIFIERS)
+@pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_a_text_half_that_knows_nothing_gets_no_weight_and_one_that_knows_helps(kind):
     draws = np.random.default_rng(1)
     means = unit(draws.standard_normal((4, 8)))

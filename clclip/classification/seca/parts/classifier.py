@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clclip.classification.options import refines
+from clclip.classification.options import CLASSIFIERS, refines
 from clclip.classification.records import Record
 from clclip.classification.seca.baselines import new_linear
 from clclip.classification.seca.parts.context import Context, Step, TaskData
 from clclip.classification.seca.parts.visual import VisualSide
 from clclip.classification.seca.sevpr import Refinement, consistency_loss, raw_prototypes
-from clclip.classification.seca.statistics import CLASSIFIERS, fitted_drift
+from clclip.classification.seca.statistics import fitted_drift
 from clclip.training.seeds import generator
 
 logger = logging.getLogger(__name__)
