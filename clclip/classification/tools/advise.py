@@ -27,6 +27,7 @@ from clclip.classification.tools.folds import (
 )
 from clclip.classification.tools.time_limit import TimeLimit
 from clclip.core.errors import InputError
+from clclip.data.images import header, inspect
 
 Array = np.ndarray
 
@@ -160,6 +161,24 @@ def check_enough(labels: Sequence[str]) -> None:
     if len(counts) < 2:
         expected = "at least two classes, a folder of images for each"
         raise InputError(f"{len(counts)} class", "the training images", expected)
+
+
+def check_images(paths: Sequence[Path], labels: Sequence[str]) -> None:
+    """Check the headers of all images, and decode the first batch of those that are looked at.
+
+    What is cut off later in another image shows only once that one's turn comes.
+
+    Args:
+        paths: training images.
+        labels: the class of each.
+
+    Raises:
+        InputError: for the first that is no image.
+    """
+    for path in paths:
+        header(path)
+    for row in in_turn(labels)[: builder.BATCH]:
+        inspect(paths[row])
 
 
 def in_turn(labels: Sequence[str]) -> list[int]:

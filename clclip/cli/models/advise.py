@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 )
 def run(options: argparse.Namespace) -> None:
     """Tell which classifier suits a folder of images or an experiment's."""
-    from clclip.classification.tools.advise import advise, as_text, check_enough
+    from clclip.classification.tools.advise import advise, as_text, check_enough, check_images
     from clclip.classification.tools.time_limit import TimeLimit
     from clclip.core.machine import import_quickly
     from clclip.workflow.advise_data import of_experiment, of_folder
@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
         asked = of_experiment(place, options.resources, options.clip)
     else:
         raise InputError("no such folder or file", place, "a folder of images or an experiment")
-    check_enough(asked.labels)  # before a CLIP is fetched for nothing
+    check_enough(asked.labels)  # before a CLIP is fetched for nothing, and torch is imported
+    check_images(asked.paths, asked.labels)
     if isinstance(asked.clip, Path):
         check_clip(asked.clip)
     counts = (len(asked.labels), len(set(asked.labels)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +207,23 @@ def test_bad_input_is_one_line(options, told, tmp_path, monkeypatch, capsys):
     assert main(["advise", *options]) == 2
     error = capsys.readouterr().err
     assert told in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("broken", ["last header", "first pixels"])
+def test_a_broken_image_is_told_before_torch_is_imported(broken, tmp_path):
+    paths, _ = write_folder(tmp_path / "data", {"red": 80, "blue": 80}, "")
+    bad = paths[-1] if broken == "last header" else paths[0]
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no image" if broken == "last header" else whole[: len(whole) // 2])
+    code = (
+        "import sys; from clclip.cli.main import main; status = main(['advise', 'data']); "
+        "assert not {'torch', 'open_clip'} & set(sys.modules), 'torch'; sys.exit(status)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert told.returncode == 2 and told.stderr.count("\n") == 1, told.stderr
+    assert told.stderr.startswith("error: broken image") and bad.name in told.stderr
 
 
 BOXES = {"images": [], "annotations": [], "categories": []}
