@@ -85,7 +85,9 @@ METHODS: dict[str, Method] = {
         stages="clclip.classification.vis.stages",
         closed_form=True,
     ),
-    "seca_cov": _solved("SECA-Cov", head="joined", hidden=2000, mirror=True, prior="text"),
+    "seca_cov": _solved(
+        "SECA-Cov", head="joined", hidden=2000, mirror=True, spread=True, prior="text"
+    ),
 }
 
 

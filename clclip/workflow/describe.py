@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from clclip.classification.features.layout import WHOLE
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
 from clclip.core.artifacts import (
@@ -244,7 +245,7 @@ def _estimate(
         return None
     train, test = counts.get("train", 0), counts.get("test", 0)
     read = sum((train * (2 if f["flip"] else 1) + test) for f in plan.features.values())
-    sizes = [f["size"] for f in plan.features.values() if f["dense"] != "image"]
+    sizes = [f["size"] for f in plan.features.values() if f["dense"] not in WHOLE]
     embedded = planned.config.clip.model.startswith("embedded")
     area = max([1.0, *((size / RATED_SIZE) ** 2 for size in sizes if embedded)])
     seconds = read * area / FEATURE_RATE
@@ -292,8 +293,8 @@ def _some(names: list[str], limit: int = 12) -> str:
 
 def _stored_numbers(features: dict[str, Any]) -> float:
     """Return about how many numbers a feature store keeps of an image."""
-    if features["dense"] == "image":
-        return 1024.0
+    if features["dense"] in WHOLE:
+        return 1024.0 * (1 + WHOLE.index(features["dense"]))
     return (features["size"] / 8) ** 2 * 128 * (len(features["taps"]) + 1)
 
 

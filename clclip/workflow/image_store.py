@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from clclip.classification.features.layout import own_sentences, sentences_id
+from clclip.classification.features.layout import (
+    IMAGE,
+    MOMENTS,
+    own_sentences,
+    sentences_id,
+)
 from clclip.classification.kind import CLASSIFICATION
 from clclip.clip.architecture import blocks, native_size
 from clclip.clip.ids import feature_id
@@ -27,11 +32,12 @@ def image_store(payload: Task, clip: ClipSource, where: object) -> tuple[str, di
         InputError: if the task asks for a block that the tower has not.
     """
     switches, place = payload["switches"], f"{where}: switches.blocks"
+    spread = switches["spread"] if "spread" in switches else False
     described: dict[str, Any] = {
         "data": payload["data"]["id"],
         "clip": clip["id"],
         "size": payload["training"]["image_size"] or native_size(clip) or 0,
-        "dense": "image",
+        "dense": MOMENTS if spread else IMAGE,
         "taps": _taps(switches["blocks"], blocks(clip), place) if "blocks" in switches else [],
         "flip": switches["mirror"] if "mirror" in switches else False,
     }

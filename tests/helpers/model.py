@@ -12,6 +12,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from clclip.classification.features.builder import build_image_features, embed_sentences
+from clclip.classification.features.layout import MOMENTS, WHOLE
 from clclip.clip.features import build_features
 from clclip.clip.fetch import fetch_clip
 from clclip.clip.text import embed_text
@@ -83,6 +84,8 @@ def write_experiment(work: Path, name: str, **keys) -> Path:
     else:
         keys.setdefault("data", {"format": "folder", "root": "folders"})
     fast = {k: v for k, v in FAST.items() if kind == "detection" or k != "warmup_steps"}
+    if kind != "detection" and KINDS[kind].methods[keys["method"]].closed_form:
+        fast = {"image_size": SIDE}
     keys["training"] = fast | keys.get("training", {})
     path = work / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"name": name, **keys}, sort_keys=False))
@@ -128,11 +131,12 @@ def _features(resources: Path, store: str, entry: Mapping) -> None:
     places = resources / "data" / entry["data"], resources / "clip" / entry["clip"]
     for split in ("train", "test"):
         out = resources / "features" / store / split
-        if entry["dense"] != "image":
+        if entry["dense"] not in WHOLE:
             chosen = (entry["size"], entry["dense"], entry["taps"], entry["flip"])
             build_features(*places, split, out, *chosen)
         else:
-            chosen = (entry["size"], entry["flip"], entry["taps"])
+            spread = entry["dense"] == MOMENTS
+            chosen = (entry["size"], entry["flip"], entry["taps"], spread)
             build_image_features(*places, split, out, *chosen)
 
 

@@ -132,7 +132,7 @@ rule extract_features:
             if features_of(wildcards)["flip"]
             and (
                 wildcards.split == "train"
-                or features_of(wildcards)["dense"] == "image"
+                or features_of(wildcards)["dense"] in ("image", "moments")
             )
             else ""
         ),

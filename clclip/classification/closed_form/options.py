@@ -17,7 +17,9 @@ class ClosedFormOptions(Options):
         "penalty": {"head": ("ridge", "joined")},
         "penalty_rule": {"penalty": (None,)},
         "prior": {"head": ("joined",)},
+        "spread": {"head": ("ncm", "ridge", "gda", "joined")},  # texts are compared with features
     }
+    optional: ClassVar[frozenset[str]] = frozenset({"spread"})
 
     @property
     def reads_text(self) -> bool:
@@ -34,6 +36,11 @@ class ClosedFormOptions(Options):
     )
     normalise: bool = Field(True, description="features of unit length (RanPAC's are not)")
     mirror: bool = Field(False, description="take every image and its mirror image")
+    spread: bool = Field(
+        False,
+        description="the spread of an image's tokens beside its feature (twice as wide); not with "
+        "gda_text",
+    )
     penalty_rule: Literal["gcv", "holdout"] = Field(
         "gcv",
         description="ridge penalty by generalised cross-validation from the sums, or by the "

@@ -33,6 +33,7 @@ def build_image_features(
     size: int,
     mirror: bool = False,
     taps: Sequence[int] = (),
+    spread: bool = False,
 ) -> None:
     """Compute the features of all images of a split.
 
@@ -44,6 +45,7 @@ def build_image_features(
         size: side of the images in px; 0: the tower's own.
         mirror: store the features of mirror images too.
         taps: blocks, counted from 1, after which images are pooled, instead of image features.
+        spread: store the moments of ``moments.py`` instead of image features.
 
     Raises:
         InputError: for bad input of any kind.
@@ -60,7 +62,7 @@ def build_image_features(
     names = read_index(index_dir)["classes"]
     clip = load_clip(clip_dir)
     paths = [root / image["file_name"] for image in images]
-    arrays = image_features(clip, paths, size or None, mirror, taps)
+    arrays = image_features(clip, paths, size or None, mirror, taps, spread)
     arrays["text"] = template_text(clip.model, clip.tokenizer, names, TEMPLATE).cpu().numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -84,7 +86,12 @@ def build_image_features(
 
 
 def image_features(
-    clip: Any, paths: Sequence[Path], size: int | None, mirror: bool, taps: Sequence[int] = ()
+    clip: Any,
+    paths: Sequence[Path],
+    size: int | None,
+    mirror: bool,
+    taps: Sequence[int] = (),
+    spread: bool = False,
 ) -> dict[str, Array]:
     """Return the features of image files.
 
@@ -94,6 +101,7 @@ def image_features(
         size: side of the images in px; None: the tower's own.
         mirror: whether to add those of the mirror images.
         taps: blocks, counted from 1, after which images are pooled, instead of image features.
+        spread: the moments of ``moments.py`` instead of image features.
 
     Returns:
         name of a view (``views_of``) -> float32 (N, d), not normalised.
@@ -103,7 +111,7 @@ def image_features(
     """
     parts: list[dict[str, Array]] = []
     done, start, logged_at = 0, time.monotonic(), 0.0
-    for part in feature_batches(clip, paths, size, mirror, taps):
+    for part in feature_batches(clip, paths, size, mirror, taps, spread):
         parts.append(part)
         done += len(next(iter(part.values())))
         seconds = time.monotonic() - start
@@ -114,7 +122,12 @@ def image_features(
 
 
 def feature_batches(
-    clip: Any, paths: Sequence[Path], size: int | None, mirror: bool, taps: Sequence[int] = ()
+    clip: Any,
+    paths: Sequence[Path],
+    size: int | None,
+    mirror: bool,
+    taps: Sequence[int] = (),
+    spread: bool = False,
 ) -> Iterator[dict[str, Array]]:
     """Yield the features of ``image_features``, ``BATCH`` images at a time.
 
@@ -122,6 +135,7 @@ def feature_batches(
     """
     import torch
 
+    from clclip.classification.features.moments import moments
     from clclip.classification.pixels import Pixels, chunks
     from clclip.classification.seca.adapters import VisualTower
 
@@ -138,6 +152,8 @@ def feature_batches(
         if taps:
             return tower.pooled_after(tower.stem(batch), taps)
         views = [batch, batch.flip(-1)] if mirror else [batch]
+        if spread:
+            return [moments(tower, view) for view in views]
         return [tower.feature(tower.stem(view), None) for view in views]
 
     ranges = list(chunks(len(pixels), BATCH))

@@ -2,7 +2,8 @@
 
 A store is a folder of float32 arrays, one row an image, and a marker ``done.json`` that is written
 last. What an image shows as are its views: ``image`` (N, d), the tower's own image features, not
-normalised, with ``mirrored`` (N, d) of the mirror images where asked for; or, in a store of taps,
+normalised, with ``mirrored`` (N, d) of the mirror images where asked for; in a store of moments
+both are (N, 2 d), as ``moments.py`` says; or, in a store of taps,
 ``tap3`` and so on (N, width), what pooling gives after a block. ``text`` (C, d) are unit embeddings
 of the data set's class names in one sentence.
 """
@@ -17,6 +18,8 @@ from clclip.core.digest import digest
 from clclip.core.task import current_classes, text_names
 
 FORMAT = 1
+IMAGE, MOMENTS = "image", "moments"  # CLIP's feature of an image, or that and its tokens' spread
+WHOLE = (IMAGE, MOMENTS)  # values of ``dense`` that are vectors of whole images
 MARKER = "done.json"
 TEMPLATE = "a good photo of a {}."
 

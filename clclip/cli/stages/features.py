@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from clclip.classification.features.layout import MOMENTS, WHOLE
 from clclip.cli.arguments import OUT_FOLDER
 from clclip.cli.command import argument, command
 from clclip.core.errors import InputError
@@ -21,7 +22,8 @@ from clclip.core.errors import InputError
     argument(
         "--dense",
         required=True,
-        help="dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers",
+        help="dense mode, e.g. tokens; image: one vector an image, for closed-form classifiers; "
+        "moments: the same with the spread of its tokens",
     ),
     argument("--taps", required=True, help="blocks, e.g. 1,2,3; image: none, or from 1"),
     argument("--flip", action="store_true", help="mirrored images besides"),
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     from clclip.core.machine import import_quickly
     from clclip.workflow.gpu_slots import devices
 
-    image = options.dense == "image"
+    image = options.dense in WHOLE
     try:
         taps = [int(part) for part in options.taps.split(",") if part or not image]
     except ValueError:
@@ -69,4 +71,5 @@ def _image_features(options: argparse.Namespace, taps: list[int]) -> None:
         from clclip.classification.features.builder import build_image_features
 
         given = (options.data, options.clip, options.split, options.out, options.size)
-        build_image_features(*given, mirror=options.flip, taps=taps)
+        spread = options.dense == MOMENTS
+        build_image_features(*given, mirror=options.flip, taps=taps, spread=spread)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from clclip.classification.classifier import EVAL_BATCH, Classifier, load_classifier
+from clclip.classification.features.layout import MOMENTS
+from clclip.classification.features.moments import moments
 from clclip.classification.kind import CLASSIFICATION
 from clclip.classification.pixels import preparation
 from clclip.classification.registry import METHODS
@@ -135,6 +137,8 @@ class FeatureClassifier:
         if taps := self.features["taps"]:
             return torch.stack(list(self.tower.pooled_after(self.tower.stem(images), taps)))
         shown = [images, images.flip(-1)] if self.features["flip"] else [images]
+        if self.features["dense"] == MOMENTS:
+            return torch.stack([moments(self.tower, one) for one in shown])
         return torch.stack([self.tower.feature(self.tower.stem(one), None) for one in shown])
 
     def predict_probabilities(self, images: Tensor) -> Tensor:
