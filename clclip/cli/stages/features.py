@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clclip.classification.features.layout import MOMENTS, WHOLE
 from clclip.cli.arguments import OUT_FOLDER
 from clclip.cli.command import argument, command
 from clclip.core.errors import InputError
@@ -31,6 +30,7 @@ from clclip.core.errors import InputError
 )
 def run(options: argparse.Namespace) -> None:
     """Compute the features."""
+    from clclip.classification.features.layout import WHOLE
     from clclip.core.machine import import_quickly
     from clclip.workflow.gpu_slots import devices
 
@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _image_features(options: argparse.Namespace, taps: list[int]) -> None:
     """Compute a store of features of whole images, as closed-form tasks read it."""
+    from clclip.classification.features.layout import MOMENTS
     from clclip.core.machine import import_quickly
     from clclip.workflow.gpu_slots import devices
 
