@@ -229,6 +229,20 @@ def test_residual_adapters_start_as_the_first_tasks_features():
     assert not any(name.startswith("paths.1.pyramid") for name in model.state_dict())
 
 
+def test_residual_adapters_read_what_the_first_tasks_features_dropped():
+    model = learned(GROUPS, adapter="residual", extra_level=True)
+    path, taps = model.paths[1], batch().taps
+    base = model.paths[0].levels(taps)
+    for adapter in path.adapters:
+        torch.nn.init.normal_(adapter.net[-1].weight)
+    adapted = path.levels(taps, base)
+    assert [v.shape for v in adapted.values()] == [v.shape for v in base.values()]
+    for changed, read_by in ((0, {"0"}), (len(taps) - 1, {str(len(taps) - 1), "pool"})):
+        other = [t + torch.randn_like(t) if n == changed else t for n, t in enumerate(taps)]
+        moved = path.levels(other, base)  # by the same levels of task 1
+        assert {name for name in base if not torch.equal(moved[name], adapted[name])} == read_by
+
+
 def test_a_batch_without_current_objects_gives_finite_losses():
     data = batch(classes=2)
     for target in data.targets:

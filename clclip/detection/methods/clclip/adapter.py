@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.pyramid import group_norm
@@ -13,13 +14,23 @@ from clclip.detection.options import DetectorOptions
 
 
 class LevelAdapter(nn.Module):
-    """x + up(relu(norm(conv(down x)))): a bottleneck that starts as the identity."""
+    """x + up(relu(norm(conv(down x + side tap)))): a bottleneck that starts as the identity.
 
-    def __init__(self, channels: int) -> None:
+    The level was trained for the classes of task 1. What it has dropped is still in the tap that it
+    was made of, so the adapter reads that besides, by a lateral 1x1 convolution.
+
+    Args:
+        channels: of the level.
+        width: channels of the tower's tap.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         inner = max(channels // 2, 8)
+        self.down = nn.Conv2d(channels, inner, 1, bias=False)
+        # not the LayerNorm of the pyramid's taps, which costs as much as all else here
+        self.side = nn.Sequential(nn.Conv2d(width, inner, 1, bias=False), group_norm(inner))
         self.net = nn.Sequential(
-            nn.Conv2d(channels, inner, 1, bias=False),
             nn.Conv2d(inner, inner, 3, padding=1, bias=False),
             group_norm(inner),
             nn.ReLU(inplace=True),
@@ -28,9 +39,10 @@ class LevelAdapter(nn.Module):
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the adapted level (B, channels, h, w)."""
-        return x + self.net(x)
+    def forward(self, x: Tensor, tap: Tensor) -> Tensor:
+        """Return the adapted level (B, channels, h, w), given its tap (B, width, h', w')."""
+        side = functional.interpolate(self.side(tap), size=x.shape[-2:], mode="nearest")
+        return x + self.net(self.down(x) + side)
 
 
 class ResidualPath(SharedPath):
@@ -45,18 +57,25 @@ class ResidualPath(SharedPath):
         super().__init__(width, stride, options, text_width)
         del self.pyramid
         levels = len(options.scales) + options.extra_level
-        self.adapters = nn.ModuleList(LevelAdapter(options.channels) for _ in range(levels))
+        self.adapters = nn.ModuleList(LevelAdapter(options.channels, width) for _ in range(levels))
 
     def levels(
         self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None
     ) -> OrderedDict[str, Tensor]:
-        """Return the adapted levels of ``base``, the levels of task 1's path."""
+        """Return the adapted levels.
+
+        Args:
+            taps: of the tower, (B, width, h, w) each.
+            base: the levels of task 1's path.
+
+        Raises:
+            ValueError: without ``base``.
+        """
         if base is None:
             raise ValueError("got no levels of task 1; expected them for residual adapters")
-        return OrderedDict(
-            (name, adapter(level))
-            for (name, level), adapter in zip(base.items(), self.adapters, strict=True)
-        )
+        read = [*taps, taps[-1]][: len(base)]  # an extra level reads the last tap
+        adapted = zip(base.items(), self.adapters, read, strict=True)
+        return OrderedDict((name, adapter(level, tap)) for (name, level), adapter, tap in adapted)
 
     def start_from(self, path: SharedPath) -> None:
         """Copy what both paths have; after task 1, which has none, adapters are the identity."""
