@@ -91,6 +91,8 @@ def untrained(scenes: worlds.Scenes, counts: list[int], tasks: list[int]) -> dic
             found[f"clclip {how} K={count}"] = scenes.clclip(count, 2, route=how)
     for number in tasks:
         found[f"clclip share K={first} T={number}"] = scenes.clclip(first, number)
+        residual = scenes.clclip(first, number, adapter="residual")
+        found[f"clclip residual K={first} T={number}"] = residual
     found[f"clclip residual K={first}"] = scenes.clclip(first, 2, adapter="residual")
     found[f"clclip drift K={first}"] = scenes.clclip(first, 2, shared="drift")
     return found

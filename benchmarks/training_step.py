@@ -50,6 +50,8 @@ def contestants(scenes: worlds.Scenes, counts: list[int], images: int) -> dict[s
         found[f"clclip {shared} K={first}"] = stepper(model, batch)
     detached = scenes.clclip(2 * first, 2, detach_experts=True)
     found[f"clclip detached K={first}"] = stepper(detached, batch)
+    residual = scenes.clclip(2 * first, 2, adapter="residual")
+    found[f"clclip residual K={first}"] = stepper(residual, batch)
     found[f"clclip bf16 K={first}"] = stepper(scenes.clclip(2 * first, 2), batch, "bf16")
     return found
 
