@@ -16,8 +16,8 @@ from clclip.detection.options import DetectorOptions
 class LevelAdapter(nn.Module):
     """x + up(relu(norm(conv(down x + side tap)))): a bottleneck that starts as the identity.
 
-    The level was trained for the classes of task 1. What it has dropped is still in the tap that it
-    was made of, so the adapter reads that besides, by a lateral 1x1 convolution.
+    The level was trained for the classes of task 1. What they did not need is still in the tap that
+    it was made of, so the adapter reads that besides, by a lateral 1x1 convolution.
 
     Args:
         channels: of the level.
@@ -28,7 +28,7 @@ class LevelAdapter(nn.Module):
         super().__init__()
         inner = max(channels // 2, 8)
         self.down = nn.Conv2d(channels, inner, 1, bias=False)
-        # not the LayerNorm of the pyramid's taps, which costs as much as all else here
+        # not a LayerNorm of taps as in the pyramid: more than half as costly as all else here
         self.side = nn.Sequential(nn.Conv2d(width, inner, 1, bias=False), group_norm(inner))
         self.net = nn.Sequential(
             nn.Conv2d(inner, inner, 3, padding=1, bias=False),
