@@ -16,9 +16,8 @@ from clclip.clip.own.sources import weights_file
 from clclip.core import homes
 from clclip.core.artifacts import ClipSource, read_clip
 from clclip.core.digest import file_sha256
-from clclip.core.errors import InputError, WrongValue, nearest
+from clclip.core.errors import InputError, nearest
 from clclip.core.files import replacing, write_bytes, write_json
-from clclip.core.weights_file import misfit
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def _fetch_listed(clip: ClipSource, out: Path) -> None:
     else:
         source, path = f"open_clip {tag}", _download(name, str(tag))
     model = load.build(name, tag)
-    _fill(model, path)
+    load.load_weights(model, path)
     _write(model, load.card_of(model, name, tag, clip["id"], source), out)
 
 
@@ -99,45 +98,13 @@ def _fetch_own(clip: ClipSource, out: Path) -> None:
         else:
             path, source = weights_file(clip["file"]), "file"
         model = load.build_own(folder, clip.get("config", name))
-        _fill(model, path)
+        load.load_weights(model, path)
         card = load.card_of(model, name, None, clip["id"], source)
         card["config_sha256"] = file_sha256(folder / NAME)
         for part in sorted(folder.iterdir()):
             write_bytes(out / part.name, part.read_bytes())
         write_bytes(out / GIVEN, clip["config_text"].encode())
         _write(model, card, out)
-
-
-def _fill(model: Any, path: Path) -> None:
-    """Load weights; where a sound file is of another architecture, say how its tensors differ.
-
-    open_clip adapts biases and positions before names are compared, and may end within that.
-    ``load_weights`` then takes the file for damaged; it is code that training rests on, so its
-    message is mended here.
-    """
-    from clclip.clip import load
-
-    try:
-        load.load_weights(model, path)
-    except InputError as error:
-        compared = isinstance(error.__cause__, WrongValue)
-        if compared or not (difference := _difference(model, path)):
-            raise
-        raise InputError(f"weights do not load ({difference})", path, error.expected) from None
-
-
-def _difference(model: Any, path: Path) -> str | None:
-    """Return how a file's tensors differ from a model's, None if it holds none or they fit."""
-    from open_clip.factory import load_state_dict
-
-    from clclip.clip.load import quiet
-
-    try:
-        with quiet():
-            state = load_state_dict(str(path), weights_only=True)
-        return misfit(model.state_dict(), state)
-    except Exception:  # no state dict: ``load_weights`` has said so
-        return None
 
 
 def _write(model: Any, card: dict[str, Any], out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.factory import load_state_dict
 from open_clip.transform import PreprocessCfg
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -146,7 +147,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         with quiet(), _checked(model):
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except Exception as error:  # SafetensorError, UnpicklingError, KeyError, StopIteration, ...
-        reason = error.what if isinstance(error, WrongValue) else _why(path)
+        reason = error.what if isinstance(error, WrongValue) else _why(model, path)
         raise InputError(f"weights do not load ({reason})", path, expected) from error
     for key, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
@@ -170,15 +171,18 @@ def _checked(model: nn.Module) -> Iterator[None]:
         del model.load_state_dict
 
 
-def _why(path: Path) -> str:
-    """Return why ``path`` did not load though no tensor of it was compared."""
+def _why(model: nn.Module, path: Path) -> str:
+    """Return why ``path`` did not load though no tensor of it was compared.
+
+    open_clip adapts biases and positions before names are compared, and may end within that.
+    """
     try:
         with quiet():
-            state = open_clip.load_state_dict(str(path), weights_only=True)
-        readable = bool(state) and all(isinstance(value, Tensor) for value in state.values())
-    except Exception:
-        readable = False
-    return "tensors of another architecture" if readable else unreadable(path)
+            state = load_state_dict(str(path), weights_only=True)
+        difference = misfit(model.state_dict(), state) if state else None
+        return difference or unreadable(path)
+    except Exception:  # not a state dict
+        return unreadable(path)
 
 
 def card_of(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,30 +171,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def image_files(given: Sequence[Path]) -> list[Path]:
-    """Return the files given and, of folders, the images inside, by name; each was decoded.
-
-    Of a folder, hidden files (macOS lays a ``._photo.jpg`` beside a photo) and folders are no
-    images, whatever their suffix.
-
-    Raises:
-        InputError: if there is none, or one is missing, broken or too large.
-    """
-    files: list[Path] = []
-    for path in given:
-        files += sorted(filter(_is_image, path.iterdir())) if path.is_dir() else [path]
-    if not files:
-        where = ", ".join(map(str, given)) or "the images"
-        expected = f"image files, or folders of files ending in {', '.join(sorted(IMAGE_SUFFIXES))}"
-        raise InputError("no images", where, expected)
-    for path in dict.fromkeys(files):
-        inspect(path)
-    return files
-
-
-def _is_image(path: Path) -> bool:
-    """Tell whether a folder's entry counts as an image; a broken link does, and is reported."""
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and not path.is_dir()

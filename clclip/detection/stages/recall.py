@@ -28,21 +28,6 @@ def proposals_of(
     return result
 
 
-@torch.no_grad()
-def proposal_hits(model: Detector, batch: Batch, overlap: float = 0.5) -> list[Tensor]:
-    """Tell, per image, which labelled objects some proposal covers.
-
-    Args:
-        model: a detector; the proposals of all its paths count.
-        batch: images with targets.
-        overlap: smallest IoU.
-
-    Returns:
-        per image (G,) bool.
-    """
-    return covered([boxes for _, _, boxes in proposals_of(model, batch)], batch.targets, overlap)
-
-
 def covered(
     per_path: Sequence[Sequence[Tensor]],
     targets: Sequence[Mapping[str, Tensor]],

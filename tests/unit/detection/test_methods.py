@@ -21,7 +21,7 @@ from clclip.detection.layers.guard import apply_guard, unexplained_detections
 from clclip.detection.layers.path import LevelByArea
 from clclip.detection.layers.regions import SampledRegions, sample_regions
 from clclip.detection.methods.fvit_ior.detector import balance
-from clclip.detection.stages.recall import proposal_hits, recall_table
+from clclip.detection.stages.recall import covered, proposals_of, recall_table
 from clclip.detection.tools.open_vocabulary import detect_by_text
 from clclip.training.seeds import generator
 from tests.helpers.detection import (
@@ -315,12 +315,16 @@ def test_recall_counts_covered_objects_by_group():
 def test_proposals_of_all_paths_count_for_recall(adapter):
     model = clclip(GROUPS, shared="adapters", adapter=adapter).eval()
     data = batch(3, classes=2)
-    for hit, target in zip(proposal_hits(model, data), data.targets, strict=True):
+    per_path = [proposals for _, _, proposals in proposals_of(model, data)]
+    assert len(per_path) == 2
+    for hit, target in zip(covered(per_path, data.targets), data.targets, strict=True):
         assert hit.shape == target["labels"].shape
-    everything = proposal_hits(model, data, overlap=0.0)
-    assert all(hit.all() for hit in everything)
+    assert all(hit.all() for hit in covered(per_path, data.targets, overlap=0.0))
+    # an object that the second path alone proposes is covered too
+    data.targets[0]["boxes"] = per_path[1][0][:1]
+    assert covered(per_path, data.targets)[0].all()
     data.targets[0]["boxes"] = torch.zeros(0, 4)
-    assert len(proposal_hits(model, data)[0]) == 0
+    assert len(covered(per_path, data.targets)[0]) == 0
 
 
 @pytest.mark.parametrize("kind", ["fvit", "clclip"])
