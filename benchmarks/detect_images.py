@@ -142,6 +142,8 @@ def main() -> None:
         clocks: dict[str, list[float]] = {name: [] for name in contestants}
         clocked = {name: on_clock(run, clocks[name]) for name, run in contestants.items()}
         seconds = measure.timed(clocked, chosen.rounds)
+        rate = measure.gflops_of_machine()
+        floors = {name: measure.floor_ms(run, rate) for name, run in contestants.items()}
     ours = seconds[f"batches of {BATCHES[-1]}"]
     before = seconds["one at a time, as before"]
     rows = [
@@ -151,6 +153,7 @@ def main() -> None:
             "x one at a time": measure.ratio(before, own),
             "CL-CLIP's time / its": measure.ratio(ours, own),
             "images/s by the clock": len(files) / measure.median(clocks[name][1:]),
+            "floor ms per image": floors[name] / len(files),
         }
         for name, own in seconds.items()
     ]

@@ -82,12 +82,16 @@ def compared(
     }
     seconds = measure.timed(runs, rounds, warm=1)
     per = {name: 1e3 * measure.median(own) / count for name, own in seconds.items()}
+    rate = measure.gflops_of_machine()
+    floors = {name: measure.floor_ms(run, rate) / count for name, run in runs.items()}
     return {
         "tower": f"{clip.name} {size} px",
         "images": count,
         "cached ms per image": per["cached"],
         "online ms per image": per["online"],
         "online / cached": measure.ratio(seconds["online"], seconds["cached"]),
+        "floor, cached": floors["cached"],
+        "floor, online": floors["online"],
         "build ms per image, both flips": 1e3 * built / count,
         "MB per image": sum(p.stat().st_size for p in store.folder.glob("*.npy")) / count / 1e6,
     }

@@ -1,6 +1,6 @@
-"""Tables and plots of docs/performance.md from the JSON files: python benchmarks/figures.py.
+"""Tables and plots of the documentation from the JSON files: python benchmarks/figures.py.
 
-Between ``<!-- table: NAME -->`` and ``<!-- end -->`` the page gets the rows of NAME.json; plots go
+Between ``<!-- table: NAME -->`` and ``<!-- end -->`` a page gets the rows of NAME.json; plots go
 to docs/images/performance_*.svg. Nothing is measured here.
 """
 
@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE = DOCS / "performance.md"
+PAGES = (DOCS / "performance.md", DOCS / "results.md")
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito
 
 
@@ -88,7 +88,7 @@ def lines(path: str, title: str, x: str, y: str, series: dict[str, list]) -> Non
 
 
 def main() -> None:
-    """Write the page and its plots."""
+    """Write the pages and their plots."""
     matplotlib.rcParams["svg.hashsalt"] = "clclip"  # equal figures are equal files
     step = {
         "F-ViT": rows_of("training_step", r"fvit K=(\d+)", "ms"),
@@ -104,7 +104,8 @@ def main() -> None:
     two = [(2.0, value) for count, value in inference["CL-CLIP, routed by share"] if count == 20]
     tasks = two + rows_of("inference", r"clclip share K=\d+ T=(\d+)", "ms per image")
     lines("tasks", "Inference, 20 classes", "tasks (paths)", "ms per image", {"CL-CLIP": tasks})
-    PAGE.write_text(fill(PAGE.read_text()))
+    for page in PAGES:
+        page.write_text(fill(page.read_text()))
 
 
 if __name__ == "__main__":

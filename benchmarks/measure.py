@@ -92,6 +92,11 @@ def gflops_of_machine() -> float:
     return 2 * 1024**3 / median(seconds) / 1e9
 
 
+def floor_ms(run: Callable[[], object], rate: float) -> float:
+    """Return the milliseconds that the arithmetic of one call takes at ``rate`` GFLOP/s."""
+    return 1e3 * gflop(run) / rate
+
+
 def synchronize() -> None:
     """Wait for the accelerator, if there is one."""
     import torch

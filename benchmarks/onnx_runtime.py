@@ -50,15 +50,19 @@ def opened(path: Path) -> onnxruntime.InferenceSession:
 def times(
     contestants: Callable[[int], dict[str, Callable[[], object]]], rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each batch size: milliseconds an image, and ratios to the file's."""
+    """Yield a row for each batch size: milliseconds an image, and ratios to the file's.
+
+    The floor is that of the last contestant, which computes what the file does.
+    """
+    rate = measure.gflops_of_machine()
     for batch in BATCHES:
-        seconds = measure.timed(contestants(batch), rounds)
+        runs = contestants(batch)
+        seconds = measure.timed(runs, rounds)
         row: dict[str, Any] = {"batch": batch}
         row |= {f"{n} ms": 1e3 * measure.median(s) / batch for n, s in seconds.items()}
         file = seconds["onnx"]
-        yield row | {
-            f"onnx / {n}": measure.ratio(file, s) for n, s in seconds.items() if n != "onnx"
-        }
+        row |= {f"onnx / {n}": measure.ratio(file, s) for n, s in seconds.items() if n != "onnx"}
+        yield row | {"floor ms": measure.floor_ms(list(runs.values())[-1], rate) / batch}
 
 
 def exported(export: Callable[[Any, Path], object], model: Any) -> onnxruntime.InferenceSession:

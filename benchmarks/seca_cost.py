@@ -106,7 +106,20 @@ def main() -> None:
         name: round(measure.ratio(seconds[above], seconds[below]), 3)
         for name, (above, below) in pairs.items()
     }
-    rows = [{"what": name, "seconds": measure.median(seconds[name])} for name in seconds]
+    rate = measure.gflops_of_machine()
+    floors = {name: measure.floor_ms(run, rate) / 1e3 for name, run in contestants.items()}
+    against = {name: "hpeft" + name.removeprefix("seca") for name in seconds if "seca" in name}
+    against["inference"] = "plain forward"
+    rows = [
+        {
+            "what": name,
+            "seconds": measure.median(own),
+            "floor s": floors.get(name),
+            "x": measure.ratio(own, seconds[against[name]]) if name in against else None,
+            "against": against.get(name),
+        }
+        for name, own in seconds.items()
+    ]
     more = {"model": chosen.model, "batch": batch, "epochs": chosen.epochs}
     measure.write("seca_cost", chosen, rows, **more, ratios=ratios)
 
