@@ -185,7 +185,7 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
     found = [Trained(run, chosen.resources) for run in chosen.runs]
     cases = {(run.name, how): (run, run.detector, how) for run in found for how in run.routes}
     for run in found:
-        if isinstance(run.model, ClClip) and len(run.task["groups"]) > 2:
+        if isinstance(run.model, ClClip) and 2 < len(run.task["groups"]) < TASKS:
             longer = copied(run.model, TASKS)
             for how in TRAINED_ROUTES[1:3]:
                 name = f"{run.name} and copies"
