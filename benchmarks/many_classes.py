@@ -77,7 +77,7 @@ def main() -> None:
         model = scenes.clclip(classes, tasks)
         rows.append(row("CL-CLIP", model, tasks, classes, batch, rounds, rate))
         del model
-    first = rows[0]["ms per image"]
+    first = rows[0]["ms per image"]  # of medians: one model at a time fits in memory
     rows = [{**own, "x F-ViT": own["ms per image"] / first} for own in rows]
     measure.write("many_classes", chosen, rows, images=IMAGES)
 

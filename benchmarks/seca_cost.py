@@ -97,15 +97,6 @@ def main() -> None:
     for method in ("hpeft", "seca"):  # one step and its share of what the task computes once
         both = zip(seconds[f"{method} step"], seconds[f"{method} begin"], strict=True)
         seconds[f"{method} step with share"] = [a + b / chosen.epochs for a, b in both]
-    pairs = {
-        "inference / plain forward": ("inference", "plain forward"),
-        "step": ("seca step", "hpeft step"),
-        "step with share": ("seca step with share", "hpeft step with share"),
-    }
-    ratios = {
-        name: round(measure.ratio(seconds[above], seconds[below]), 3)
-        for name, (above, below) in pairs.items()
-    }
     rate = measure.gflops_of_machine()
     floors = {name: measure.floor_ms(run, rate) / 1e3 for name, run in contestants.items()}
     against = {name: "hpeft" + name.removeprefix("seca") for name in seconds if "seca" in name}
@@ -121,7 +112,7 @@ def main() -> None:
         for name, own in seconds.items()
     ]
     more = {"model": chosen.model, "batch": batch, "epochs": chosen.epochs}
-    measure.write("seca_cost", chosen, rows, **more, ratios=ratios)
+    measure.write("seca_cost", chosen, rows, **more)
 
 
 if __name__ == "__main__":

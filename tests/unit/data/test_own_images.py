@@ -7,7 +7,7 @@ from PIL import Image
 
 from clclip.core.errors import InputError
 from clclip.core.task import resources_of
-from clclip.data.images import IMAGE_SUFFIXES
+from clclip.data.images import IMAGE_SUFFIXES, inspect
 from clclip.data.own_images import find_images
 
 
@@ -32,6 +32,15 @@ def test_files_come_as_they_are_given(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / ".a")  # asked for by name: hidden or not, any suffix
     assert find_images([tmp_path / ".a"] * 2) == [tmp_path / ".a"] * 2
+
+
+def test_every_file_is_looked_at(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"GIF89a")
+    whole, broken = find_images([tmp_path])  # finding does not decode; whoever reads them does
+    inspect(whole)
+    with pytest.raises(InputError, match="broken image"):
+        inspect(broken)
 
 
 def test_missing_files_and_empty_folders_are_refused(tmp_path):
