@@ -52,6 +52,8 @@ def contestants(scenes: worlds.Scenes, counts: list[int], images: int) -> dict[s
     found[f"clclip detached K={first}"] = stepper(detached, batch)
     residual = scenes.clclip(2 * first, 2, adapter="residual")
     found[f"clclip residual K={first}"] = stepper(residual, batch)
+    fast = scenes.clclip(2 * first, 2, adapter="residual", detach_experts=True)
+    found[f"clclip fast K={first}"] = stepper(fast, batch)
     found[f"clclip bf16 K={first}"] = stepper(scenes.clclip(2 * first, 2), batch, "bf16")
     return found
 

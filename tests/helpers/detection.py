@@ -36,17 +36,18 @@ def background_rows() -> torch.Tensor:
     return functional.normalize(torch.randn(2, DIM, generator=generator("background")), dim=-1)
 
 
-def inputs(groups, seed: int = 0) -> DetectorInputs:
+def inputs(groups, seed: int = 0, origins=()) -> DetectorInputs:
     """Return what a detector of these groups is built for."""
     text = text_rows([name for group in groups for name in group])
-    return DetectorInputs(WIDTH, STRIDE, groups, text, background_rows(), seed)
+    return DetectorInputs(WIDTH, STRIDE, groups, text, background_rows(), seed, origins)
 
 
-def make(method, groups, *, seed: int = 0, **options) -> Detector:
+def make(method, groups, *, seed: int = 0, origins=(), **options) -> Detector:
     """Return a small detector of any method."""
     torch.manual_seed(seed)
     small = SMALL | ({"expert_width": 8} if method.startswith("clclip") else {})
-    return make_detector(method, inputs(groups, seed), METHODS[method].given(small | options))
+    given = METHODS[method].given(small | options)
+    return make_detector(method, inputs(groups, seed, origins), given)
 
 
 def clclip(groups, *, seed: int = 0, **options) -> ClClip:

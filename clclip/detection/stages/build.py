@@ -50,10 +50,11 @@ def build_detector(task: Task, resources: Path, width: int, stride: float) -> De
     """
     texts = text_file(task, resources)
     _, text = read_text(texts)
-    groups = task["groups"]
+    groups, origins = task["groups"], task.get("origins", ())
     if trains_all(task):
         groups = [[name for group in groups for name in group]]
-    inputs = DetectorInputs(width, stride, groups, text, read_background(texts), task["seed"])
+    background = read_background(texts)
+    inputs = DetectorInputs(width, stride, groups, text, background, task["seed"], origins)
     # seeded without the task, so that equal modules of all tasks start from equal weights
     torch.manual_seed(derive_seed(task["seed"], "initial weights"))
     return make_detector(task["method"], inputs, task["switches"])

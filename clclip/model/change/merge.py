@@ -79,9 +79,6 @@ def check_fit(one: ModelPlace, other: ModelPlace) -> None:
             how = f"{plan['method']}, shared: {plan['switches'].get('shared', 'one network')}"
             expected = "CL-CLIP with a path per task (shared: adapters)"
             raise InputError(f"a model of {how}", model.place, expected)
-        if plan["switches"].get("adapter") == "residual":
-            what = "paths that build on the pyramid of task 1 (adapter: residual)"
-            raise InputError(what, model.place, "adapter: copy, a whole path per task")
     where = f"{other.place}: card.json"
     theirs, ours = other.card["clip"], one.card["clip"]
     if theirs["sha256"] != ours["sha256"]:

@@ -153,12 +153,19 @@ def load_merged(task_file: Path, resources: Path, width: int, stride: float) -> 
     for origin in sorted(set(task["origins"])):
         own = [k for k, of in enumerate(task["origins"], 1) if of == origin]
         first, stop = starts[origin - 1], starts[own[-1]]
+        here = slice(origin - 1, own[-1])
         inputs = DetectorInputs(
-            width, stride, groups[origin - 1 : own[-1]], text[first:stop], background, task["seed"]
+            width,
+            stride,
+            groups[here],
+            text[first:stop],
+            background,
+            task["seed"],
+            [of - origin + 1 for of in task["origins"][here]],
         )
         network = make_detector(task["method"], inputs, task["switches"])
         assert isinstance(network, ClClip)
-        _fill(network, folders[origin - 1 : own[-1]], origin)
+        _fill(network, folders[here], origin)
         lines.append(Line(network, [k - origin for k in own], first, origin - 1))
     whole = DetectorInputs(width, stride, groups, text, background, task["seed"])
     options = lines[0].network.options

@@ -73,6 +73,29 @@ def test_a_later_path_starts_from_the_named_one(start, copied, adapter):
     assert any(not torch.equal(own[n], v) for n, v in other.items() if n in own)
 
 
+@pytest.mark.parametrize("adapter", ["copy", "residual"])
+@pytest.mark.parametrize("start", ["first", "previous"])
+def test_a_path_after_a_merge_starts_from_its_own_line(start, adapter):
+    """Groups 1 and 3 are one line; the path of group 2 is another line's, and whole."""
+    switches = {"path_start": start, "adapter": adapter, "origins": [1, 2, 1]}
+    model = clclip(LATER, **switches)
+    assert hasattr(model.paths[1], "pyramid") and (adapter == "copy") == hasattr(
+        model.paths[2], "pyramid"
+    )
+    with torch.no_grad():
+        model.paths[1].rpn.head.cls_logits.bias.fill_(7)
+        model.paths[0].rpn.head.cls_logits.bias.fill_(3)
+    model.begin_task()
+    assert (model.paths[2].rpn.head.cls_logits.bias == 3).all()
+    whole, levels = batch(classes=1), None
+    if adapter == "residual":  # its adapters are the identity: their levels are their line's
+        levels = model.paths[2].levels(whole.taps, model._base_levels(whole.taps))
+        wanted = model.paths[0].levels(whole.taps)
+        assert all(torch.equal(levels[name], value) for name, value in wanted.items())
+    step(model, whole)
+    assert len(model.eval().predict(whole).proposals) == 3
+
+
 @pytest.mark.parametrize("shared", ["drift", "adapters"])
 def test_an_added_class_leaves_old_scores_given_equal_shared_features(shared):
     switches = {"shared": shared, "score_threshold": 0.0, "detections": 1000, "route": "all"}

@@ -134,6 +134,38 @@ def test_merging_merged_models(cards_model, second, both, images, tmp_path):
         assert sorted(mine.scores.tolist()) == sorted(other.scores.tolist())
 
 
+def test_adapters_stay_on_the_pyramid_of_their_own_line(images, tmp_path):
+    """Two streams of residual paths are merged, one is learned after it: no half changes."""
+    lines = {"one": [[NAMES[0]], [NAMES[1]]], "two": [[NAMES[4]], [NAMES[3]]]}
+    keys = {"method": "clclip", "switches": {"adapter": "residual"}}
+    draw_boxes(tmp_path / "boxes", [*NAMES, "cyan square"])
+    for name, tasks in lines.items():
+        run = train(write_experiment(tmp_path, name, tasks=tasks, **keys))
+        export(run, tmp_path / f"{name}_model", with_tower=True)
+    one, two, both = (tmp_path / name for name in ("one_model", "two_model", "both"))
+    merge(one, two, both)
+    assert verify(one, both, [images]).passed
+    halves = [clclip.load_model(place) for place in (one, two)]
+    files, seen = sorted(images.glob("*.png"))[:8], 0
+    answers = (model.candidates(files, batch=8) for model in (clclip.load_model(both), *halves))
+    for (_, whole), (_, first), (_, second) in zip(*answers, strict=True):
+        for half, start in ((first, 0), (second, 2)):
+            for k in range(2):
+                ours, theirs = whole.chosen(whole.labels == start + k), half.chosen(half.labels == k)
+                assert len(ours) == len(theirs) and (not len(theirs) or same(ours, theirs))
+                seen += len(theirs)
+    assert seen > 10
+    values = {"start": "both", "tasks": [["cyan square"]], "data": BOXES}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(values))
+    run = train(tmp_path / "more.yaml")
+    kinds = [read_weights(run / f"task{n}/weights.safetensors")[0] for n in range(1, 6)]
+    wholes = [any(".pyramid." in name for name in tensors) for tensors in kinds]
+    assert wholes == [True, False, True, False, False]
+    export(run, tmp_path / "more", resources=tmp_path / "resources")
+    found = verify(both, tmp_path / "more", [images], resources=tmp_path / "resources")
+    assert found.passed and found.classes["cyan square"]["status"] == "new"
+
+
 def changed(place, tmp_path, **keys):
     """Return a copy of a model whose card says something else."""
     copy = shutil.copytree(place, tmp_path / "changed")
@@ -178,7 +210,7 @@ def test_another_network_is_refused(cards_model, second, tmp_path):
     for switches, told in (
         ({"expert_width": 8}, "switch expert_width: 8.*expected 32"),
         ({"shared": "drift"}, "shared: drift"),
-        ({"adapter": "residual"}, "adapter: residual"),
+        ({"adapter": "residual"}, "switch adapter: residual.*expected copy"),
     ):
         path.write_text(json.dumps(plan | {"switches": plan["switches"] | switches}))
         write_card(copy, read_card(copy, check_files=False))

@@ -70,7 +70,8 @@ class ClClip(Pathways):
         if first or shared != "frozen":
             self.paths[-1].requires_grad_(True)
         if shared == "adapters" and not first:
-            start = -2 if self.options.path_start == "previous" else 0
+            line = [k for k, of in enumerate(self.origins[:-1]) if of == self.origins[-1]]
+            start = line[-1 if self.options.path_start == "previous" else 0]
             self.paths[-1].start_from(self.paths[start])
         if shared == "drift" and not first:
             # not a submodule: it belongs to this run, not to the weights
@@ -205,11 +206,11 @@ class ClClip(Pathways):
         )
 
     def _base_levels(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor] | None:
-        """Return task 1's levels where residual adapters build on them."""
+        """Return the levels of the line's first task where residual adapters build on them."""
         if len(self.paths) == 1 or self.options.adapter != "residual":
             return None
         with torch.no_grad():
-            return self.paths[0].levels(taps)
+            return self.paths[self.origins[-1]].levels(taps)
 
     @torch.no_grad()
     def _previous_responses(
@@ -268,10 +269,10 @@ class ClClip(Pathways):
     def predict(self, batch: Batch) -> Prediction:
         """Return detections, and the proposals of every path."""
         candidates, proposed = [], []
-        base = None
+        bases: dict[int, OrderedDict[str, Tensor]] = {}  # the first levels of each line
         for index, path in enumerate(self.paths):
-            levels = path.levels(batch.taps, base)
-            base = base or levels
+            levels = path.levels(batch.taps, bases.get(self.origins[index]))
+            bases.setdefault(self.origins[index], levels)
             proposals, _ = path.propose(levels, batch.canvas)
             proposed.append(proposals)
             tasks = range(len(self.groups)) if len(self.paths) == 1 else [index]

@@ -22,7 +22,8 @@ class Pathways(Detector):
     """The parts of CL-CLIP over the class groups of tasks 1..t, and how features run through them.
 
     Task i's experts (``banks[i - 1]``) read the features of one path. With ``shared: adapters``
-    every task has a path of its own, otherwise all banks read ``paths[0]``.
+    every task has a path of its own, otherwise all banks read ``paths[0]``. ``origins[i - 1]`` is
+    the place of the first path of its line: 0, but in a model that was merged.
 
     Args:
         inputs: feature sizes, class groups and text embeddings.
@@ -37,10 +38,12 @@ class Pathways(Detector):
         self.gate = Gate(options.gate, options.refiner)
         text_width = inputs.text.shape[1] if options.text_score else 0
         parts = (inputs.width, inputs.stride, options, text_width)
+        self.origins = [place - 1 for place in inputs.origins] or [0] * len(self.groups)
         self.paths = nn.ModuleList([SharedPath(*parts)])
         if options.shared == "adapters":
-            cls = ResidualPath if options.adapter == "residual" else SharedPath
-            self.paths.extend(cls(*parts) for _ in self.groups[1:])
+            for place, origin in enumerate(self.origins[1:], 1):
+                residual = options.adapter == "residual" and origin != place
+                self.paths.append((ResidualPath if residual else SharedPath)(*parts))
         if options.objectness:
             for path in self.paths:
                 path.rpn.register_forward_pre_hook(partial(_drop_below, options.objectness))
