@@ -2,8 +2,8 @@
 
 ``clclip describe`` counts on them by the very functions that split. Boxes are cleaned against the
 recorded sizes, which ``prepare`` holds against the images. Of images only the first bytes are read:
-where the size that decides about a bad box is not sure, and for an EXIF orientation, in a sample
-first, and in all of them once one of the sample has one.
+where the size that decides about a bad box is not sure, and for the size and an EXIF orientation,
+in a sample first, and in all of them once one of the sample has an orientation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os.path import isfile, join
+from os.path import getsize, isfile, join
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from clclip.data.version import ANNOTATED, is_downloaded, merged_classes, read_a
 
 _ANY = (10**9, 10**9)  # where no size is recorded: only what is wrong in any image is
 
-_SAMPLE = 2000  # images whose first bytes are read for an EXIF orientation
+_SAMPLE = 2000  # images whose first bytes are read for their size and EXIF orientation
 
 Size = tuple[int, int]
 
@@ -119,7 +119,8 @@ def _present(
     """Return the images whose files are there.
 
     Raises:
-        InputError: if one is not, or a link leaves the data set, unless bad images are skipped.
+        InputError: if one is not or is empty, or a link leaves the data set, unless bad images are
+            skipped.
     """
     trusted, skip = trusted_home(spec, home), (spec.get("on_bad_image") or "fail") == "skip"
     there: list[dict[str, Any]] = []
@@ -131,6 +132,11 @@ def _present(
         except InputError:
             if not skip:
                 raise
+            continue
+        if isfile(path) and not getsize(path):
+            if not skip:
+                expected = "an image file (or data.on_bad_image: skip)"
+                raise InputError(f"broken image (an empty file), of {split}", path, expected)
             continue
         (there if isfile(path) else absent).append(image)
     if absent and not skip:
@@ -193,7 +199,8 @@ def _sizes(
 def _facts(annotated: Annotated, present: list[dict[str, Any]]) -> dict[int, ImageFacts]:
     """Return the facts of the images that must be looked at, by their place in the split.
 
-    Those of doubtful size; and if one of a sample is turned by EXIF, all.
+    Those of doubtful size, and of a sample those whose file has another; if one of the sample is
+    turned by EXIF, all.
     """
     here = {image["id"] for image in present}
     places = [n for n, image in enumerate(annotated.images) if image["id"] in here]
@@ -201,7 +208,13 @@ def _facts(annotated: Annotated, present: list[dict[str, Any]]) -> dict[int, Ima
     sample = _headers(annotated, places[:: max(1, len(places) // _SAMPLE)])
     if any(own.orientation != 1 for own in (facts | sample).values()):
         return facts | sample | _headers(annotated, set(places) - set(facts) - set(sample))
-    return facts
+    return facts | {n: own for n, own in sample.items() if _differs(annotated.images[n], own)}
+
+
+def _differs(image: Mapping[str, Any], facts: ImageFacts) -> bool:
+    """Tell whether an image's recorded size is not that of its file."""
+    recorded = (image["width"], image["height"])
+    return None not in recorded and recorded != facts.size(False)
 
 
 def _headers(annotated: Annotated, places: Iterable[int]) -> dict[int, ImageFacts]:

@@ -33,6 +33,17 @@ def check_free(out: Path) -> None:
     check_writable(out, folder=True)
 
 
+def check_apart(out: Path, *sources: Path) -> None:
+    """Refuse to write a model over one that it is made from: what it loses would be lost for good.
+
+    Raises:
+        InputError: if ``out`` is the folder of a source.
+    """
+    for source in sources:
+        if out.resolve() == source.resolve():
+            raise InputError("the model that it is made from", out, "another folder")
+
+
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``; it takes the place of ``out`` on success.

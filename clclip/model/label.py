@@ -62,6 +62,8 @@ def label(
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     if data.suffix != ".json":
         raise InputError(f"data {data.name!r}", "--data", "a COCO json (instances of new images)")
+    if out.resolve() == data.resolve():
+        raise InputError("the file of the labels themselves", out, "another file to write")
     labelled = read_labelled(data, images)
     loaded = load_model(place, task=task, resources=resources, kind="detection")
     model = cast("DetectionModel", loaded)

@@ -2,7 +2,7 @@
 
 Both models see the same images in the same batches, because the last bits of a matrix product
 depend on its shape. Detections are compared before the cut to the best 100 of an image, where a
-new class may take an old one's place.
+new class may take an old one's place, and before calibration and thresholds, which are told apart.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Change:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         status = "changed" if self.images else "unchanged"
-        result = {"status": status, "old": self.old, "new": self.new}
+        result: dict[str, Any] = {"status": status, "old": self.old, "new": self.new}
+        result["seen"] = self.old + self.new > 0
         if not self.images:
             return result
         return result | {"images": self.images, "score": self.score, "box_px": self.box}
@@ -64,7 +65,9 @@ class Verification:
     """The result of a verification.
 
     Attributes:
-        classes: class -> {"status": "unchanged" | "changed" | "new" | "gone", ...}.
+        classes: class -> {"status": "unchanged" | "changed" | "new" | "gone", ...}; where both know
+            it, "seen" says whether either finds it on these images at all, and "calibration":
+            "changed" that `detect` maps its scores otherwise or reports from another one on.
         facts: what was compared, and how.
     """
 
@@ -72,9 +75,15 @@ class Verification:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def compared(self) -> bool:
+        """Whether there was anything to compare: a class that both know, found on some image."""
+        return any(row.get("seen") for row in self.classes.values())
+
+    @property
     def passed(self) -> bool:
-        """Whether no class that both know has changed."""
-        return all(row["status"] != "changed" for row in self.classes.values())
+        """Whether something was compared, and no class that both know has changed."""
+        unchanged = all(row["status"] != "changed" for row in self.classes.values())
+        return self.compared and unchanged
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for a release gate."""
@@ -116,6 +125,10 @@ def verify(
     elif isinstance(before, ClassificationModel) and isinstance(after, ClassificationModel):
         _compare_classifiers(changes, before, after, shown, batch)
     classes = {name: changes[name].as_dict() for name in both}
+    if isinstance(before, DetectionModel) and isinstance(after, DetectionModel):
+        for name in both:
+            if _reports(before, name) != _reports(after, name):
+                classes[name]["calibration"] = "changed"
     classes |= {name: {"status": "gone"} for name in before.classes if name not in both}
     classes |= {name: {"status": "new"} for name in after.classes if name not in both}
     return Verification(classes, _facts(before, after, len(files), batch))
@@ -150,6 +163,13 @@ def _compare_classifiers(
     ):
         for name, (left, right) in columns.items():
             _compare_numbers(changes[name], one.probabilities[left], other.probabilities[right])
+
+
+def _reports(model: DetectionModel, name: str) -> tuple[float, ...]:
+    """Return the numbers that decide how a class's scores are reported."""
+    line = model.calibrated.maps.get(name)
+    mapped = () if line is None else (line.slope, line.intercept, line.offsets.get(name, 0.0))
+    return (model.thresholds[name], *mapped)
 
 
 def _of(detections: Detections, model: DetectionModel, name: str) -> Detections:
@@ -195,7 +215,7 @@ def _facts(before: Model, after: Model, images: int, batch: int) -> dict[str, An
         "images": images,
         "batch": batch,
         "device": str(after.device),
-        "compared": "bit for bit, before the cut to the best detections of an image"
+        "compared": "bit for bit, before calibration and the cut to the best detections of an image"
         if isinstance(before, DetectionModel)
         else "bit for bit",
         "same_tower": before.card["clip"]["sha256"] == after.card["clip"]["sha256"],
@@ -240,13 +260,20 @@ def as_text(verification: Verification) -> str:
             line += f" on {row['images']} images: scores by up to {row['score']:.3g}"
             line += f", boxes by up to {row['box_px']:.3g} px" if has_boxes(facts) else ""
         if "old" in row:
-            line += f"  ({row['old']} and {row['new']})"
+            line += f"  ({row['old']} and {row['new']}{'' if row['seen'] else ': not seen'})"
+        if "calibration" in row:
+            line += ", reported otherwise (calibration or threshold)"
         lines.append(f"  {name:{width}}  {line}")
     for name, value in facts.get("moved", {}).items():
         if value:
             lines.append(f"  {name} has moved by {100 * value:.3g} % of its length")
-    counts = [sum(r["status"] == s for r in verification.classes.values()) for s in STATUSES]
-    line = ", ".join(f"{n} {s}" for n, s in zip(counts, STATUSES, strict=True) if n)
+    rows = verification.classes.values()
+    counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
+    line = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    if unseen := sum(row.get("seen") is False for row in rows):
+        line += f"; {unseen} of the unchanged were not seen on these images"
+    if not verification.compared:
+        line += "; nothing was compared, as no image shows a class that both know"
     lines.append(f"{'passed' if verification.passed else 'FAILED'}: {line}")
     return "\n".join(lines)
 

@@ -77,8 +77,10 @@ def chosen(
         older_than: what was last written to more than so many days ago.
 
     Raises:
-        InputError: if nothing is chosen, or an id is unknown.
+        InputError: if nothing is chosen, an id is unknown, or an age is negative.
     """
+    if older_than is not None and not older_than >= 0:
+        raise InputError(f"--older-than {older_than:g}", "cache evict", "a number of days from 0")
     known = {entry.id for entry in rows}
     for name in ids:
         if name not in known:

@@ -30,8 +30,8 @@ class DetectorInputs:
         text: (K, d) unit text embeddings of the seen classes, in the order of the groups.
         background: (N, d) text embeddings of the fixed background prompts.
         seed: experiment seed.
-        origins: per group the 1-based group at which its line begins, in a model that was merged from
-            several; empty: all groups are one line.
+        origins: per group the 1-based group at which its line begins, in a model that was merged;
+            empty: all groups are one line.
     """
 
     width: int

@@ -24,7 +24,7 @@ from clclip.model.card import hidden_columns
 from clclip.model.change.texts import write_texts
 from clclip.model.describe import CALIBRATION, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
-from clclip.model.folder import new_folder
+from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
 
 HIDDEN = "{} (dropped)"
@@ -56,6 +56,7 @@ def drop(place: Path, classes: Sequence[str], out: Path) -> dict[str, Any]:
     if not remaining:
         raise InputError("all classes", "--classes", "at least one class left")
     columns = hidden_names(classes, [name for g in model.plan["groups"] for name in g])
+    check_apart(out, model.place)
     with new_folder(out) as folder:
         for source in model.folders:
             _rewrite(source, folder / source.name, columns)

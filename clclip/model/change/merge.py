@@ -21,7 +21,7 @@ from clclip.model.change.drop import hidden_names
 from clclip.model.change.texts import write_texts
 from clclip.model.describe import CALIBRATION, GATE, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
-from clclip.model.folder import new_folder
+from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
 
 ONLY_TRAINING = frozenset(
@@ -50,6 +50,7 @@ def merge(
             and templates, or a class is in both.
     """
     one, other = open_place(first), open_place(second)
+    check_apart(out, first, second)
     check_fit(one, other)
     names = _names(one, other, dict(rename or {}))
     with new_folder(out) as folder:

@@ -21,7 +21,7 @@ from PIL import Image
 
 import clclip
 from clclip.core.errors import InputError
-from clclip.core.files import make_folder, write_json
+from clclip.core.files import make_folder, read_json, write_json
 from clclip.data.own_images import find_images
 from clclip.data.writers.formats import write_formats
 from clclip.model.card import is_model
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 WRITERS = 2  # threads that draw and compress
 WAITING = 64  # drawings that wait for one at most
+WRITTEN = ".clclip-detect.json"  # in the folder of results: the files that are ours
 
 
 @dataclass
@@ -70,7 +71,8 @@ def detect(
     Args:
         place: a model folder, or ``results/EXPERIMENT/seedN``.
         images: image files, folders of them, patterns, lists (see ``find_images``).
-        out: folder of the results; nothing is written there unless all went well.
+        out: folder of the results; nothing is written there unless all went well. What an earlier
+            call wrote there is replaced, so that the folder holds this call's images alone.
         task: use a run's detector after this task; None: after the last trained one.
         classes: report only these, as ``chosen_classes`` reads them; None: all.
         threshold: lowest score reported; None: each class's own.
@@ -90,8 +92,10 @@ def detect(
             "score", "image", "class", ...}.
 
     Raises:
-        InputError: if the model, a class or an image is missing or wrong.
+        InputError: if the model, a class or an image is missing or wrong, or ``out`` is a model.
     """
+    if is_model(out):
+        raise InputError("a model folder", out, "a folder of its own for the results")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     if batch < 1:
@@ -175,20 +179,44 @@ def _note(results: Results, given: Mapping[str, Any], detections: Detections, tr
 
 @contextlib.contextmanager
 def _staged(out: Path) -> Iterator[Path]:
-    """Yield a folder inside ``out`` whose files move into ``out`` once all are written."""
+    """Yield a folder inside ``out`` whose files move into ``out`` once all are written.
+
+    Files of an earlier call that this one does not write are deleted: labels and drawings of other
+    images would pass for this call's.
+    """
     there = out.is_dir()
     make_folder(out)
     work = Path(tempfile.mkdtemp(dir=out, prefix=".tmp-"))
     try:
         yield work
-        for path in sorted(p for p in work.rglob("*") if p.is_file()):
-            target = out / path.relative_to(work)
+        paths = sorted(p for p in work.rglob("*") if p.is_file())
+        written = [path.relative_to(work).as_posix() for path in paths]
+        earlier = _earlier(out)
+        write_json(out / WRITTEN, sorted({*written, *earlier}))  # should this be cut short
+        for path, name in zip(paths, written, strict=True):
+            target = out / name
             make_folder(target.parent)
             path.replace(target)
+        for name in sorted(earlier - set(written)):
+            (out / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty
+                (out / name).parent.rmdir()
+        write_json(out / WRITTEN, written)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if not there and not any(out.iterdir()):
             out.rmdir()
+
+
+def _earlier(out: Path) -> set[str]:
+    """Return the files inside ``out`` that earlier calls wrote, by their names there."""
+    try:
+        listed = read_json(out / WRITTEN)
+    except InputError:  # none there, or not as we wrote it: then nothing is known to be ours
+        return set()
+    home, names = out.resolve(), listed if isinstance(listed, list) else []
+    inside = (name for name in names if home in (out / str(name)).resolve().parents)
+    return {str(name) for name in inside}
 
 
 class _Drawings:

@@ -170,6 +170,28 @@ def test_messages_name_exif_where_it_may_explain_them(tmp_path, monkeypatch, rec
         assert told in str(caught.value)
 
 
+def test_a_wrong_size_is_told_by_describe_as_by_prepare(tmp_path, monkeypatch):
+    """No image is turned and the box fits: only the recorded size is wrong."""
+    monkeypatch.chdir(tmp_path)
+    spec = phone(tmp_path / "data", [BOTH], orientation=1, suffix="png", width=4000, height=3000)
+    for look in (lambda: described(spec, tmp_path), lambda: prepare(spec, tmp_path / "out")):
+        with pytest.raises(InputError, match="4000 x 3000 recorded for an image of 40 x 30"):
+            look()
+
+
+def test_an_empty_file_is_told_by_describe_as_by_prepare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = phone(tmp_path / "data", [BOTH], orientation=1, suffix="png", width=40, height=30)
+    (tmp_path / "data/images/b.png").write_bytes(b"")
+    for look in (lambda: described(spec, tmp_path), lambda: prepare(spec, tmp_path / "out")):
+        with pytest.raises(InputError, match=r"broken image .*b\.png.*on_bad_image: skip"):
+            look()
+    skipping = {**spec, "on_bad_image": "skip"}
+    prepare(skipping, tmp_path / "out")
+    left = read(tmp_path / "out/train.json")["images"]
+    assert len(left) == 2 and described(skipping, tmp_path)["tasks"][0]["images"] <= 2
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_format_is_turned_once_and_its_header_tells_it(tmp_path, suffix, orientation):

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser, parse_config
 
+from clclip.classification.tools.advise import FEWEST
 from clclip.cli.command import commands
 from clclip.cli.main import main
 from clclip.cli.parser import build_parser
@@ -86,6 +87,12 @@ def test_commands_parse(page, rules, snakemake_parser):
             assert words[0] in TOOLS, f"{page.name}: how is {words} tested?"
             for word in words[1:]:
                 assert not word.endswith(".py") or (ROOT / word).is_file(), words
+
+
+def test_advise_takes_the_classes_of_the_page(typed_in):
+    tasks = yaml.safe_load((typed_in / "own_folder.yaml").read_text())["tasks"]
+    for name in (name for task in tasks for name in task):
+        assert len(list((typed_in / "own/folder/train" / name).iterdir())) >= FEWEST
 
 
 def check_clclip(words, known):

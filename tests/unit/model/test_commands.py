@@ -95,6 +95,33 @@ def test_crops_are_the_boxes(cards_model, photos, tmp_path, capsys):
     assert len(list(out.glob("crops/*/*.png"))) == len(rows) > 0
 
 
+def test_a_second_call_replaces_what_the_first_wrote(cards_model, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--model", cards_model, "--threshold", "0.1", "--out", out]
+    given = [photos, "--recursive", "--crops", "--format", "yolo,voc,label-studio"]
+    assert detected(capsys, *words, *given)[0] == 0
+    assert (out / "4.png").is_file() and list(out.glob("crops/*/4-*.png"))
+    (out / "mine.txt").write_text("not of clclip")
+    assert detected(capsys, *words, photos / "1.png")[0] == 0
+    kept = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    fresh = tmp_path / "fresh"
+    assert detected(capsys, *words[:-1], fresh, photos / "1.png")[0] == 0
+    alone = {p.relative_to(fresh).as_posix() for p in fresh.rglob("*") if p.is_file()}
+    assert kept == alone | {"mine.txt"} and "1.png" in kept
+    assert {p.name for p in out.iterdir() if p.is_dir()} <= {"crops", "yolo", "voc"}
+    (out / ".clclip-detect.json").write_text('["../photos/2.png", 3, "mine.txt/x"')  # cut short
+    assert detected(capsys, *words, photos / "3.png")[0] == 0
+    (out / ".clclip-detect.json").write_text('["../photos/2.png", 3]')  # not as we wrote it
+    assert detected(capsys, *words, photos / "3.png")[0] == 0
+    assert (photos / "2.png").is_file()
+
+
+def test_a_model_is_no_folder_for_results(cards_model, photos, capsys):
+    before = sorted(cards_model.iterdir())
+    status, told = detected(capsys, "--model", cards_model, photos, "--out", cards_model)
+    assert status == 2 and "a model folder" in told and sorted(cards_model.iterdir()) == before
+
+
 def test_a_bad_image_ends_all_and_leaves_nothing(cards_model, photos, tmp_path, capsys):
     (photos / "2.png").write_bytes((photos / "2.png").read_bytes()[:100])
     out = tmp_path / "out"

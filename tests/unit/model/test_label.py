@@ -76,6 +76,12 @@ def test_bad_input_is_one_line_and_writes_nothing(cards_model, new, tmp_path, ca
     assert not list(tmp_path.glob("both*"))
 
 
+def test_the_labels_are_not_written_over(cards_model, new, capsys):
+    before = new.read_bytes()
+    assert main(["label", "--model", str(cards_model), "--data", str(new), "--out", str(new)]) == 2
+    assert "labels themselves" in capsys.readouterr().err and new.read_bytes() == before
+
+
 def test_without_a_model_or_corrections_it_says_so(new, tmp_path, capsys):
     assert main(["label", "--data", str(new), "--out", str(tmp_path / "both.json")]) == 2
     assert "no model" in capsys.readouterr().err

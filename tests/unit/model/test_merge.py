@@ -151,7 +151,10 @@ def test_adapters_stay_on_the_pyramid_of_their_own_line(images, tmp_path):
     for (_, whole), (_, first), (_, second) in zip(*answers, strict=True):
         for half, start in ((first, 0), (second, 2)):
             for k in range(2):
-                ours, theirs = whole.chosen(whole.labels == start + k), half.chosen(half.labels == k)
+                ours, theirs = (
+                    whole.chosen(whole.labels == start + k),
+                    half.chosen(half.labels == k),
+                )
                 assert len(ours) == len(theirs) and (not len(theirs) or same(ours, theirs))
                 seen += len(theirs)
     assert seen > 10

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import clclip
 from clclip.cli.main import main
@@ -16,8 +17,9 @@ from clclip.core.errors import InputError
 from clclip.detection.weights import read_weights, save_weights
 from clclip.model.card import read_card, write_card
 from clclip.model.change.drop import drop
+from clclip.model.change.merge import merge
 from clclip.model.export import export, finish
-from clclip.model.verify import moved, verify
+from clclip.model.verify import Change, Verification, as_text, moved, verify
 from tests.helpers.model import NAMES, draw_boxes, train, write_experiment
 from tests.helpers.model_runs import BOXES, GROUPS
 
@@ -59,6 +61,32 @@ def test_a_task_more_leaves_old_classes_as_they_were(first, cards_model, images,
     assert rows[NAMES[0]]["old"] == rows[NAMES[0]]["new"] > 0
     assert proof["moved"] == {"path 1": 0.0}
     assert status(verify(cards_model, first, [images]))[NAMES[3]] == "gone"
+
+
+def test_blank_images_prove_nothing(first, cards_model, images, tmp_path, capsys):
+    Image.new("RGB", (96, 72), "#000").save(tmp_path / "blank.png")
+    found = verify(first, cards_model, [tmp_path / "blank.png"])
+    seen = {name: row["seen"] for name, row in found.classes.items() if "seen" in row}
+    assert set(seen) == set(NAMES[:2])
+    assert found.passed == found.compared == any(seen.values())
+    nothing = Verification({"a": Change().as_dict(), "b": {"status": "new"}}, found.facts)
+    assert not nothing.passed and not nothing.as_dict()["passed"]
+    assert "a  unchanged  (0 and 0: not seen)" in as_text(nothing)
+    assert "FAILED: 1 unchanged, 1 new; 1 of the unchanged were not seen" in as_text(nothing)
+    part = Verification({"a": Change().as_dict(), "b": Change(2, 2).as_dict()}, found.facts)
+    assert part.passed and "passed: 2 unchanged; 1 of the unchanged" in as_text(part)
+    strangers = Verification({"a": {"status": "gone"}, "b": {"status": "new"}}, found.facts)
+    assert not strangers.passed and "nothing was compared" in as_text(strangers)
+
+
+def test_another_calibration_is_told(cards_model, images, tmp_path):
+    other = calibrated(cards_model, tmp_path / "model")
+    found = verify(cards_model, other, [images])
+    assert found.passed  # the network is the same
+    rows = found.classes
+    assert [rows[name].get("calibration") for name in NAMES[:4]] == ["changed"] * 2 + [None] * 2
+    assert as_text(found).count("reported otherwise (calibration or threshold)") == 2
+    assert "calibration" not in json.dumps(verify(other, other, [images]).classes)
 
 
 def test_one_bit_is_seen_and_fails(cards_model, images, tmp_path, capsys):
@@ -155,8 +183,9 @@ def test_a_dropped_class_is_taught_anew_under_its_name(without, images, tmp_path
     assert found.passed and status(found)[NAMES[0]] == "new"
 
 
-def test_what_was_calibrated_stays_with_the_classes_that_stay(cards_model, images, tmp_path):
-    model = shutil.copytree(cards_model, tmp_path / "model")
+def calibrated(place, out):
+    """Return a copy of a model whose first task's classes are calibrated by given numbers."""
+    model = shutil.copytree(place, out)
     entry = {"offset": 0.5, "threshold": 0.25, "objects": 30, "own": True}
     told = {"slope": 2.0, "intercept": 0.1, "objective": "f1", "images": 9}
     told |= {"classes": dict.fromkeys(GROUPS[0], entry)}
@@ -165,6 +194,11 @@ def test_what_was_calibrated_stays_with_the_classes_that_stay(cards_model, image
     card = read_card(model, check_files=False)
     card["parts"][0]["thresholds"] = told["thresholds"]
     finish(model, card, "model")
+    return model
+
+
+def test_what_was_calibrated_stays_with_the_classes_that_stay(cards_model, images, tmp_path):
+    model = calibrated(cards_model, tmp_path / "model")
     card = drop(model, [NAMES[0]], tmp_path / "less")
     assert card["parts"][0]["thresholds"] == {NAMES[1]: 0.25}
     before, after = clclip.load_model(model), clclip.load_model(tmp_path / "less")
@@ -172,6 +206,17 @@ def test_what_was_calibrated_stays_with_the_classes_that_stay(cards_model, image
     file = sorted(images.glob("*.png"))[0]
     one, other = (m(file, threshold=0, classes=[NAMES[1]]) for m in (before, after))
     assert one.scores.tolist() == other.scores.tolist()
+
+
+def test_a_model_is_not_written_over_itself(without, tmp_path):
+    before = (without / "card.json").read_bytes()
+    with pytest.raises(InputError, match="made from"):
+        drop(without, [NAMES[1]], without)
+    other = shutil.copytree(without, tmp_path / "other")
+    for pair in ((without, other), (other, without)):
+        with pytest.raises(InputError, match="made from"):
+            merge(*pair, without)
+    assert (without / "card.json").read_bytes() == before
 
 
 def test_a_class_is_dropped_twice_over(without, images, tmp_path):

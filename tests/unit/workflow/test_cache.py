@@ -95,6 +95,8 @@ def test_a_wrong_choice_is_told(resources, capsys):
         (["evict"], "nothing chosen"),
         (["evict", "larg"], "large"),
         (["list", "--all"], "cache evict"),
+        (["evict", "--older-than", "-1"], "--older-than -1"),
+        (["evict", "--older-than", "nan"], "--older-than nan"),
     ):
         assert run(resources, *arguments) == 2
         assert message in capsys.readouterr().err
