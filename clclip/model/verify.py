@@ -2,7 +2,8 @@
 
 Both models see the same images in the same batches, because the last bits of a matrix product
 depend on its shape. Detections are compared before the cut to the best 100 of an image, where a
-new class may take an old one's place, and before calibration and thresholds, which are told apart.
+new class may take an old one's place, and before calibration and thresholds: those have a line of
+their own.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Verification:
 
     @property
     def compared(self) -> bool:
-        """Whether there was anything to compare: a class that both know, found on some image."""
+        """Whether there was anything to compare: a class that both know, detected on some image."""
         return any(row.get("seen") for row in self.classes.values())
 
     @property
