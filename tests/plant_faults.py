@@ -346,6 +346,20 @@ FAULTS = (
         "if False",
         "classification/test_zeroshot",
     ),
+    Fault(
+        "adapters-on-another-line",
+        "clclip/detection/methods/clclip/pathways.py",
+        "[place - 1 for place in inputs.origins] or [0] * len(self.groups)",
+        "[0] * len(self.groups)",
+        "detection/test_clclip",
+    ),
+    Fault(
+        "nothing-compared-passes",
+        "clclip/model/verify.py",
+        "return self.compared and unchanged",
+        "return unchanged",
+        "model/test_verify",
+    ),
 )
 
 
