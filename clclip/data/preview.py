@@ -133,12 +133,13 @@ def _present(
             if not skip:
                 raise
             continue
-        if isfile(path) and not getsize(path):
-            if not skip:
-                expected = "an image file (or data.on_bad_image: skip)"
-                raise InputError(f"broken image (an empty file), of {split}", path, expected)
-            continue
-        (there if isfile(path) else absent).append(image)
+        if not isfile(path):
+            absent.append(image)
+        elif getsize(path):
+            there.append(image)
+        elif not skip:
+            expected = "an image file (or data.on_bad_image: skip)"
+            raise InputError(f"broken image (an empty file), of {split}", path, expected)
     if absent and not skip:
         first = absent[0]["file_name"]
         broken = broken_link(home / first)

@@ -109,7 +109,7 @@ def detect(
     chosen = None if classes is None else chosen_classes(classes, model.classes)
     model.look_for(also)
     skipped, results = Skipped(files, on_bad_image), Results()
-    with _staged(out) as work, _Drawings(work, len(model.classes)) as drawings:
+    with _staged(out, files) as work, _Drawings(work, len(model.classes)) as drawings:
         stream = _stream(model, videos, every or 1, skipped, names, batch)
         for entry, name, whole, picture in stream:
             detections = model.reported(whole, threshold, chosen)
@@ -178,11 +178,11 @@ def _note(results: Results, given: Mapping[str, Any], detections: Detections, tr
 
 
 @contextlib.contextmanager
-def _staged(out: Path) -> Iterator[Path]:
+def _staged(out: Path, given: Sequence[Path]) -> Iterator[Path]:
     """Yield a folder inside ``out`` whose files move into ``out`` once all are written.
 
     Files of an earlier call that this one does not write are deleted: labels and drawings of other
-    images would pass for this call's.
+    images would pass for this call's. Images of this call stay.
     """
     there = out.is_dir()
     make_folder(out)
@@ -191,7 +191,7 @@ def _staged(out: Path) -> Iterator[Path]:
         yield work
         paths = sorted(p for p in work.rglob("*") if p.is_file())
         written = [path.relative_to(work).as_posix() for path in paths]
-        earlier = _earlier(out)
+        earlier = _earlier(out, given)
         write_json(out / WRITTEN, sorted({*written, *earlier}))  # should this be cut short
         for path, name in zip(paths, written, strict=True):
             target = out / name
@@ -208,15 +208,23 @@ def _staged(out: Path) -> Iterator[Path]:
             out.rmdir()
 
 
-def _earlier(out: Path) -> set[str]:
-    """Return the files inside ``out`` that earlier calls wrote, by their names there."""
+def _earlier(out: Path, given: Sequence[Path]) -> set[str]:
+    """Return the files inside ``out`` that earlier calls wrote, by their names there.
+
+    A file that is an image of this call is left out.
+    """
     try:
         listed = read_json(out / WRITTEN)
+        listed = listed if isinstance(listed, list) else []
     except InputError:  # none there, or not as we wrote it: then nothing is known to be ours
         return set()
-    home, names = out.resolve(), listed if isinstance(listed, list) else []
-    inside = (name for name in names if home in (out / str(name)).resolve().parents)
-    return {str(name) for name in inside}
+    home, sources = out.resolve(), {path.resolve() for path in given}
+    places = {str(name): (out / str(name)).resolve() for name in listed}
+    return {
+        name
+        for name, place in places.items()
+        if home in place.parents and place not in sources and place.is_file()
+    }
 
 
 class _Drawings:

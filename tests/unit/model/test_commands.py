@@ -109,6 +109,10 @@ def test_a_second_call_replaces_what_the_first_wrote(cards_model, photos, tmp_pa
     alone = {p.relative_to(fresh).as_posix() for p in fresh.rglob("*") if p.is_file()}
     assert kept == alone | {"mine.txt"} and "1.png" in kept
     assert {p.name for p in out.iterdir() if p.is_dir()} <= {"crops", "yolo", "voc"}
+    assert detected(capsys, *words, photos / "1.png", "--crops")[0] == 0
+    crops = sorted(out.glob("crops/*/*.png"))
+    assert detected(capsys, *words, *crops)[0] == 0
+    assert all(path.is_file() for path in crops), "what was given is not deleted"
     (out / ".clclip-detect.json").write_text('["../photos/2.png", 3, "mine.txt/x"')  # cut short
     assert detected(capsys, *words, photos / "3.png")[0] == 0
     (out / ".clclip-detect.json").write_text('["../photos/2.png", 3]')  # not as we wrote it
