@@ -30,6 +30,7 @@ from clclip.data.version import is_downloaded
 from clclip.evaluation.ap import METRIC_NAMES
 from clclip.model.kinds import KINDS
 from clclip.training.epochs import epochs_of
+from clclip.workflow.clip_checks import shared_texts
 from clclip.workflow.plan import ExperimentPlan, RunPlan, add_as_planned
 
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px (larger canvases
@@ -58,11 +59,10 @@ def describe(
     Returns:
         {"name", "kind", "method", "seeds", "start": what is taken over from a model, "tasks":
         [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
-        "metric"}, "data", "warnings": what is odd
-        about the data, "unscored": classes of the tasks without test instances (None where that
-        are not known), "clip", "features", "estimate", "spec": the data set as ``clclip prepare
-        --spec`` takes it}; a task's "images" is the number that ``clclip split`` will leave it,
-        None where the data is not there.
+        "metric"}, "data", "warnings": what is odd about data and classes, "unscored": classes of
+        the tasks without test instances (None where they are not known), "clip", "features",
+        "estimate", "spec": the data set as ``clclip prepare --spec`` takes it}; a task's "images"
+        is the number that ``clclip split`` will leave it, None where the data is not there.
 
     Raises:
         InputError: if the experiment or the data that is there is wrong.
@@ -80,6 +80,7 @@ def describe(
         tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
         warnings = check_data(data) if check_images and splits else findings.warnings()
+    warnings += shared_texts([name for task in tasks for name in task["classes"]], experiment.text)
     return {
         "name": planned.name,
         "file": str(source.file),

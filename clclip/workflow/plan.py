@@ -29,6 +29,7 @@ from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.core.task import RUNTIME_KEYS, text_names
 from clclip.model.kinds import KINDS
+from clclip.workflow.clip_checks import check_size
 from clclip.workflow.data_spec import (
     check_places,
     class_groups,
@@ -39,7 +40,6 @@ from clclip.workflow.data_spec import (
     shown_name,
     unfit_classes,
 )
-from clclip.workflow.image_size import check_size
 from clclip.workflow.image_store import image_store, own_texts
 
 FACTS = Path("resources/data/.facts")  # what the plans of a working directory have read of files

@@ -20,7 +20,7 @@ from clclip.core.files import check_writable
         required=True,
         metavar="DIR",
         help="folder of the images with their boxes drawn (what an earlier call wrote there is "
-        "replaced), of detections.json, a list of COCO "
+        "replaced unless somebody changed it), of detections.json, a list of COCO "
         "results (image_id, category_id, bbox as x, y, width, height, score; image and class by "
         "name), and of dataset.json, the same as a COCO data set with images and categories",
     ),

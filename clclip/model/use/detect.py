@@ -7,10 +7,7 @@ given, ``categories`` with the ids of the model's own data, ``annotations`` the 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +18,7 @@ from PIL import Image
 
 import clclip
 from clclip.core.errors import InputError
-from clclip.core.files import make_folder, read_json, write_json
+from clclip.core.files import write_json
 from clclip.data.own_images import find_images
 from clclip.data.writers.formats import write_formats
 from clclip.model.card import is_model
@@ -31,6 +28,7 @@ from clclip.model.use.detection import BATCH, DetectionModel
 from clclip.model.use.drawing import cut_out, drawing_names, drawn, folder_name
 from clclip.model.use.pictures import Picture
 from clclip.model.use.progress import Skipped, progress
+from clclip.model.use.results_folder import ResultsFolder
 from clclip.model.use.video import check_alone, frame_stream, is_video
 from clclip.model.use.words import chosen_classes
 
@@ -38,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 WRITERS = 2  # threads that draw and compress
 WAITING = 64  # drawings that wait for one at most
-WRITTEN = ".clclip-detect.json"  # in the folder of results: the files that are ours
 
 
 @dataclass
@@ -72,7 +69,7 @@ def detect(
         place: a model folder, or ``results/EXPERIMENT/seedN``.
         images: image files, folders of them, patterns, lists (see ``find_images``).
         out: folder of the results; nothing is written there unless all went well. What an earlier
-            call wrote there is replaced, so that the folder holds this call's images alone.
+            call wrote there is replaced (``ResultsFolder``).
         task: use a run's detector after this task; None: after the last trained one.
         classes: report only these, as ``chosen_classes`` reads them; None: all.
         threshold: lowest score reported; None: each class's own.
@@ -92,7 +89,8 @@ def detect(
             "score", "image", "class", ...}.
 
     Raises:
-        InputError: if the model, a class or an image is missing or wrong, or ``out`` is a model.
+        InputError: if the model, a class or an image is missing or wrong, ``out`` is a model, or
+            files that would be replaced there are not as an earlier call left them.
     """
     if is_model(out):
         raise InputError("a model folder", out, "a folder of its own for the results")
@@ -104,12 +102,14 @@ def detect(
     videos = [path for path in files if is_video(path)]
     check_alone(videos, files, every)
     names = drawing_names(files, out)
+    folder = ResultsFolder(out, files)
+    folder.check([*names, "dataset.json", "detections.json"])
     model = load_model(place, task=task, resources=resources, kind="detection")
     assert isinstance(model, DetectionModel)
     chosen = None if classes is None else chosen_classes(classes, model.classes)
     model.look_for(also)
     skipped, results = Skipped(files, on_bad_image), Results()
-    with _staged(out, files) as work, _Drawings(work, len(model.classes)) as drawings:
+    with folder.staged() as work, _Drawings(work, len(model.classes)) as drawings:
         stream = _stream(model, videos, every or 1, skipped, names, batch)
         for entry, name, whole, picture in stream:
             detections = model.reported(whole, threshold, chosen)
@@ -175,56 +175,6 @@ def _note(results: Results, given: Mapping[str, Any], detections: Detections, tr
     for record, name, label in rows:
         mark = {"also": True} if label >= trained else {}
         results.annotations.append({**record, "image": given["file_name"], "class": name, **mark})
-
-
-@contextlib.contextmanager
-def _staged(out: Path, given: Sequence[Path]) -> Iterator[Path]:
-    """Yield a folder inside ``out`` whose files move into ``out`` once all are written.
-
-    Files of an earlier call that this one does not write are deleted: labels and drawings of other
-    images would pass for this call's. Images of this call stay.
-    """
-    there = out.is_dir()
-    make_folder(out)
-    work = Path(tempfile.mkdtemp(dir=out, prefix=".tmp-"))
-    try:
-        yield work
-        paths = sorted(p for p in work.rglob("*") if p.is_file())
-        written = [path.relative_to(work).as_posix() for path in paths]
-        earlier = _earlier(out, given)
-        write_json(out / WRITTEN, sorted({*written, *earlier}))  # should this be cut short
-        for path, name in zip(paths, written, strict=True):
-            target = out / name
-            make_folder(target.parent)
-            path.replace(target)
-        for name in sorted(earlier - set(written)):
-            (out / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # not empty
-                (out / name).parent.rmdir()
-        write_json(out / WRITTEN, written)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if not there and not any(out.iterdir()):
-            out.rmdir()
-
-
-def _earlier(out: Path, given: Sequence[Path]) -> set[str]:
-    """Return the files inside ``out`` that earlier calls wrote, by their names there.
-
-    A file that is an image of this call is left out.
-    """
-    try:
-        listed = read_json(out / WRITTEN)
-        listed = listed if isinstance(listed, list) else []
-    except InputError:  # none there, or not as we wrote it: then nothing is known to be ours
-        return set()
-    home, sources = out.resolve(), {path.resolve() for path in given}
-    places = {str(name): (out / str(name)).resolve() for name in listed}
-    return {
-        name
-        for name, place in places.items()
-        if home in place.parents and place not in sources and place.is_file()
-    }
 
 
 class _Drawings:

@@ -113,11 +113,33 @@ def test_a_second_call_replaces_what_the_first_wrote(cards_model, photos, tmp_pa
     crops = sorted(out.glob("crops/*/*.png"))
     assert detected(capsys, *words, *crops)[0] == 0
     assert all(path.is_file() for path in crops), "what was given is not deleted"
-    (out / ".clclip-detect.json").write_text('["../photos/2.png", 3, "mine.txt/x"')  # cut short
+    written = json.loads((out / ".clclip-detect.json").read_text())
+    written |= {"../photos/2.png": ["x"], "mine.txt": 3}  # not as we wrote it
+    (out / ".clclip-detect.json").write_text(json.dumps(written))
     assert detected(capsys, *words, photos / "3.png")[0] == 0
-    (out / ".clclip-detect.json").write_text('["../photos/2.png", 3]')  # not as we wrote it
-    assert detected(capsys, *words, photos / "3.png")[0] == 0
-    assert (photos / "2.png").is_file()
+    assert (photos / "2.png").is_file() and (out / "mine.txt").is_file()
+
+
+@pytest.mark.parametrize("change", ["labels corrected", "a data set of one's own", "no list"])
+def test_a_second_call_leaves_the_work_of_people(cards_model, photos, tmp_path, capsys, change):
+    out = tmp_path / "out"
+    words = ["--model", cards_model, "--threshold", "0.1", "--out", out, "--format", "yolo"]
+    assert detected(capsys, *words, photos)[0] == 0
+    changed = next(out.glob("yolo/**/*.txt"))
+    if change == "labels corrected":
+        changed.write_text("0 0.5 0.5 0.25 0.25\n")
+    elif change == "no list":
+        (out / ".clclip-detect.json").write_text('{"1.png": ["0')  # cut short
+        changed = out / "1.png"
+    else:
+        changed = out / "dataset.json"
+        changed.write_text("[]")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    status, told = detected(capsys, *words, photos / "1.png")
+    assert status == 2 and changed.relative_to(out).as_posix() in told and told.count("error:") == 1
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    changed.unlink()
+    assert detected(capsys, *words, photos / "1.png")[0] == (2 if change == "no list" else 0)
 
 
 def test_a_model_is_no_folder_for_results(cards_model, photos, capsys):

@@ -259,3 +259,13 @@ def test_what_will_not_be_scored_is_told(name, prepared, tmp_path, monkeypatch, 
     assert main(["describe", file]) == 0
     said = capsys.readouterr().out
     assert ("not scored" not in said) if line is None else (f"  not scored: {line}" in said)
+
+
+def test_classes_of_one_text_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = write_coco(tmp_path / "cards")
+    for text, named in ({}, 0), ({"ace": "playing_card", "queen": "playing card"}, 1):
+        warnings = described(write_experiment(tmp_path, data, text=text), capsys)["warnings"]
+        lines = [line for line in warnings if "apart" in line]
+        assert len(lines) == named
+    assert "'ace', 'queen'" in lines[0] and "'playing card'" in lines[0]
