@@ -92,8 +92,6 @@ def detect(
         InputError: if the model, a class or an image is missing or wrong, ``out`` is a model, or
             files that would be replaced there are not as an earlier call left them.
     """
-    if is_model(out):
-        raise InputError("a model folder", out, "a folder of its own for the results")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"threshold {threshold}", "--threshold", "a number from 0 to 1")
     if batch < 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from clclip.core.digest import file_sha256
 from clclip.core.errors import InputError
 from clclip.core.files import make_folder, read_json, write_json
+from clclip.model.card import is_model
 
 WRITTEN = ".clclip-detect.json"  # in the folder: our files, each with the digests it may have
 
@@ -37,8 +38,10 @@ class ResultsFolder:
             names: files to be written, relative to the folder.
 
         Raises:
-            InputError: if one is not.
+            InputError: if one is not, or the folder is a model.
         """
+        if is_model(self.folder):
+            raise InputError("a model folder", self.folder, "a folder of its own for the results")
         self._replaced(names)
 
     @contextlib.contextmanager
@@ -73,13 +76,13 @@ class ResultsFolder:
         earlier = self._earlier()
         home = {name: self.folder / name for name in {*names, *earlier}}
         there = {name: path for name, path in home.items() if path.is_file()}
-        found = {name: file_sha256(path) for name, path in sorted(there.items())}
-        foreign = [name for name, own in found.items() if own not in earlier.get(name, [])]
+        digests = {name: file_sha256(path) for name, path in sorted(there.items())}
+        foreign = [name for name, own in digests.items() if own not in earlier.get(name, [])]
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             what = f"{foreign[0]}{more} not as clclip wrote it, which would be replaced"
             raise InputError(what, self.folder, "another folder, or those files moved elsewhere")
-        return {name: earlier[name] for name in found}
+        return {name: earlier[name] for name in digests}
 
     def _earlier(self) -> dict[str, list[str]]:
         """Return the files of earlier calls inside the folder, but for images of this call."""
