@@ -128,7 +128,9 @@ def _chosen(run: Sequence[Level], ious: Sequence[float]) -> list[Level]:
     return [level for level, iou in zip(run, COCO_IOUS, strict=True) if iou in ious]
 
 
-def bootstrap(levels: list[Any], ious: Sequence[float], reading: str, images: int, samples: int):
+def bootstrap(
+    levels: list[Any], ious: Sequence[float], reading: str, images: int, samples: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the percentile and the basic interval of A - B, one seed."""
     rng, (a, b) = np.random.default_rng(0), (_chosen(run, ious) for run in levels)
     gaps = []

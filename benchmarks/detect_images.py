@@ -94,8 +94,9 @@ class Torchvision:
                     own["scores"].numpy(),
                     labels,
                     [self.names[label] for label in labels],
-                    *picture.image.size,
-                    picture.path,
+                    width=picture.image.width,
+                    height=picture.image.height,
+                    path=str(picture.path),
                 )
                 drawing = drawn(picture.image, answer.chosen(answer.scores >= THRESHOLD))
                 drawing.save(out / f"{Path(picture.path).stem}.png", compress_level=1)

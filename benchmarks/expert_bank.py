@@ -9,6 +9,7 @@ same pairs. The chosen dispatch of this device is marked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import measure
 import torch
@@ -84,7 +85,7 @@ def main() -> None:
     runs["plain routed"] = case.plain_routed
     for name in DISPATCHES:
         for route, label in (("all", "exact"), ("prior", "routed")):
-            runs[f"{label} {name}"] = lambda route=route, name=name: case.dispatched(route, name)
+            runs[f"{label} {name}"] = partial(case.dispatched, route, name)
     torch.testing.assert_close(runs["exact loop"]().view(len(case.threshold), -1), case.plain())
     seconds = measure.timed(runs, chosen.rounds, warm=2)
     rate = measure.gflops_of_machine()

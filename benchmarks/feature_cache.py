@@ -57,7 +57,7 @@ def compared(
     """Measure one tower."""
     world = worlds.world_folder("shapes20")
     data = _first_images(world, home / "data", count)
-    real, load.load_clip = load.load_clip, lambda _: clip
+    real, load.load_clip = load.load_clip, lambda folder: clip
     try:
         start = measure.clock()
         build_features(data, home, "train", home / "store", size, dense, taps, True)

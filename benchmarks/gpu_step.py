@@ -114,6 +114,13 @@ def forward_of(run: Callable[[Tensor], Any], pixels: Tensor) -> Callable[[], Any
     return forward
 
 
+def inference_of(
+    model: nn.Module, tower: FrozenTower, pixels: Tensor, classes: int
+) -> Callable[[], Any]:
+    """Return a call of a detector on the pixels, its tower included."""
+    return forward_of(lambda p: model.detect(labelled(tower, p, classes)), pixels)
+
+
 def measured(chosen: Any, device: torch.device, head: dict[str, Any], sizes: Any) -> list[dict]:
     """Return the rows: tower, F-ViT, CL-CLIP at every number of classes, and every dispatch."""
     images, size, counts = sizes
@@ -125,9 +132,7 @@ def measured(chosen: Any, device: torch.device, head: dict[str, Any], sizes: Any
             model = to_device(detector(method, classes, tower, head), device)
             runs[f"{method} step"] = step_of(model, tower, pixels, classes)
             detect = to_device(detector(method, classes, tower, head), device).eval()
-            runs[f"{method} inference"] = forward_of(
-                lambda p, d=detect, c=classes: d.detect(labelled(tower, p, c)), pixels
-            )
+            runs[f"{method} inference"] = inference_of(detect, tower, pixels, classes)
         for name in DISPATCHES:
             runs[f"clclip step, experts {name}"] = _with(name, runs["clclip step"])
         seconds = measure.timed(runs, chosen.rounds, warm=2)

@@ -10,6 +10,7 @@ AP50 by each route, and seconds with copies of their later tasks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def synthetic_rows(chosen: Any, counts: list[int], tasks: list[int], images: int
     runs: dict[str, Callable] = {
         name: lambda model=model: model.detect(batch) for name, model in models.items()
     }
-    pixels = scenes.batches["test"].source.pixels(list(scenes.batches["test"].source.rows))
+    pixels = scenes.pixels("test")
     runs["tower"] = lambda: scenes.tower(pixels)
     seconds = measure.timed(runs, chosen.rounds)
     rate, rows = measure.gflops_of_machine(), []
@@ -115,7 +116,7 @@ def synthetic_rows(chosen: Any, counts: list[int], tasks: list[int], images: int
     both = [a + b for a, b in zip(fvit, seconds["tower"], strict=True)]
     for name, run in runs.items():
         model, own = models.get(name), seconds[name]
-        ours = isinstance(model, ClClip)
+        ours = model if isinstance(model, ClClip) else None
         work = measure.gflop(run)
         rows.append(
             {
@@ -129,8 +130,8 @@ def synthetic_rows(chosen: Any, counts: list[int], tasks: list[int], images: int
                 else None,
                 f"x K={counts[0]}": measure.ratio(own, base),
                 "peak MiB": measure.peak_mib(run),
-                "pairs": pair_share(model, batch) if ours else None,
-                "pair recall": pair_recall(model, batch, counts[0]) if ours else None,
+                "pairs": pair_share(ours, batch) if ours else None,
+                "pair recall": pair_recall(ours, batch, counts[0]) if ours else None,
                 "floor ms per image": 1e3 * work / rate / images,
             }
         )
@@ -189,11 +190,8 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
             longer = copied(run.model, TASKS)
             for how in TRAINED_ROUTES[1:3]:
                 name = f"{run.name} and copies"
-                cases[name, how] = (run, lambda how, m=longer: routed(m, how), how)
-    calls = {
-        key: lambda run=run, make=make, how=how: make(how).detect(run.first)
-        for key, (run, make, how) in cases.items()
-    }
+                cases[name, how] = (run, partial(routed, longer), how)
+    calls = {key: partial(_detect, *case) for key, case in cases.items()}
     seconds, rows = measure.timed(calls, chosen.rounds), []
     base = seconds[next(key for key in cases if key[1] in ("text", ""))]
     for (name, how), (run, make, _) in cases.items():
@@ -213,6 +211,10 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _detect(run: Trained, make: Callable[[str], nn.Module], how: str) -> object:
+    return make(how).detect(run.first)
 
 
 def copied(model: ClClip, tasks: int) -> ClClip:

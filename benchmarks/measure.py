@@ -17,12 +17,13 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 7
+Name = TypeVar("Name", bound=Hashable)  # of a contestant
 
 
 def options(text: str | None, **more: dict[str, Any]) -> argparse.Namespace:
@@ -49,13 +50,13 @@ def options(text: str | None, **more: dict[str, Any]) -> argparse.Namespace:
 
 
 def timed(
-    contestants: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1
-) -> dict[str, list[float]]:
+    contestants: Mapping[Name, Callable[[], object]], rounds: int, warm: int = 1
+) -> dict[Name, list[float]]:
     """Return each contestant's seconds, round by round; every round runs all of them in turn."""
     for _ in range(warm):
         for run in contestants.values():
             run()
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[Name, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds):
         names = list(contestants)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:

@@ -102,10 +102,10 @@ def detector_rows(
     rows = list(times(contestants, rounds))
     files = list(_answers(session, pictures, model.features.size))
     with every_pair(model.detector):
-        own = model(pictures, threshold=0.0)
+        own = _all(model, pictures)
     rows[0] |= {"same": _share(files, own), "score": _map(model, test, files)}
     rows[0] |= {"score of torch all": _map(model, test, [_rows(one) for one in own])}
-    rows[0] |= {"score of torch": _map(model, test, map(_rows, model(pictures, threshold=0.0)))}
+    rows[0] |= {"score of torch": _map(model, test, map(_rows, _all(model, pictures)))}
     return [{"run": name, **row} for row in rows]
 
 
@@ -129,6 +129,12 @@ def _answers(
             mine = image == number
             boxes, scores, classes = (torch.from_numpy(row[mine]) for row in rows)
             yield boxes, scores, classes
+
+
+def _all(model: DetectionModel, pictures: Sequence[np.ndarray]) -> list[Detections]:
+    """Return what a model detects in each picture, whatever its score."""
+    found = model(pictures, threshold=0.0)
+    return found if isinstance(found, list) else [found]
 
 
 def _rows(one: Detections) -> Rows:

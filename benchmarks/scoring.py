@@ -22,7 +22,8 @@ from clclip.evaluation.matching import Matching
 def synthetic(images: int, classes: int, seed: int = 0) -> tuple[dict, list[dict]]:
     """Return ground truth and detections: shifted copies of most objects, and false ones."""
     draws = np.random.default_rng(seed)
-    annotations, detections = [], []
+    annotations: list[dict] = []
+    detections: list[dict] = []
     for image in range(1, images + 1):
         for _ in range(int(draws.integers(3, 12))):
             x, y, w, h = *draws.uniform(0, 400, 2), *draws.uniform(20, 200, 2)
@@ -47,8 +48,8 @@ def synthetic(images: int, classes: int, seed: int = 0) -> tuple[dict, list[dict
 
 
 def _found(image: int, category: int, box: np.ndarray, score: float) -> dict:
-    box = [round(float(v), 3) for v in (*box[:2], *np.maximum(box[2:], 1))]
-    return {"image_id": image, "category_id": category, "bbox": box, "score": float(score)}
+    rounded = [round(float(v), 3) for v in (*box[:2], *np.maximum(box[2:], 1))]
+    return {"image_id": image, "category_id": category, "bbox": rounded, "score": float(score)}
 
 
 def ours(truth: dict, detections: list[dict], all_overlaps: bool) -> np.ndarray:

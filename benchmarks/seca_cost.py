@@ -8,7 +8,7 @@ features, stem, teachers' vectors), spread over ``--epochs`` epochs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import measure
 import open_clip
@@ -32,7 +32,7 @@ class Noise:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: object) -> torch.Tensor:
+    def __getitem__(self, rows: torch.Tensor | Iterable[int]) -> torch.Tensor:
         return self.images[rows if isinstance(rows, torch.Tensor) else list(rows)]
 
 

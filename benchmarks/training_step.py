@@ -64,8 +64,7 @@ def main() -> None:
     counts, images = ([10, 20], 2) if chosen.quick else ([10, 20, 80, 200], 8)
     scenes = worlds.Scenes("shapes20_tiny" if chosen.quick else "shapes80", 4 * images, 2)
     steps = contestants(scenes, counts, images)
-    source = scenes.batches["train"].source
-    pixels = source.pixels(list(source.rows)[:images])
+    pixels = scenes.pixels("train")[:images]
     steps["tower"] = lambda: scenes.tower(pixels)
     seconds = measure.timed(steps, chosen.rounds, warm=2)
     rate, rows = measure.gflops_of_machine(), []

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
@@ -23,6 +24,7 @@ from clclip.clip.text import text_embeddings
 from clclip.clip.tower import FrozenTower, TowerFeatures
 from clclip.data.shapes.worlds import generate, world_spec
 from clclip.detection.inputs.dataset import FeatureBatches, LabelledImage, read_labels
+from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.inputs.views import View, render
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.region_maps import RegionMaps
@@ -116,13 +118,18 @@ class Scenes:
         self.text = text_embeddings(self.clip, self.names)
         self.background = text_embeddings(self.clip, BACKGROUND_PROMPTS)
         self.width = 0
-        self.batches = {}
+        self.batches: dict[str, FeatureBatches] = {}
+        self._kept: dict[str, Kept] = {}
         for split, count in (("train", train), ("test", test)):
             images = read_labels(folder / f"{split}.json", self.names)[:count]
             files = _files(folder, split)
-            source = Kept(self.tower, self.clip, images, files)
+            source = self._kept[split] = Kept(self.tower, self.clip, images, files)
             self.width = source.features_of_all.taps[0].shape[1]
-            self.batches[split] = FeatureBatches(images, source)
+            self.batches[split] = FeatureBatches(images, cast(OnlineFeatures, source))
+
+    def pixels(self, split: str) -> Tensor:
+        """Return the canvases (B, 3, size, size) of all scenes of a split."""
+        return self._kept[split].pixels(list(self._kept[split].rows))
 
     def classes(self, count: int) -> tuple[list[str], Tensor]:
         """Return ``count`` class names and their text (count, d).
