@@ -76,7 +76,16 @@ class Command:
 
 def argument(*names: str, **settings: Any) -> Argument:
     """Return an option (``--name``) or a positional argument, as ``add_argument`` takes them."""
+    if settings.get("type") is Path:
+        settings["type"] = file_path
     return Argument(names, settings)
+
+
+def file_path(text: str) -> Path:
+    """Return a path; an empty one is a variable that was not set, not the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path; expected a file or a folder")
+    return Path(text)
 
 
 def command(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clclip.cli.command import commands
+from clclip.cli.command import commands, file_path
 from clclip.config.names import known_names
 
 
@@ -80,7 +80,7 @@ def _takes(action: argparse.Action) -> str:
     special = {"run": "run", "a": "result", "b": "result"}
     if action.dest in special:
         return special[action.dest]
-    if action.type is Path:
+    if action.type in (Path, file_path):
         return "folder" if action.metavar == "DIR" else "file"
     return "text"
 

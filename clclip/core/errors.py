@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from clclip.core.names import look_alike, spelt
+from clclip.core.names import distinguished, look_alike
 
 TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.?)")
 
@@ -51,7 +51,9 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """
     known = list(candidates)
     alike = [name for name in known if name != word and look_alike(name, word)]
-    if alike:
-        return f" (did you mean {spelt(alike[0])}? It only looks like {spelt(word)})"
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    matches = alike or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if not matches:
+        return ""
+    right, wrong = distinguished(matches[0], word)
+    alike_only = alike or (right, wrong) != (repr(matches[0]), repr(word))
+    return f" (did you mean {right}?{f' It only looks like {wrong}' if alike_only else ''})"

@@ -17,6 +17,7 @@ from clclip.core.errors import InputError
 # Errors of the disk or of a path that the user can fix, as opposed to a fault of the program.
 _NAMES = "ENOSPC EDQUOT EFBIG EROFS EIO EACCES EPERM EISDIR ENOTDIR EEXIST ENAMETOOLONG ELOOP"
 USER_FIXABLE = frozenset(getattr(errno, name) for name in _NAMES.split())
+DIVERGED = "a loss is not finite"  # in the words of clclip/training/fit.py
 
 
 @contextlib.contextmanager
@@ -93,7 +94,8 @@ def check_writable(path: Path, folder: bool = False) -> None:
 def as_input_error(error: BaseException, path: Path | None = None) -> InputError | None:
     """Return an InputError for an error that the user can fix, else None.
 
-    That is a full or read-only disk, a missing permission, a folder in place of a file.
+    That is a full or read-only disk, a missing permission, a folder in place of a file, a training
+    that diverges.
 
     Args:
         error: any error; safetensors tells of a full disk in the text of an error of its own.
@@ -101,6 +103,9 @@ def as_input_error(error: BaseException, path: Path | None = None) -> InputError
     """
     if isinstance(error, InputError):
         return None
+    what, _, _ = str(error).partition("; ")
+    if what.startswith(DIVERGED):
+        return InputError(what, "training", "a lower training.lr, or smaller weights of losses")
     number = error.errno if isinstance(error, OSError) else None
     if match := re.search(r"\(os error (\d+)\)", str(error)):
         number = int(match[1])

@@ -11,13 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from clclip.core.errors import InputError, WrongValue, nearest
-from clclip.core.names import JOINERS, canonical_name, name_fault
+from clclip.core.names import canonical_name, name_fault, spelt
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_SEED = 2**31 - 1
 _QUOTED = 'a text, in quotes where YAML reads it as something else, e.g. "0", "yes", "null"'
 _YAML_WORDS = {"True": "true (or yes, on)", "False": "false (or no, off)", "None": "null (or ~)"}
-_PRINTED = dict.fromkeys(map(ord, JOINERS))  # no signs of their own, yet a part of words
 
 
 class Strict(BaseModel):
@@ -90,7 +89,7 @@ def check_class(name: str) -> str:
     """Return the canonical spelling of a class name; WrongValue if it cannot be one."""
     problem = name_fault(name)
     if problem == "blank":
-        raise WrongValue(f"class name {name!r} is blank", "1 to 200 characters")
+        raise WrongValue(f"class name {spelt(name)} is blank", "1 to 200 characters")
     if problem:
         raise WrongValue(f"class name {name!r} {problem}", "printable text in one line")
     return canonical_name(name)
@@ -101,8 +100,11 @@ def check_text(words: str, what: str) -> None:
     if not words.strip() or words != words.strip() or len(words) > 200:
         expected = "1 to 200 characters, no space before or after"
         raise WrongValue(f"{what} is blank, padded or too long", expected)
-    if not words.translate(_PRINTED).isprintable():
-        raise WrongValue(f"{what} holds control characters", "printable text in one line")
+    fault = "with control characters" if "\t" in words else name_fault(words)
+    if fault:
+        raise WrongValue(
+            f"{what} {fault.replace('with', 'holds', 1)}", "printable text in one line"
+        )
 
 
 @cache

@@ -20,6 +20,11 @@ _LIKENESSES = (
     "i0456+03B9+0131 j0458 k03BA o043E+03BF p0440+03C1 q051B s0455 u03C5 v03BD w051D x0445+03C7 "
     "y0443 "
 )
+# Letters without a sign of their own: fillers, the blank of Braille; not those of ``_SELECTORS``.
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0")
+# They choose between two looks of the letter before them: a part of the name, as in most emoji.
+_SELECTORS = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
 _LIKE = {int(code, 16): entry[0] for entry in _LIKENESSES.split() for code in entry[1:].split("+")}
 
 
@@ -31,17 +36,21 @@ def canonical_name(name: str) -> str:
 def name_fault(name: str) -> str | None:
     """Say what keeps a text from being a class name, or None.
 
-    Line breaks, control characters and invisible ones (bidirectional marks, U+200B) are refused:
-    nobody can see or type them. White space at the ends is not part of the name.
+    Line breaks, control characters and invisible ones (bidirectional marks, U+200B, fillers) are
+    refused: nobody can see or type them. White space at the ends is not part of the name.
     """
     letters = unicodedata.normalize("NFC", name).strip()
-    if not letters.strip(JOINERS):
+    if not _SELECTORS.sub("", letters).strip(JOINERS):
         return "blank"
     for letter in letters:
         category = unicodedata.category(letter)
         if category == "Cf" and letter not in JOINERS:
             return f"with the invisible control character U+{ord(letter):04X}"
-        if category in ("Cc", "Cs", "Zl", "Zp") and letter != "\t":
+        if letter in _UNSEEN:
+            return f"with the invisible character U+{ord(letter):04X}"
+        if category == "Cs":
+            return "with bytes that are not UTF-8"
+        if category in ("Cc", "Zl", "Zp") and letter != "\t":
             return "with control characters"
     return None
 
@@ -57,8 +66,20 @@ def look_alike(one: str, other: str) -> bool:
 
 
 def distinguished(one: str, other: str) -> tuple[str, str]:
-    """Return two texts in quotes, by their code points where they look the same."""
-    return (spelt(one), spelt(other)) if look_alike(one, other) else (repr(one), repr(other))
+    """Return two texts in quotes, by their code points where they look the same, or nearly so.
+
+    Nearly: they differ in letters of another script among Latin ones, whatever these look like.
+    """
+    odd = {letter for letter in {*one} ^ {*other} if not _is_latin(letter)}
+    mixed = odd and any(letter.isascii() and letter.isalpha() for letter in one + other)
+    if mixed or look_alike(one, other):
+        return spelt(one), spelt(other)
+    return repr(one), repr(other)
+
+
+def _is_latin(letter: str) -> bool:
+    """Return whether a letter is ASCII or one of Europe's with its accent, as in German."""
+    return letter.isascii() or ("\u00c0" <= letter <= "\u017f" and ord(letter) not in _LIKE)
 
 
 def outline_key(name: str) -> str:
@@ -69,5 +90,6 @@ def outline_key(name: str) -> str:
 def _outline(text: str) -> str:
     """Return what is left of a text for the eye."""
     folded = canonical_name(unicodedata.normalize("NFKC", text))
-    seen = (letter for letter in folded if unicodedata.category(letter) not in ("Cf", "Cc"))
-    return "".join(seen).translate(_LIKE)
+    hidden = ("Cf", "Cc")
+    seen = (letter for letter in folded if unicodedata.category(letter) not in hidden)
+    return _SELECTORS.sub("", "".join(c for c in seen if c not in _UNSEEN)).translate(_LIKE)

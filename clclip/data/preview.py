@@ -80,7 +80,7 @@ def _labelled(spec: dict[str, Any], where: object, findings: Findings) -> dict[s
     labelled = folder.read_splits(spec, findings)
     splits = {}
     for split, images in labelled.images.items():
-        present = _present(images, root, split, spec, where)
+        present = _present(images, root, split, spec, where, findings)
         splits[split] = {"classes": labelled.classes, "images": present}
     labelled.note(root, findings)
     return splits
@@ -96,7 +96,8 @@ def _detection(
     note_detection(Path(spec["root"]), splits, prefixes, findings)
     present: dict[str, list[dict[str, Any]]] = {}
     for split, annotated in splits.items():
-        present[split] = _present(annotated.images, annotated.folder, split, spec, where)
+        images, home = annotated.images, annotated.folder
+        present[split] = _present(images, home, split, spec, where, findings)
         if not present[split]:
             raise InputError(f"no {split} image", annotated.source, "at least one image")
     sizes = _sizes(splits, present, spec, findings)
@@ -114,13 +115,18 @@ def _detection(
 
 
 def _present(
-    images: list[dict[str, Any]], home: Path, split: str, spec: dict[str, Any], where: object
+    images: list[dict[str, Any]],
+    home: Path,
+    split: str,
+    spec: dict[str, Any],
+    where: object,
+    findings: Findings,
 ) -> list[dict[str, Any]]:
     """Return the images whose files are there.
 
     Raises:
         InputError: if one is not or is empty, or a link leaves the data set, unless bad images are
-            skipped.
+            skipped: then they are listed.
     """
     trusted, skip = trusted_home(spec, home), (spec.get("on_bad_image") or "fail") == "skip"
     there: list[dict[str, Any]] = []
@@ -129,9 +135,10 @@ def _present(
         path = join(home, image["file_name"])
         try:
             check_inside(Path(path), image["file_name"], trusted)
-        except InputError:
+        except InputError as error:
             if not skip:
                 raise
+            findings.skip("image", split, image["file_name"], image["id"], error.what)
             continue
         if not isfile(path):
             absent.append(image)
@@ -140,6 +147,11 @@ def _present(
         elif not skip:
             expected = "an image file (or data.on_bad_image: skip)"
             raise InputError(f"broken image (an empty file), of {split}", path, expected)
+        else:
+            findings.skip("image", split, image["file_name"], image["id"], "an empty file")
+    for image in absent if skip else ():
+        reason = broken_link(home / image["file_name"]) or "no such image"
+        findings.skip("image", split, image["file_name"], image["id"], reason)
     if absent and not skip:
         first = absent[0]["file_name"]
         broken = broken_link(home / first)
@@ -189,6 +201,7 @@ def _sizes(
                     raise InputError(
                         f"image {photo.name!r}: {exif.what}", exif.where, exif.expected
                     )
+                findings.skip("image", split, photo.name, number, exif.what)
                 del known[number]
                 continue
             known[number] = photo.facts.size(exif)

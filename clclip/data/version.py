@@ -26,7 +26,7 @@ from clclip.data.memo import memoised
 from clclip.data.readers import cifar, coco, folder, voc
 from clclip.data.readers.annotated import Annotated
 from clclip.data.readers.folders import image_home
-from clclip.data.readers.links import check_inside, trusted_home
+from clclip.data.readers.links import broken_link, check_inside, trusted_home
 from clclip.data.readers.yolo import reader as yolo
 
 logger = logging.getLogger(__name__)
@@ -318,9 +318,8 @@ def _key(files: list[Path]) -> tuple[str, bool]:
         try:
             stat = path.stat()
         except OSError as error:
-            raise InputError(
-                f"cannot be read ({error.strerror})", path, "an annotation file"
-            ) from None
+            problem = broken_link(path) or f"cannot be read ({error.strerror})"
+            raise InputError(problem, path, "a file of annotations or class names") from None
         stats.append((str(path), stat.st_mtime_ns, stat.st_size))
     young = any(time.time() - entry[1] / 1e9 < _YOUNG_SECONDS for entry in stats)
     return _digest([_READERS, stats]), young

@@ -38,6 +38,7 @@ class Photo:
         facts: what the file showed.
         recorded: (width, height) in the annotations, None where unknown.
         boxes: [x, y, width, height] in pixels of some view.
+        measured: whether ``recorded`` is the size of the file as EXIF turns it, as for fractions.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Photo:
     facts: ImageFacts
     recorded: tuple[int | None, int | None]
     boxes: Sequence[Box]
+    measured: bool = False
 
     @property
     def turned(self) -> Size:
@@ -74,6 +76,7 @@ def photos(annotated: Annotated, facts: Mapping[int, ImageFacts]) -> dict[int, P
             facts[n],
             (image["width"], image["height"]),
             boxes.get(image["id"], ()),
+            annotated.measured,
         )
         for n, image in enumerate(annotated.images)
         if n in facts
@@ -101,7 +104,11 @@ def choose_views(
     counts: Counter[tuple[bool, str]] = Counter()
     views: list[bool | InputError] = []
     for photo, chosen in pairs:
-        reason = f"data.exif: {choice}" if choice else "their recorded size is that view's"
+        reason = "their recorded size is that view's"
+        if photo.measured:
+            reason = "fractions of YOLO labels are of the image as it is seen"
+        if choice:
+            reason = f"data.exif: {choice}"
         if chosen is None:
             chosen, reason = (view, why) if view is not None else _alone(photo, bool(settled))
         if photo.facts.orientation != 1 and not isinstance(chosen, InputError):

@@ -9,7 +9,7 @@ from clclip.core.names import outline_key, spelt
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.scale import check_scale
 from clclip.data.readers.annotated import Annotated
-from clclip.data.readers.links import count_links, real_paths
+from clclip.data.readers.links import count_links, identity, real_paths
 
 
 def note_detection(
@@ -54,14 +54,15 @@ def note_files(
         prefixes: by split, what messages put before a name.
         findings: receives the notes.
     """
-    seen: dict[str, str] = {}
+    seen: dict[object, str] = {}
     for split, (folder, names) in files.items():
         findings.links += count_links(root, folder, names)
         for name, path in zip(names, real_paths(folder, names), strict=True):
-            if path in seen:
-                both = "in train and in test" if seen[path] != split else f"listed twice in {split}"
+            file = identity(path)
+            if file in seen:
+                both = "in train and in test" if seen[file] != split else f"listed twice in {split}"
                 findings.note(f"image {both}", repr(prefixes[split] + name))
-            seen[path] = split
+            seen[file] = split
 
 
 def note_classes(classes: Iterable[str], findings: Findings) -> None:

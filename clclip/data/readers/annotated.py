@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
-from clclip.core.names import canonical_name, name_fault
+from clclip.core.names import canonical_name, name_fault, spelt
 from clclip.data.readers.fields import TEXT_EXPECTED, shown
 
 # The place of a box that is no four numbers.
@@ -32,6 +32,7 @@ class Annotated:
         where_image, where_box: the place of the n-th image or annotation, for messages.
         bad_boxes: by annotation what is wrong where there are no four numbers; bbox is then NaN.
         renamed: whether a class is named otherwise than it was written (see ``names``).
+        measured: the sizes are those of the image files, as EXIF turns them: none is recorded.
         corners: boxes were written as corners counted from 1, as VOC does.
         notes: (warning, example) of what is to be reported, as ``Findings.note`` takes it.
     """
@@ -45,6 +46,7 @@ class Annotated:
     where_box: Callable[[int], str] = field(repr=False)
     bad_boxes: dict[int, InputError] = field(default_factory=dict)
     renamed: bool = False
+    measured: bool = False
     corners: bool = False
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ def check_class_name(name: object, where: object) -> str:
         raise InputError(f"class name {shown(name)}", where, TEXT_EXPECTED)
     problem = name_fault(name)
     if problem == "blank":
-        raise InputError(f"class name {name!r}", where, "a text that is not empty")
+        raise InputError(f"class name {spelt(name)}", where, "a text that is not empty")
     if problem:
         raise InputError(f"class name {name!r} {problem}", where, "printable text in one line")
     return canonical_name(name)

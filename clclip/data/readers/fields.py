@@ -123,6 +123,17 @@ def flag(entry: dict[str, Any], key: str, where: str) -> int:
     raise InputError(f"{key} {shown(value)}", f"{where}.{key}", _expected(value, "0 or 1"))
 
 
+def ascii_number(text: str) -> float:
+    """Return the number that a text writes in ASCII digits, without Python's underscores.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
 def box_numbers(box: object) -> list[float] | None:
     """Return ``box`` as four floats, which may be infinite or NaN; None if it is no such list."""
     if not isinstance(box, list) or len(box) != 4:

@@ -27,6 +27,15 @@ def real_paths(folder: Path, names: Iterable[str]) -> list[str]:
     return paths
 
 
+def identity(path: str) -> object:
+    """Return what two names of one file share, hard links too, given where it really lies."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return path
+    return (stat.st_dev, stat.st_ino) if stat.st_nlink > 1 else path
+
+
 def count_links(root: Path, folder: Path, names: Iterable[str]) -> int:
     """Return how many files of ``folder`` are reached through a link below ``root``.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.data.readers.annotated import NO_BOX, check_class_name
+from clclip.data.readers.fields import ascii_number
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -45,7 +47,7 @@ def _read_object(node: ElementTree.Element, where: str) -> dict[str, Any]:
     written = (node.findtext("name") or "").strip()
     name = check_class_name(written, f"{where}.name")
     difficult = (node.findtext("difficult") or "").strip() or "0"
-    if difficult not in ("0", "1"):
+    if not re.fullmatch(r"[01](\.0*)?", difficult):
         raise InputError(f"difficult {difficult!r}", f"{where}.difficult", "0 or 1")
     box, problem = NO_BOX, None
     try:
@@ -61,7 +63,7 @@ def _read_object(node: ElementTree.Element, where: str) -> dict[str, Any]:
         "name": name,
         "written": written,
         "bbox": box,
-        "difficult": difficult == "1",
+        "difficult": difficult[0] == "1",
         "problem": problem,
     }
 
@@ -69,7 +71,7 @@ def _read_object(node: ElementTree.Element, where: str) -> dict[str, Any]:
 def _number(text: str | None, where: str) -> float:
     """Return a coordinate; NaN and infinity pass, they are bad boxes, not bad files."""
     try:
-        return float(text or "")
+        return ascii_number(text or "")
     except ValueError:
         problem = "nothing" if text is None else repr(text.strip())
         raise InputError(problem, where, "a number of pixels") from None

@@ -246,3 +246,11 @@ def test_describe_says_whether_features_are_kept(capsys):
         assert why is None or why in found["why_not"]
     assert main(["describe", "voc_10_10_clclip"]) == 0
     assert "not kept but computed in every pass" in capsys.readouterr().out
+
+
+def test_an_empty_path_is_a_variable_that_was_not_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["detect", "--run", "results/x/seed0", "--out", "", "image.png"])
+    assert ended.value.code == 2 and "empty path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -138,3 +138,13 @@ def test_a_class_folder_that_leads_back_to_itself_is_told(tmp_path, monkeypatch,
     (tmp_path / "data/train/cat/again").symlink_to(target)
     with pytest.raises(InputError, match=r"that leads in a circle"):
         described(spec, classes, tmp_path)
+
+
+@pytest.mark.parametrize("link", ["hardlink_to", "symlink_to"])
+def test_an_image_in_both_splits_is_told_however_it_is_linked(tmp_path, link):
+    spec, _ = folders(tmp_path / "data")
+    other = tmp_path / "data/test/cat/same.png"
+    getattr(other, link)(tmp_path / "data/train/cat/0.png")
+    prepare(spec, tmp_path / "out")
+    warnings = "\n".join(read(tmp_path / "out/index.json")["warnings"])
+    assert "image in train and in test: 'test/cat/same.png'" in warnings

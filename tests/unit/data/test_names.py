@@ -26,7 +26,18 @@ FOLDED = {
     "line end of another system": ("cat\r\n", "cat"),
     "Hangul in letters": ("\u1100\u1161", "\uac00"),
 }
-KEPT = ["cat", CAFE, PERSIAN, "\U0001f468\u200d\U0001f469", "sea lion", "\u732b", "a.b-c_d (e)"]
+KEPT = [
+    "\U0001fa77 heart",
+    "\u2764\ufe0f",
+    "\ue000",
+    "cat",
+    CAFE,
+    PERSIAN,
+    "\U0001f468\u200d\U0001f469",
+    "sea lion",
+    "\u732b",
+    "a.b-c_d (e)",
+]
 REFUSED = [
     "a\u200bb",
     "\u200ecat",
@@ -36,6 +47,11 @@ REFUSED = [
     "a\nb",
     "a\x07",
     "\u200d",
+    "re\u034fd",
+    "a\u115fb",
+    "red\u3164box",
+    "red\u2800box",
+    "\ufe0f",
 ]
 
 
@@ -128,7 +144,7 @@ def test_an_index_made_of_other_spellings_is_made_again(tmp_path, name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_nobody_can_see_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"class name .*(invisible|control|'\\u200d')"):
+    with pytest.raises(InputError, match=r"class name .*(invisible|control|'\\u200d'|'\\ufe0f')"):
         prepare(coco(tmp_path / "data", name), tmp_path / "out")
     with pytest.raises(InputError, match=r"class name .* (with .*inv|with con|is blank).*: tasks"):
         use(name, coco(tmp_path / "good", "cat"), tmp_path)
@@ -177,12 +193,30 @@ def test_the_splits_may_spell_a_class_differently(tmp_path):
         ("mikh", "m\u200cikh", r"'m\u200cikh'? It only looks like 'mikh'"),
         ("\u0440\u0430\u0441\u0435", "pace", "It only looks like"),
         ("semi\u2010truck", "semi-truck", r"It only looks like 'semi\u2010truck'"),
+        ("\u2764\ufe0f heart", "\u2764 heart", r"'\u2764 heart'? It only looks"),
     ],
 )
 def test_a_hint_never_shows_two_texts_that_look_the_same(typed, known, shown):
     assert look_alike(typed, known)
     assert shown in nearest(typed, ["horse", known])
     assert nearest("cart", ["horse", "cat"]) == " (did you mean 'cat'?)"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["tomat\u0585", "dra\u0261on", "sof\u0251", "x\u2043ray", "na\u0457ve", "perso\u0578"],
+)
+def test_letters_of_another_script_are_coded_though_no_table_has_them(typed):
+    known = ["tomato", "dragon", "sofa", "x-ray", "na\u00efve", "person"]
+    assert f"It only looks like {spelt(typed)})" in nearest(typed, known)
+
+
+@pytest.mark.parametrize(
+    ("typed", "known"),
+    [("Apfel", "\u00c4pfel"), ("\u5927\u306e\u7d75", "\u72ac\u306e\u7d75"), ("rad", "red")],
+)
+def test_names_that_anybody_tells_apart_stay_readable(typed, known):
+    assert nearest(typed, [known]) == f" (did you mean {known!r}?)"
 
 
 def test_splits_that_disagree_by_letters_that_look_alike_are_told_so(tmp_path):

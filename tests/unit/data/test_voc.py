@@ -123,10 +123,12 @@ CASES = {
         ["nothing", "object[0].bndbox.ymin"],
     ),
     "corner as word": (bad(thing("dog", (1, "two", 3, 4))), ["'two'", "object[0].bndbox.ymin"]),
+    "corner of Python's": (bad(thing("dog", (1, "2_0", 30, 40))), ["'2_0'", "bndbox"]),
     "corner NaN": (bad(thing("dog", (1, "nan", 3, 4))), ["not finite", "object[0].bndbox"]),
     "corners exchanged": (bad(thing("dog", (9, 1, 3, 4))), ["no positive width", "object[0]"]),
     "corners one off": (bad(thing("dog", (9, 1, 8, 4))), ["no positive width", "object[0]"]),
     "outside": (bad(thing("dog", (9, 1, 60, 4))), ["20 px outside", "object[0].bndbox"]),
+    "difficult 1.5": (bad(thing("dog", difficult="1.5")), ["difficult '1.5'", "0 or 1"]),
     "difficult 2": (bad(thing("dog", difficult=2)), ["difficult '2'", "0 or 1"]),
     "size as word": (bad(xml="<annotation><size><width>x</width></size></annotation>"), ["'x'"]),
     "wrong size": (

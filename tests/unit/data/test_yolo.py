@@ -240,6 +240,31 @@ def test_fractions_are_of_the_turned_view_unless_exif_is_ignored(tmp_path):
         assert objects(read(tmp_path / "out/train.json"))[0] == (0, whole)
 
 
+def test_the_view_of_fractions_is_told_as_what_it_is(tmp_path):
+    spec = make(tmp_path / "d", *ULTRALYTICS)
+    save_image(tmp_path / "d/images/train/a.jpg", (40, 30), orientation=6)
+    prepare(spec, tmp_path / "out")
+    (line,) = [w for w in read(tmp_path / "out/index.json")["warnings"] if "EXIF" in w]
+    assert "applied to one image" in line and "fractions" in line and "recorded" not in line
+
+
+@pytest.mark.parametrize("names", ["king bird", "' cat'", "''", "null", "5", "a\\u200bb", "ok"])
+def test_a_class_that_no_label_uses_never_blocks(tmp_path, names):
+    quoted = f'"{names}"' if "u200b" in names else names
+    text = f"train: images/train\nval: images/val\nnames: [{quoted}, cat, {quoted}, dog]\n"
+    files = changed(data__yaml="")
+    del files["data/yaml"]
+    files |= {"data.yaml": text, "labels/train/a.txt": "1 .5 .5 .5 .5\n"}
+    files |= {"labels/val/c.txt": "3 .5 .5 .5 .5\n"}
+    spec = make(tmp_path / "d", files, ULTRALYTICS[1])
+    prepare(spec, tmp_path / "out")
+    index = read(tmp_path / "out/index.json")
+    assert {"cat", "dog"} <= set(index["classes"])
+    assert objects(read(tmp_path / "out/train.json")) == [(1, [10, 7.5, 20, 15])]
+    noted = [line for line in index["warnings"] if "category without annotations" in line]
+    assert len(noted) == 1 and "index" in noted[0]  # of one good name the second is left out
+
+
 def test_odd_things_are_told(tmp_path):
     files = changed(labels__train__z="0 .5 .5 .1 .1")
     files = {
@@ -273,8 +298,14 @@ BAD = {
     ),
     "empty names": ({"data.yaml": "train: a\nval: b\nnames: []\n"}, ["empty names", "a list of"]),
     "names a number": ({"data.yaml": "names: 3\n"}, ["a number as names"]),
-    "a name yes": ({"data.yaml": "names: [yes, no]\n"}, ["class name true", "names[0]", "quotes"]),
-    "two names alike": ({"data.yaml": "names: [cat, 'cat ']\n"}, ["duplicate class name 'cat'"]),
+    "a name yes": (
+        {"data.yaml": "names: [yes, no, x]\n"},
+        ["class name true", "names[0]", "quotes"],
+    ),
+    "two names alike": (
+        {"data.yaml": "names: [cat, 'cat ', 'cat\\u3000']\n"},
+        ["duplicate class name 'cat'"],
+    ),
     "nc": ({"data.yaml": "nc: 4\n" + NAMES_MAP}, ["nc 4, but 3 names", "nc: 3"]),
     "negative index": ({"data.yaml": "names: {-1: cat}\n"}, ["index -1", "from 0"]),
     "not yaml": ({"data.yaml": "names: [a\n"}, ["not YAML", "data.yaml"]),
@@ -294,6 +325,8 @@ BAD = {
     "no size": ({"labels/train/b.txt": "0 .5 .5 0 .1\n"}, ["no positive width", "line 1"]),
     "not a number": ({"labels/train/b.txt": "0 .5 .5 .1 x\n"}, ["line '.5 .5 .1 x'", "0 to 1"]),
     "nan": ({"labels/train/b.txt": "0 .5 nan .1 .1\n"}, ["not finite", "line 1"]),
+    "a number of Python's": ({"labels/train/b.txt": "0 0_0.5 .5 .1 .1\n"}, ["line '0_0.5"]),
+    "other digits": ({"labels/train/b.txt": "0 .5 .5 .1 \u0660.1\n"}, ["line '.5", "0 to 1"]),
     "too few": ({"labels/train/b.txt": "0 .5 .5\n"}, ["2 numbers", "b.txt: line 1"]),
     "half a corner": ({"labels/train/b.txt": "0 .1 .1 .2 .2 .3 .3 .4\n"}, ["7 numbers"]),
     "pixels": (

@@ -12,7 +12,17 @@ from clclip.evaluation.matching import ClassMatches
 
 @pytest.mark.parametrize(
     ("freedom", "quantile"),  # of printed tables
-    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (10, 2.2281), (60, 2.0003), (1000, 1.9623)],
+    [
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (10, 2.2281),
+        (60, 2.0003),
+        (1000, 1.9623),
+        (1001, 1.9623),
+        (1e5, 1.95998),
+        (1e8, 1.95996),
+    ],
 )
 def test_quantiles_of_students_t(freedom, quantile):
     assert student(0.975, freedom) == pytest.approx(quantile, abs=1e-4)

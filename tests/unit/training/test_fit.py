@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from clclip.core.files import as_input_error
 from clclip.report.watch import STEP
 from clclip.training import fit as fit_module
 from clclip.training import history as history_module
@@ -214,3 +215,23 @@ def test_seeds_depend_on_every_part_and_its_place():
     parts = [(1, 2, "x"), (2, 1, "x"), (1, 2, "y"), (12, "x"), ("1", 2, "x"), (1, 2, "x", 0)]
     assert len({derive_seed(*part) for part in parts}) == len(parts)
     assert derive_seed(1, 2, "x") == derive_seed(1, 2, "x") < 2**63
+
+
+def test_a_training_that_diverges_is_told_as_a_wrong_setting(tmp_path):
+    model, _ = problem()
+
+    def losses(step, share):
+        return {"fit": model(torch.full((1, 4), torch.inf)).sum()}
+
+    with pytest.raises(RuntimeError) as raised:
+        fit(
+            dict(model.named_parameters()),
+            losses,
+            FitSettings(20, 1e-2, 16),
+            label="t",
+            resume=tmp_path,
+            digest="d",
+        )
+    mistake = as_input_error(raised.value)
+    assert mistake is not None and "not finite at step" in str(mistake)
+    assert "training.lr" in str(mistake) and "fault of clclip" not in str(mistake)

@@ -85,3 +85,24 @@ def test_data_that_is_not_there_is_described_all_the_same(tmp_path, monkeypatch,
     data = {"format": "coco", "root": "none", "train": "train.json", "test": "test.json"}
     assert main(["describe", write_experiment(tmp_path, data), "--check-images"]) == 0
     assert "MISSING" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["gone", "a link to nothing", "empty"])
+def test_images_that_are_skipped_are_told_by_describe_as_by_prepare(
+    tmp_path, monkeypatch, capsys, damage
+):
+    monkeypatch.chdir(tmp_path)
+    data = write_coco(tmp_path / "cards") | {"on_bad_image": "skip"}
+    file = write_experiment(tmp_path, data, tasks=[["ace"], ["jack"]])
+    for number in (2, 4):
+        image = tmp_path / f"cards/images/train{number}.png"
+        image.unlink()
+        if damage == "empty":
+            image.touch()
+        elif damage != "gone":
+            image.symlink_to(tmp_path / "nowhere.png")
+    assert main(["describe", file, "--json"]) == 0
+    (line,) = [w for w in json.loads(capsys.readouterr().out)["warnings"] if "bad" in w]
+    assert line.startswith("2 bad images left out, first: 'train2.png'")
+    (other,) = [w for w in checked(file, capsys) if "bad" in w]
+    assert other.startswith("2 bad images left out, first: 'train2.png'")

@@ -8,7 +8,7 @@ folders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import yaml
 from clclip.core.errors import InputError
 from clclip.core.names import spelt
 from clclip.data.readers.annotated import check_class_name
+from clclip.data.readers.categories import LEFT_OUT
 from clclip.data.readers.fields import shown, type_name, whole
 from clclip.data.readers.voc_xml import read_text
 
@@ -41,8 +42,7 @@ class Declared:
     Attributes:
         file: the file that declares it.
         files: it, and a file of names that it points to.
-        names: class index -> canonical name, by rising index.
-        renamed: whether a name is written otherwise.
+        names: class index -> name as it is written, by rising index (``fit_names``).
         splits: name of a split -> the folders and lists that it is, as they are written.
         path: the folder that those start from, as it is written; None where there is none.
         keypoints: how many numbers of key points follow a box.
@@ -50,8 +50,7 @@ class Declared:
 
     file: Path
     files: tuple[Path, ...]
-    names: dict[int, str]
-    renamed: bool
+    names: dict[int, object]
     splits: dict[str, list[str]] = field(default_factory=dict)
     path: str | None = None
     keypoints: int = 0
@@ -69,8 +68,7 @@ def read_declared(spec: Mapping[str, Any]) -> Declared:
         return _from_yaml(file)
     if file.suffix == ".data":
         return _from_darknet(file)
-    names, renamed = _names(_lines(file), file)
-    return Declared(file, (file,), names, renamed)
+    return Declared(file, (file,), _names(_lines(file), file))
 
 
 def _declaring_file(root: Path, given: str | None) -> Path:
@@ -110,7 +108,7 @@ def _from_yaml(file: Path) -> Declared:
     given = data.get("names")
     if isinstance(given, str) and (file.parent / given).is_file():
         files, given = (file, file.parent / given), _lines(file.parent / given)
-    names, renamed = _names(given, file, "names" in data)
+    names = _names(given, file, "names" in data)
     if (count := data.get("nc")) is not None and whole(count) != len(names):
         raise InputError(f"nc {shown(count)}, but {len(names)} names", file, f"nc: {len(names)}")
     path = data.get("path")
@@ -121,7 +119,7 @@ def _from_yaml(file: Path) -> Declared:
         for name in SPLITS
         if data.get(name) not in (None, "", [])
     }
-    return Declared(file, files, names, renamed, splits, path, _keypoints(data, file))
+    return Declared(file, files, names, splits, path, _keypoints(data, file))
 
 
 def _entries(value: Any, where: str) -> list[str]:
@@ -157,9 +155,8 @@ def _from_darknet(file: Path) -> Declared:
         raise InputError(
             f"names {given!r}, which is not there", file, "a file of one name per line"
         )
-    names, renamed = _names(_lines(names_file), names_file)
     splits = {name: [data[name]] for name in SPLITS if data.get(name)}
-    return Declared(file, (file, names_file), names, renamed, splits)
+    return Declared(file, (file, names_file), _names(_lines(names_file), names_file), splits)
 
 
 def _lines(file: Path) -> list[str]:
@@ -167,11 +164,11 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
-def _names(given: Any, file: Path, there: bool = True) -> tuple[dict[int, str], bool]:
-    """Return {class index: canonical name}, and whether one is written otherwise.
+def _names(given: Any, file: Path, there: bool = True) -> dict[int, object]:
+    """Return {class index: name as it is written}.
 
     Raises:
-        InputError: if there is no name, an index is no whole number from 0, or two names are one.
+        InputError: if there is no name, or an index is no whole number from 0 or stands twice.
     """
     if given is None or given in ([], {}, ""):
         problem = "no names" if not there or given is None else "empty names"
@@ -183,22 +180,54 @@ def _names(given: Any, file: Path, there: bool = True) -> tuple[dict[int, str], 
         pairs = list(given.items())
     else:
         raise InputError(f"{type_name(given)} as names", file, _NAMES_EXPECTED)
-    names: dict[int, str] = {}
-    owner: dict[str, tuple[int, str]] = {}
+    names: dict[int, object] = {}
     for key, written in pairs:
         text = key.strip() if isinstance(key, str) else ""
         index = int(text) if text.isascii() and text.isdigit() else whole(key)
         if index is None or index < 0:
             raise InputError(f"index {shown(key)}", f"{file}: names", "whole numbers from 0")
-        where = f"{file}: names[{index}]"
-        name = check_class_name(written, where)
         if index in names:
-            raise InputError(f"index {index} twice", where, "one name per index")
-        if name in owner:
-            other, before = owner[name]
-            what = f"duplicate class name {name!r} (also names[{other}])"
-            what += f", written {spelt(before)} and {spelt(written)}" if before != written else ""
-            raise InputError(what, where, "unique names")
-        names[index], owner[name] = name, (index, written)
-    renamed = any(name != written for name, (_, written) in owner.items())
-    return dict(sorted(names.items())), renamed
+            raise InputError(f"index {index} twice", f"{file}: names[{index}]", "one name an index")
+        names[index] = written
+    return dict(sorted(names.items()))
+
+
+def fit_names(
+    declared: Declared, used: Collection[int]
+) -> tuple[dict[int, str], list[tuple[str, str]]]:
+    """Return {class index: canonical name}, and notes of the classes left out.
+
+    Args:
+        declared: the declaration.
+        used: the class indices of the labels.
+
+    Raises:
+        InputError: if a used class has no fit name, or that of another used one.
+    """
+    names: dict[int, str] = {}
+    owner: dict[str, int] = {}
+    notes: list[tuple[str, str]] = []
+    # the used ones first: they are not to lose their names to others
+    for index in sorted(declared.names, key=lambda index: index not in used):
+        written, where = declared.names[index], f"{declared.file}: names[{index}]"
+        try:
+            name = check_class_name(written, where)
+            if name in owner:
+                raise _twice(name, written, where, owner[name], declared.names[owner[name]])
+        except InputError as error:
+            if index in used:
+                raise
+            notes.append((LEFT_OUT, f"index {index}, name {shown(written)} ({error.what})"))
+        else:
+            names[index], owner[name] = name, index
+    if not names:
+        raise InputError("no class", f"{declared.file}: names", "at least one")
+    return dict(sorted(names.items())), notes
+
+
+def _twice(name: str, written: object, where: str, other: int, before: object) -> InputError:
+    """Return the error of a name that another class has."""
+    what = f"duplicate class name {name!r} (also names[{other}])"
+    if before != written:
+        what += f", written {spelt(str(before))} and {spelt(str(written))}"
+    return InputError(what, where, "unique names")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clclip.core.errors import InputError
+from clclip.data.readers.fields import ascii_number
 from clclip.data.readers.voc_xml import read_text
 
 LINE_EXPECTED = "class x y width height, or class and x y of three corners or more, each 0 to 1"
@@ -42,7 +43,9 @@ class Labels:
     twice: int = 0
 
 
-def read_labels(path: Path, names: Mapping[int, str], source: Path, keypoints: int = 0) -> Labels:
+def read_labels(
+    path: Path, names: Mapping[int, object], source: Path, keypoints: int = 0
+) -> Labels:
     """Read one label file; an empty one has no objects.
 
     Args:
@@ -78,7 +81,7 @@ def read_labels(path: Path, names: Mapping[int, str], source: Path, keypoints: i
     return labels
 
 
-def _class_index(word: str, names: Mapping[int, str], where: str, source: Path) -> int:
+def _class_index(word: str, names: Mapping[int, object], where: str, source: Path) -> int:
     """Return the class index, which some tools write as 3.0.
 
     Raises:
@@ -104,7 +107,7 @@ def _box(words: list[str], keypoints: int, where: str) -> tuple[Box, bool]:
         InputError: if there are too few or too many numbers, or one is none.
     """
     try:
-        numbers = [float(word) for word in words]
+        numbers = [ascii_number(word) for word in words]
     except ValueError:
         raise InputError(f"line {' '.join(words)!r:.60}", where, LINE_EXPECTED) from None
     count = len(numbers)

@@ -16,6 +16,7 @@ from typing import Any
 from clclip.core.errors import InputError
 from clclip.data.images import header
 from clclip.data.readers.annotated import NO_BOX, Annotated, check_file_name
+from clclip.data.readers.yolo.declared import fit_names
 from clclip.data.readers.yolo.label_file import Labels, read_labels
 from clclip.data.readers.yolo.layout import Layout, orphans, read_layout
 
@@ -54,9 +55,21 @@ def read_splits(spec: Mapping[str, Any]) -> dict[str, Annotated]:
     every = sorted({name for names in layout.images.values() for name in names})
     ids = {name: n for n, name in enumerate(every, 1)}
     sizes = _sizes(every, spec.get("exif") != "ignore")
-    return {
-        split: _split(split, names, layout, ids, sizes) for split, names in layout.images.items()
+    for split, names in layout.images.items():
+        _check_labelled(split, names, layout)
+    declared = layout.declared
+    labels = {
+        name: read_labels(Path(label), declared.names, declared.file, declared.keypoints)
+        for name, label in layout.labels.items()
+        if name in ids
     }
+    classes, notes = fit_names(declared, {k for one in labels.values() for k in one.classes})
+    splits = {
+        split: _split(split, names, layout, labels, classes, ids, sizes)
+        for split, names in layout.images.items()
+    }
+    splits["train"].notes += notes
+    return splits
 
 
 def _sizes(images: Iterable[str], exif: bool) -> dict[str, Size]:
@@ -76,12 +89,13 @@ def _split(
     split: str,
     names: list[str],
     layout: Layout,
+    labels_of: Mapping[str, Labels],
+    classes: Mapping[int, str],
     ids: Mapping[str, int],
     sizes: Mapping[str, Size],
 ) -> Annotated:
     """Put one split together."""
     declared, home = layout.declared, layout.home
-    _check_labelled(split, names, layout)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     places: list[str] = []
@@ -92,10 +106,9 @@ def _split(
         file_name = check_file_name(os.path.relpath(name, home), f"{home}")
         width, height = sizes.get(name, (None, None))
         images.append({"id": ids[name], "file_name": file_name, "width": width, "height": height})
-        if name not in layout.labels:
+        if name not in labels_of:
             continue
-        label = Path(layout.labels[name])
-        labels = read_labels(label, declared.names, declared.file, declared.keypoints)
+        label, labels = Path(layout.labels[name]), labels_of[name]
         notes += _notes(labels, label)
         if name not in sizes:
             continue  # its boxes cannot be computed without its size
@@ -115,11 +128,12 @@ def _split(
         folder=home,
         images=images,
         annotations=annotations,
-        categories=[{"id": k, "name": name} for k, name in declared.names.items()],
+        categories=[{"id": k, "name": name} for k, name in classes.items()],
         where_image=lambda n: f"the {split} images",
         where_box=lambda n: places[n],
         bad_boxes=bad,
-        renamed=declared.renamed,
+        renamed=any(declared.names[k] != name for k, name in classes.items()),
+        measured=True,
         notes=notes + (_layout_notes(layout, names) if split == "train" else []),
     )
 
