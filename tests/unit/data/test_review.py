@@ -6,6 +6,7 @@ import json
 import pytest
 
 from clclip.core.errors import InputError
+from clclip.data.readers.coco import read_coco
 from clclip.data.review.corrected import corrected
 from clclip.data.review.hybrid import Seen, with_boxes
 from clclip.data.writers.formats import write_formats
@@ -50,6 +51,20 @@ def test_what_no_label_explains_is_added():
     assert [a["id"] for a in made["annotations"]] == [5, 8, 9, 10]
     assert made["images"][0] == {"id": 4, "file_name": "new/a.jpg", "width": 40, "height": 30}
     assert added(with_boxes(NEW, SEEN, overlap=0.3)) == [(4, "cat", [20, 10, 10, 10])]
+
+
+@pytest.mark.parametrize("spelling", ["caf\u00e9  cat", "cafe\u0301 cat ", " caf\u00e9 cat"])
+@pytest.mark.parametrize("boxes", [[], [box(5, 4, 2, [0, 0, 10, 10])]])
+def test_a_class_of_the_labels_is_known_in_another_spelling(spelling, boxes, tmp_path):
+    """Else the file has the class twice, which no reader takes."""
+    categories = [{"id": 2, "name": spelling}]
+    image = {"id": 4, "file_name": "a.jpg", "width": 40, "height": 30}
+    seen = {4: Seen(["caf\u00e9 cat"], [0.9], [[20, 10, 10, 10]], 40, 30)}
+    made = with_boxes({"images": [image], "annotations": boxes, "categories": categories}, seen)
+    assert made["categories"] == categories
+    assert [a["category_id"] for a in made["annotations"]] == [2] * (len(boxes) + 1)
+    found = read_coco(write(tmp_path / "both.json", made), tmp_path)
+    assert [c["name"] for c in found.categories] == ["caf\u00e9 cat"]
 
 
 @pytest.fixture
