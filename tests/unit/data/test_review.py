@@ -94,6 +94,21 @@ def ellipse(name, x, y, across, down):
     return {"type": "ellipselabels", "original_width": 40, "original_height": 30, "value": value}
 
 
+def bare_value(x, y, w, h):
+    return {"x": x, "y": y, "width": w, "height": h, "rotation": 0}
+
+
+def bare(kind, x, y, w, h):
+    """Return a region that nobody has labelled."""
+    return {"type": kind, "value": bare_value(x, y, w, h)}
+
+
+def several(*names):
+    """Return a rectangle of several labels."""
+    row = rectangle(names[0], 0, 0, 5, 5)
+    return row | {"value": row["value"] | {"rectanglelabels": list(names)}}
+
+
 def edited(*rows):
     """Return a task of one image as a person submitted it."""
     return reviewed({"data": {"image": "a.jpg"}}, list(rows))
@@ -166,6 +181,27 @@ def test_turned_rectangles_polygons_and_ellipses_become_upright_boxes(review, tm
     assert boxes == [[17, 6, 3, 10], [0, 3, 8, 6], [16, 9, 8, 12]]
 
 
+def test_the_annotation_changed_last_counts_beside_one_without_a_date(review, tmp_path):
+    made, tasks = review
+    undated = {"id": 1, "was_cancelled": False, "updated_at": None, "result": []}
+    dated = undated | {"updated_at": "2026-01-02", "result": [rectangle("cat", 50, 0, 25, 50)]}
+    for order in ([undated, dated], [dated, undated]):
+        path = write(tmp_path / "export.json", [tasks[0] | {"annotations": order}])
+        own = [a for a in corrected(made, path).dataset["annotations"] if a["image_id"] == 4]
+        assert [a["bbox"] for a in own] == [[20, 0, 10, 15]]
+
+
+def test_a_shape_and_its_label_in_two_rows_are_one_box(review, tmp_path):
+    """Label Studio writes them so where the interface has Rectangle beside Labels."""
+    made, tasks = review
+    shape = bare("rectangle", 50, 0, 25, 50)
+    label = {"type": "labels", "value": shape["value"] | {"labels": ["cat"]}}
+    answer = {"type": "choices", "value": shape["value"] | {"choices": ["blurred"]}}
+    path = write(tmp_path / "export.json", [reviewed(tasks[0], [shape, label, answer])])
+    own = [a for a in corrected(made, path).dataset["annotations"] if a["image_id"] == 4]
+    assert [a["bbox"] for a in own] == [[20, 0, 10, 15]]
+
+
 def test_a_coco_file_of_another_tool_is_read_too(review, tmp_path):
     made, _ = review
     found = corrected(made, write(tmp_path / "cvat.json", other_tool([40, 20, 20, 20])))
@@ -196,6 +232,27 @@ def test_a_coco_file_of_another_tool_is_read_too(review, tmp_path):
         ([edited(rectangle("cat", 120, 0, 5, 5))], "a box with an area inside the image"),
         ([edited(rectangle("cat", 20, 10, 0, 5))], "a box with an area inside the image"),
         ([edited({"type": "brushlabels", "value": {"brushlabels": ["cat"]}})], "type brushlabels"),
+        (
+            [
+                edited(rectangle("cat", 0, 0, 5, 5), bare("rectanglelabels", 20, 10, 5, 5))
+                | {"id": 7}
+            ],
+            r"without a label on image 'a.jpg', .*\[0\] \(task 7\): result\[1\]",
+        ),
+        ([edited(bare("rectangle", 20, 10, 5, 5))], "without a label on image"),
+        ([{"image": "a.jpg", "label": [bare_value(0, 0, 5, 5)]}], "without a label on image"),
+        (
+            [
+                {
+                    "image": "a.jpg",
+                    "label": [rectangle("cat", 0, 0, 5, 5)["value"], bare_value(1, 0, 5, 5)],
+                }
+            ],
+            r"without a label on image 'a.jpg', .*label\[1\]",
+        ),
+        ([{"image": "a.jpg", "label": [{"rle": [1], "brushlabels": ["cat"]}]}], "type brushlabels"),
+        ([edited(several("cat", "dog"))], r"the labels \['cat', 'dog'\] on image 'a.jpg'"),
+        ([{"image": "a.jpg", "label": [several("cat", "dog")["value"]]}], "one label a region"),
         ([edited(ellipse("cat", 5, 5, "wide", 2))], "x, y and radii in percent"),
         (other_tool([90, 20, 20, 20]), r"annotation 1, .* inside the image of 80 x 60"),
     ],
