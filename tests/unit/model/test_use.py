@@ -16,7 +16,7 @@ import clclip
 from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
 from clclip.model.export import export
-from clclip.model.use.pictures import opened
+from clclip.model.use.pictures import opened, prepared
 from tests.helpers.model import NAMES, draw_folders, train, write_experiment
 
 
@@ -181,6 +181,18 @@ def test_classifiers_of_stored_features_say_what_their_stages_said(method, tmp_p
     export(run, tmp_path / "model")
     for one, row in zip(clclip.load_model(tmp_path / "model")(files), rows, strict=True):
         assert one.probabilities.tolist() == pytest.approx(row, abs=1e-5)
+
+
+def test_one_pil_image_several_times_in_a_list(tmp_path):
+    """It is decoded on first use, by whichever reader thread comes first."""
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    for _ in range(5):
+        items = [Image.open(tmp_path / "noise.png")] * 6
+        batches = prepared(items, lambda picture: np.asarray(picture.image), 4, None)
+        rows = [row for batch in batches for row in batch]
+        assert [number for number, _ in rows] == list(range(6))
+        assert all(np.array_equal(values, noise) for _, values in rows)
 
 
 def test_loading_needs_no_torch_before_a_model_is_asked_for():
