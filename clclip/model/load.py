@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clclip.core.errors import InputError
 from clclip.core.task import has_boxes
 from clclip.model.place import check_kind, open_place
 
@@ -36,14 +37,36 @@ def load_model(
         kind: "detection" or "classification", if it must be that.
 
     Raises:
-        InputError: if there is no model, its files are damaged, or the tower is another one.
+        InputError: if there is no model, its files are damaged, the tower is another one, or the
+            machine has no such device.
     """
+    chosen = None if device is None else usable_device(device)
     opened = open_place(Path(place), task, None if resources is None else Path(resources))
     check_kind(opened.plan, opened.place, kind)
     if has_boxes(opened.plan):
         from clclip.model.use.detection import DetectionModel
 
-        return DetectionModel(opened, device)
+        return DetectionModel(opened, chosen)
     from clclip.model.use.classification import ClassificationModel
 
-    return ClassificationModel(opened, device)
+    return ClassificationModel(opened, chosen)
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return a device that this machine has.
+
+    Raises:
+        InputError: if it is none, or nothing can be computed there.
+    """
+    import torch
+
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()
+    except Exception:  # backends that are not there raise anything
+        usable = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            usable.append("mps")
+        expected = f"a device of this machine: {', '.join(usable)}"
+        raise InputError(f"device {str(device)!r}", "device", expected) from None
+    return chosen

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clclip.core.names import canonical_name
+
 OVERLAP = 0.5
 
 
@@ -31,7 +33,8 @@ def with_boxes(
     """Return a COCO data set with the boxes added that none of its labels explains.
 
     A label of whatever class explains a box that it overlaps by ``overlap`` (intersection over
-    union; with a crowd, over the box's own area).
+    union; with a crowd, over the box's own area). A class is the labels' category of the same
+    canonical name, however they spell it.
 
     Args:
         dataset: images, annotations and categories; it is not changed.
@@ -39,7 +42,7 @@ def with_boxes(
         overlap: from which on a label explains a box.
     """
     made = copy.deepcopy(dict(dataset))
-    ids = {category["name"]: category["id"] for category in made["categories"]}
+    ids = {canonical_name(category["name"]): category["id"] for category in made["categories"]}
     labels: dict[Any, list[Mapping[str, Any]]] = {}
     for annotation in dataset["annotations"]:
         labels.setdefault(annotation["image_id"], []).append(annotation)
@@ -55,6 +58,7 @@ def with_boxes(
         ):
             if any(_overlap(box, label) >= overlap for label in mine):
                 continue
+            name = canonical_name(name)
             if name not in ids:
                 ids[name] = max([0, *ids.values()]) + 1
                 made["categories"].append({"id": ids[name], "name": name})

@@ -1,14 +1,15 @@
 """Reading what Label Studio exports (JSON and JSON-MIN): the boxes of each image as a person left.
 
 Of several annotations of one task the one changed last counts, none that was skipped. Rectangles
-may be rotated, and polygons may be drawn: the upright box around them is taken.
+may be rotated, and polygons may be drawn: the upright box around them is taken. What has no box or
+not exactly one class is refused rather than left out: a person has drawn it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from clclip.data.readers.fields import an_object, number_or_none, shown
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an upload
 _BOX = "x, y, width and height in percent"
-_NO_BOX = ("brushlabels", "keypointlabels")
+_LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+_NO_BOX = ("brushlabels", "keypointlabels", "brush", "keypoint")
+_SHAPE = ("x", "y", "width", "height", "radiusX", "radiusY", "points", "rotation")
+
+_Row = tuple[Mapping[str, Any], Mapping[str, Any], str]  # its value, itself, its place in the file
 
 
 @dataclass
@@ -49,9 +54,12 @@ def read_tasks(tasks: Any, path: Path) -> list[Reviewed]:
     if not isinstance(tasks, list) or not tasks:
         what = "no task" if tasks == [] else "no list of tasks"
         raise InputError(what, path, "Label Studio's export as JSON or JSON-MIN")
-    return [
-        _read(an_object(task, f"{path}: [{n}]"), f"{path}: [{n}]") for n, task in enumerate(tasks)
-    ]
+    reviewed = []
+    for n, row in enumerate(tasks):
+        task = an_object(row, f"{path}: [{n}]")
+        number = f" (task {task['id']})" if isinstance(task.get("id"), int) else ""
+        reviewed.append(_read(task, f"{path}: [{n}]{number}"))
+    return reviewed
 
 
 def _read(task: Mapping[str, Any], where: str) -> Reviewed:
@@ -68,23 +76,51 @@ def _read(task: Mapping[str, Any], where: str) -> Reviewed:
     if isinstance(data.get("file_name"), str):
         names.insert(0, data["file_name"])
     if "annotations" not in task and "predictions" not in task:  # JSON-MIN
-        rows = [v for v in task.values() if isinstance(v, list) and v and _is_region(v[0])]
-        boxes = [
-            _box(row, row, f"{where}: label[{n}]") for part in rows for n, row in enumerate(part)
+        lists = [v for v in task.values() if isinstance(v, list)]
+        short: list[_Row] = [
+            (row, row, f"{where}: label[{n}]")
+            for part in lists
+            for n, row in enumerate(part)
+            if isinstance(row, dict)
         ]
-        return Reviewed(names, True, where, boxes)
+        return Reviewed(names, True, where, _boxes(short, names[0]))
     done = [a for a in _objects(task, "annotations", where) if not a.get("was_cancelled")]
-    latest = max(done, key=lambda a: str(a.get("updated_at", "")), default=None)
-    shown_rows = latest or next(iter(_objects(task, "predictions", where)), {})
-    reviewed = Reviewed(names, latest is not None, where)
-    for n, row in enumerate(_objects(shown_rows, "result", where)):
-        value = row.get("value")
-        if row.get("type") in _NO_BOX:
+    latest = max(done, key=lambda a: str(a.get("updated_at") or ""), default=None)
+    chosen = next(iter(_objects(task, "predictions", where)), {}) if latest is None else latest
+    rows: list[_Row] = [
+        (row["value"], row, f"{where}: result[{n}]")
+        for n, row in enumerate(_objects(chosen, "result", where))
+        if isinstance(row.get("value"), dict)
+    ]
+    return Reviewed(names, latest is not None, where, _boxes(rows, names[0]))
+
+
+def _boxes(rows: Sequence[_Row], image: str) -> list[tuple[str, float, float, float, float]]:
+    """Return the boxes of the regions among the rows of an image.
+
+    A shape may come without a label and once more with it (``Rectangle`` beside ``Labels``), or
+    once more with an answer about it: one label for it all is enough.
+
+    Raises:
+        InputError: if a region has no box, or not exactly one label.
+    """
+    boxes = []
+    labelled = [_shape(value) for value, _, _ in rows if _labels(value)]
+    for value, row, where in rows:
+        kind = next((k for k in _NO_BOX if k == row.get("type") or k in value), None)
+        if kind is not None:
             expected = "rectangles, polygons or ellipses, which have a box"
-            raise InputError(f"a region of type {row['type']}", f"{where}: result[{n}]", expected)
-        if isinstance(value, dict) and _is_region(value):
-            reviewed.boxes.append(_box(value, row, f"{where}: result[{n}]"))
-    return reviewed
+            raise InputError(f"a region of type {kind} on image {image!r}", where, expected)
+        labels = _labels(value)
+        if len(labels) > 1:
+            what = f"a region with the labels {shown(labels)} on image {image!r}"
+            raise InputError(what, where, "one label a region")
+        if labels:
+            boxes.append(_box(value, row, where))
+        elif _shape(value) and _shape(value) not in labelled:
+            what = f"a region without a label on image {image!r}"
+            raise InputError(what, where, "a label, or the region deleted")
+    return boxes
 
 
 def _objects(given: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
@@ -99,17 +135,17 @@ def _objects(given: Mapping[str, Any], key: str, where: str) -> list[Mapping[str
     return rows
 
 
-def _is_region(value: Any) -> bool:
-    """Tell whether a value is a labelled rectangle, polygon or ellipse."""
-    return isinstance(value, dict) and bool(_labels(value))
+def _shape(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a region lies, empty if the value is none."""
+    shape = {key: value[key] for key in _SHAPE if key in value}
+    return shape if shape.keys() & {"width", "radiusX", "points"} else {}
 
 
 def _labels(value: Mapping[str, Any]) -> list[Any]:
-    """Return the labels of a region."""
-    for key in ("rectanglelabels", "polygonlabels", "ellipselabels", "labels"):
-        if isinstance(value.get(key), list) and value[key]:
-            return value[key]
-    return []
+    """Return the different labels of a region."""
+    rows = [value[key] for key in _LABELS if isinstance(value.get(key), list)]
+    every = [label for row in rows for label in row]
+    return [label for n, label in enumerate(every) if label not in every[:n]]
 
 
 def _box(

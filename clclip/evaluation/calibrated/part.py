@@ -6,6 +6,7 @@ it and change nothing of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from clclip.evaluation.calibrated.rows import Rows
 from clclip.evaluation.calibrated.score_map import ScoreMap, fit_map
 from clclip.evaluation.calibrated.thresholds import NEVER, choose
 
+logger = logging.getLogger(__name__)
+
 FILE = "calibration.json"
 LEAST_OBJECTS = 20
 """A class with fewer takes the offset (none) and the threshold of its task."""
@@ -28,6 +31,9 @@ LEAST_OBJECTS = 20
 def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> dict[str, Any]:
     """Return the calibration of the classes of one task as it stands in its file.
 
+    A class that has enough objects, but no threshold that serves the objective, takes its task's
+    threshold, with a warning of what that gives.
+
     Args:
         rows: detections of these classes, and perhaps of others.
         classes: the classes of the task.
@@ -35,7 +41,7 @@ def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> 
 
     Returns:
         {"slope", "intercept", "objective", "images", "classes": {name: {"offset", "threshold",
-        "objects", "own": whether the class has enough objects for numbers of its own}},
+        "objects", "own": whether the threshold is the class's own, not its task's}},
         "thresholds": {name: threshold}}; thresholds are on the mapped scores.
     """
     columns = [k for k, name in enumerate(rows.names) if name in set(classes)]
@@ -51,16 +57,17 @@ def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> 
     common = choose(mapped, right, sum(objects.values()), objective)
     by_class = {}
     for name in classes:
-        threshold = common
+        mine, chosen = label == name, None
+        threshold = NEVER if common is None else common
         if name in own:
-            mine = label == name
             chosen = choose(mapped[mine], right[mine], objects[name], objective)
-            threshold = common if chosen is None else chosen
+            if chosen is None:
+                _warn(name, objective, threshold, right[mine & (mapped >= threshold)])
         by_class[name] = {
             "offset": line.offsets.get(name, 0.0),
-            "threshold": NEVER if threshold is None else threshold,
+            "threshold": threshold if chosen is None else chosen,
             "objects": objects[name],
-            "own": name in own,
+            "own": chosen is not None,
         }
     return {
         "slope": line.slope,
@@ -70,6 +77,16 @@ def calibrate_part(rows: Rows, classes: Sequence[str], objective: Objective) -> 
         "classes": by_class,
         "thresholds": {name: entry["threshold"] for name, entry in by_class.items()},
     }
+
+
+def _warn(name: str, objective: Objective, threshold: float, shown: np.ndarray) -> None:
+    """Warn of a class that takes its task's threshold for want of one of its own."""
+    lacks = "has no right detection"
+    if objective.precision is not None:
+        lacks = f"reaches a precision of {objective.precision:g} at no threshold"
+    gives = f"{100 * shown.mean():.0f}% of its boxes are right" if shown.size else "none is shown"
+    message = "class %r %s: it takes its task's %.3f, from which on %s"
+    logger.warning(message, name, lacks, threshold, gives)
 
 
 def read_part(folder: Path) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from clclip.model.describe import CALIBRATION, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
+from clclip.model.use.words import named
 
 HIDDEN = "{} (dropped)"
 BANK = ("convs", "conv_bias", "score", "bias", "beta", "box")  # an expert's tensors; not threshold
@@ -36,7 +37,7 @@ def drop(place: Path, classes: Sequence[str], out: Path) -> dict[str, Any]:
 
     Args:
         place: a model folder.
-        classes: their names.
+        classes: their names, in whatever spelling of the same canonical name.
         out: the new model folder.
 
     Returns:
@@ -47,15 +48,18 @@ def drop(place: Path, classes: Sequence[str], out: Path) -> dict[str, Any]:
     """
     model = open_place(place)
     card = model.card
-    for name in classes:
-        if name not in card["classes"]:
-            what = f"class {name!r}{nearest(name, card['classes'])}"
+    dropped = []
+    for given in classes:
+        name = named(given, card["classes"])
+        if name is None:
+            what = f"class {given!r}{nearest(given, card['classes'])}"
             expected = f"classes of the model: {', '.join(card['classes'])}"
             raise InputError(what, "--classes", expected)
-    remaining = [name for name in card["classes"] if name not in classes]
+        dropped += [name] if name not in dropped else []
+    remaining = [name for name in card["classes"] if name not in dropped]
     if not remaining:
         raise InputError("all classes", "--classes", "at least one class left")
-    columns = hidden_names(classes, [name for g in model.plan["groups"] for name in g])
+    columns = hidden_names(dropped, [name for g in model.plan["groups"] for name in g])
     check_apart(out, model.place)
     with new_folder(out) as folder:
         for source in model.folders:

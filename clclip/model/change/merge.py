@@ -15,6 +15,7 @@ from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
+from clclip.core.names import canonical_name, name_fault
 from clclip.core.task import has_boxes, text_names
 from clclip.model.card import hidden_columns
 from clclip.model.change.drop import hidden_names
@@ -23,6 +24,7 @@ from clclip.model.describe import CALIBRATION, GATE, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
+from clclip.model.use.words import named
 
 ONLY_TRAINING = frozenset(
     "rpn_batch roi_batch roi_positive proposals_train negatives score_loss orthogonality "
@@ -40,14 +42,15 @@ def merge(
         first: a model folder; a task that is learned after the merge starts from its path.
         second: another.
         out: the new model folder.
-        rename: class of the second model -> its name in the new one; its text stays.
+        rename: class of the second model -> its name in the new one, which is taken in its
+            canonical spelling; its text stays.
 
     Returns:
         the card.
 
     Raises:
         InputError: if they are not two of CL-CLIP with a path per task on the same tower, canvas
-            and templates, or a class is in both.
+            and templates, a class is in both, or a new name cannot be one.
     """
     one, other = open_place(first), open_place(second)
     check_apart(out, first, second)
@@ -102,29 +105,34 @@ def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[s
     """Return column of the second model -> its name in the merged one.
 
     Raises:
-        InputError: if a class would stand for two things.
+        InputError: if a class would stand for two things, or a new name cannot be one.
     """
+    renamed = {}
     for old, new in rename.items():
-        if old not in other.card["classes"]:
+        name = named(old, other.card["classes"])
+        if name is None:
             what = f"class {old!r}{nearest(old, other.card['classes'])}"
             expected = f"a class of {other.place}: {', '.join(other.card['classes'])}"
             raise InputError(what, "--rename", expected)
-        if not new or new != " ".join(new.split()):
-            raise InputError(f"the name {new!r}", "--rename", "old=new, a class name")
+        if problem := name_fault(new):
+            what = f"a new name {new!r} {problem}"
+            raise InputError(what, "--rename", "old=new, printable text in one line")
+        renamed[name] = canonical_name(new)
     ours = [name for group in one.plan["groups"] for name in group]
     theirs = [name for group in other.plan["groups"] for name in group]
     hidden = set(hidden_columns(other.card))
-    result = {name: rename.get(name, name) for name in theirs}
-    taken = set(ours)
+    result = {name: renamed.get(name, name) for name in theirs}
+    taken = {canonical_name(name) for name in ours}
     for name in theirs:
-        if name in hidden and result[name] in taken:
+        spelling = canonical_name(result[name])
+        if name in hidden and spelling in taken:
             plain = other.plan["text"].get(name, name)
             result[name] = hidden_names([plain], taken | set(result.values()))[plain]
-        elif result[name] in taken:
+        elif spelling in taken:
             expected = f"--rename {result[name]!r}=OTHER, or the class dropped from one of them"
             what = f"class {result[name]!r} in both models"
             raise InputError(what, f"{one.place} and {other.place}", expected)
-        taken.add(result[name])
+        taken.add(canonical_name(result[name]))
     return result
 
 

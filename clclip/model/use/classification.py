@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -48,6 +49,8 @@ class ClassificationModel:
                 size = self.classifier.tower.image_size
             else:
                 self.classifier = load_classifier(place.task_file, home)
+                if device is not None:
+                    move(self.classifier, torch.device(device))
                 clip, size = self.classifier.clip, self.classifier.visual.context.tower.image_size
         self.device = next(clip.model.parameters()).device
         self._prepare = preparation(clip.model, size)
@@ -108,6 +111,18 @@ class ClassificationModel:
     def _answer(self, row: np.ndarray, path: str | None) -> Classification:
         order = np.argsort(-row, kind="stable")
         return Classification(row, order, row[order], [self.classes[k] for k in order], path)
+
+
+def move(classifier: Classifier, device: torch.device) -> None:
+    """Move a classifier, which is loaded to an accelerator if there is one, to a device."""
+    visual = classifier.visual
+    classifier.clip.model.to(device)
+    if visual.adapters is not None:
+        visual.adapters.to(device)
+    visual.context = replace(visual.context, device=device)
+    classifier.text = classifier.text.to(device)
+    if classifier.prototypes is not None:
+        classifier.prototypes = classifier.prototypes.to(device)
 
 
 class FeatureClassifier:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -130,10 +132,15 @@ def prepared(
     if batch < 1:
         raise InputError(f"batch {batch}", "batch", "a number from 1")
     starts = range(0, len(items), batch)
+    locks: dict[int, Lock] = {}  # a PIL image decodes itself on first use, in one thread at a time
     with ThreadPoolExecutor(READERS) as pool:
 
         def one(number: int) -> T:
-            return prepare(opened(items[number]))
+            item = items[number]
+            shared = isinstance(item, Image.Image)
+            with locks.setdefault(id(item), Lock()) if shared else nullcontext():
+                picture = opened(item)
+            return prepare(picture)
 
         def read(start: int) -> list[tuple[int, Future[T]]]:
             numbers = range(start, min(start + batch, len(items)))

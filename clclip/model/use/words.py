@@ -8,6 +8,14 @@ from clclip.core.errors import InputError, nearest
 from clclip.core.names import canonical_name
 
 
+def named(text: str, names: Sequence[str]) -> str | None:
+    """Return the class that a text names as it stands, or else in canonical spelling; or None."""
+    if text in names:
+        return text
+    wanted = canonical_name(text)
+    return next((name for name in names if canonical_name(name) == wanted), None)
+
+
 def chosen_classes(given: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the classes meant by texts that are each a name, or names separated by commas.
 
@@ -23,8 +31,8 @@ def chosen_classes(given: Sequence[str], names: Sequence[str]) -> list[str]:
     """
     chosen: list[str] = []
     for text in given:
-        parts = [text] if canonical_name(text) in names else text.split(",")
-        chosen += [canonical_name(part) for part in parts]
+        parts = [text] if named(text, names) else text.split(",")
+        chosen += [named(part, names) or canonical_name(part) for part in parts]
     expected = f"classes of the model: {', '.join(names)}"
     for name in chosen or [""]:
         if not name:

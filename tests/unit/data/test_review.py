@@ -6,6 +6,7 @@ import json
 import pytest
 
 from clclip.core.errors import InputError
+from clclip.data.readers.coco import read_coco
 from clclip.data.review.corrected import corrected
 from clclip.data.review.hybrid import Seen, with_boxes
 from clclip.data.writers.formats import write_formats
@@ -52,6 +53,20 @@ def test_what_no_label_explains_is_added():
     assert added(with_boxes(NEW, SEEN, overlap=0.3)) == [(4, "cat", [20, 10, 10, 10])]
 
 
+@pytest.mark.parametrize("spelling", ["caf\u00e9  cat", "cafe\u0301 cat ", " caf\u00e9 cat"])
+@pytest.mark.parametrize("boxes", [[], [box(5, 4, 2, [0, 0, 10, 10])]])
+def test_a_class_of_the_labels_is_known_in_another_spelling(spelling, boxes, tmp_path):
+    """Else the file has the class twice, which no reader takes."""
+    categories = [{"id": 2, "name": spelling}]
+    image = {"id": 4, "file_name": "a.jpg", "width": 40, "height": 30}
+    seen = {4: Seen(["caf\u00e9 cat"], [0.9], [[20, 10, 10, 10]], 40, 30)}
+    made = with_boxes({"images": [image], "annotations": boxes, "categories": categories}, seen)
+    assert made["categories"] == categories
+    assert [a["category_id"] for a in made["annotations"]] == [2] * (len(boxes) + 1)
+    found = read_coco(write(tmp_path / "both.json", made), tmp_path)
+    assert [c["name"] for c in found.categories] == ["caf\u00e9 cat"]
+
+
 @pytest.fixture
 def review(tmp_path):
     """The data set as it was given away, and its tasks for Label Studio."""
@@ -77,6 +92,21 @@ def rectangle(name, x, y, w, h, rotation=0):
 def ellipse(name, x, y, across, down):
     value = {"x": x, "y": y, "radiusX": across, "radiusY": down, "ellipselabels": [name]}
     return {"type": "ellipselabels", "original_width": 40, "original_height": 30, "value": value}
+
+
+def bare_value(x, y, w, h):
+    return {"x": x, "y": y, "width": w, "height": h, "rotation": 0}
+
+
+def bare(kind, x, y, w, h):
+    """Return a region that nobody has labelled."""
+    return {"type": kind, "value": bare_value(x, y, w, h)}
+
+
+def several(*names):
+    """Return a rectangle of several labels."""
+    row = rectangle(names[0], 0, 0, 5, 5)
+    return row | {"value": row["value"] | {"rectanglelabels": list(names)}}
 
 
 def edited(*rows):
@@ -151,6 +181,27 @@ def test_turned_rectangles_polygons_and_ellipses_become_upright_boxes(review, tm
     assert boxes == [[17, 6, 3, 10], [0, 3, 8, 6], [16, 9, 8, 12]]
 
 
+def test_the_annotation_changed_last_counts_beside_one_without_a_date(review, tmp_path):
+    made, tasks = review
+    undated = {"id": 1, "was_cancelled": False, "updated_at": None, "result": []}
+    dated = undated | {"updated_at": "2026-01-02", "result": [rectangle("cat", 50, 0, 25, 50)]}
+    for order in ([undated, dated], [dated, undated]):
+        path = write(tmp_path / "export.json", [tasks[0] | {"annotations": order}])
+        own = [a for a in corrected(made, path).dataset["annotations"] if a["image_id"] == 4]
+        assert [a["bbox"] for a in own] == [[20, 0, 10, 15]]
+
+
+def test_a_shape_and_its_label_in_two_rows_are_one_box(review, tmp_path):
+    """Label Studio writes them so where the interface has Rectangle beside Labels."""
+    made, tasks = review
+    shape = bare("rectangle", 50, 0, 25, 50)
+    label = {"type": "labels", "value": shape["value"] | {"labels": ["cat"]}}
+    answer = {"type": "choices", "value": shape["value"] | {"choices": ["blurred"]}}
+    path = write(tmp_path / "export.json", [reviewed(tasks[0], [shape, label, answer])])
+    own = [a for a in corrected(made, path).dataset["annotations"] if a["image_id"] == 4]
+    assert [a["bbox"] for a in own] == [[20, 0, 10, 15]]
+
+
 def test_a_coco_file_of_another_tool_is_read_too(review, tmp_path):
     made, _ = review
     found = corrected(made, write(tmp_path / "cvat.json", other_tool([40, 20, 20, 20])))
@@ -181,6 +232,27 @@ def test_a_coco_file_of_another_tool_is_read_too(review, tmp_path):
         ([edited(rectangle("cat", 120, 0, 5, 5))], "a box with an area inside the image"),
         ([edited(rectangle("cat", 20, 10, 0, 5))], "a box with an area inside the image"),
         ([edited({"type": "brushlabels", "value": {"brushlabels": ["cat"]}})], "type brushlabels"),
+        (
+            [
+                edited(rectangle("cat", 0, 0, 5, 5), bare("rectanglelabels", 20, 10, 5, 5))
+                | {"id": 7}
+            ],
+            r"without a label on image 'a.jpg', .*\[0\] \(task 7\): result\[1\]",
+        ),
+        ([edited(bare("rectangle", 20, 10, 5, 5))], "without a label on image"),
+        ([{"image": "a.jpg", "label": [bare_value(0, 0, 5, 5)]}], "without a label on image"),
+        (
+            [
+                {
+                    "image": "a.jpg",
+                    "label": [rectangle("cat", 0, 0, 5, 5)["value"], bare_value(1, 0, 5, 5)],
+                }
+            ],
+            r"without a label on image 'a.jpg', .*label\[1\]",
+        ),
+        ([{"image": "a.jpg", "label": [{"rle": [1], "brushlabels": ["cat"]}]}], "type brushlabels"),
+        ([edited(several("cat", "dog"))], r"the labels \['cat', 'dog'\] on image 'a.jpg'"),
+        ([{"image": "a.jpg", "label": [several("cat", "dog")["value"]]}], "one label a region"),
         ([edited(ellipse("cat", 5, 5, "wide", 2))], "x, y and radii in percent"),
         (other_tool([90, 20, 20, 20]), r"annotation 1, .* inside the image of 80 x 60"),
     ],

@@ -164,6 +164,34 @@ def test_a_class_of_few_objects_takes_its_task_s_numbers():
     assert part["thresholds"] == {name: entry["threshold"] for name, entry in told.items()}
 
 
+def test_a_class_that_cannot_reach_the_precision_is_told_apart(caplog):
+    """It is shown from its task's threshold on, with a warning of how many are right there."""
+    parts = {
+        "many": (np.full(1000, 0.9), np.arange(1000) % 20 > 0),
+        "never": (np.full(60, 0.9), np.arange(60) % 10 < 4),
+    }
+    part = calibrate_part(rows(parts), ["many", "never"], Objective(0.5))
+    entry, right = part["classes"]["never"], np.concatenate([r for _, r in parts.values()])
+    assert entry["objects"] >= LEAST_OBJECTS and not entry["own"] and part["classes"]["many"]["own"]
+    mapped = [map_of(part)(scores, name) for name, (scores, _) in parts.items()]
+    common = choose(np.concatenate(mapped), right, int(right.sum()), Objective(0.5))
+    assert entry["threshold"] == part["thresholds"]["never"] == common
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "class 'never' reaches a precision of 0.5 at no threshold: it takes its task's "
+        f"{common:.3f}, from which on 40% of its boxes are right"
+    )
+
+
+@pytest.mark.parametrize("objective", [F1, Objective(0.5)])
+def test_a_class_without_a_right_detection_has_no_threshold_of_its_own(objective, caplog):
+    wrong = (np.linspace(0.1, 0.6, 30), np.zeros(30, dtype=bool))
+    given = rows({"many": drawn(400, ScoreMap(2, 1)), "never": wrong}, {"many": 250, "never": 40})
+    part = calibrate_part(given, ["many", "never"], objective)
+    assert not part["classes"]["never"]["own"] and part["classes"]["many"]["own"]
+    assert "class 'never'" in caplog.text
+
+
 def test_classes_of_other_tasks_change_nothing():
     own = {"cat": drawn(300, ScoreMap(2, 0))}
     alone = calibrate_part(rows(own), ["cat"], F1)

@@ -170,6 +170,21 @@ def test_bad_data_is_one_line_and_changes_nothing(own_model, labelled, capsys, c
     assert sorted((p, p.read_bytes()) for p in own_model.rglob("*") if p.is_file()) == before
 
 
+def test_the_command_warns_of_a_precision_that_a_class_cannot_reach(
+    own_model, labelled, capsys, monkeypatch
+):
+    monkeypatch.setattr("clclip.evaluation.calibrated.part.LEAST_OBJECTS", 1)
+    words = ["--model", str(own_model), "--data", str(labelled), "--objective", "precision:1"]
+    assert main(["calibrate", *words]) == 0
+    said = capsys.readouterr()
+    parts = [json.loads(p.read_text()) for p in own_model.glob("task*/calibration.json")]
+    entries = {name: entry for part in parts for name, entry in part["classes"].items()}
+    lacking = [name for name, entry in entries.items() if not entry["own"]]
+    assert lacking and said.out.count("its task") == len(lacking)
+    for name in lacking:
+        assert f"class {name!r} reaches a precision of 1 at no threshold" in said.err
+
+
 def test_a_damaged_calibration_is_told(own_model, labelled):
     calibrate(own_model, labelled)
     path = own_model / "task1/calibration.json"

@@ -17,6 +17,7 @@ from clclip.model.card import read_card, write_card
 from clclip.model.change.drop import drop
 from clclip.model.change.merge import merge
 from clclip.model.export import export
+from clclip.model.use.words import chosen_classes
 from clclip.model.verify import verify
 from tests.helpers.model import NAMES, draw_boxes, train, write_experiment
 from tests.helpers.model_runs import BOXES
@@ -204,6 +205,47 @@ def test_clashes_and_other_models_are_refused(cards_model, second, folders_run, 
         merge(cards_model, tmp_path / "classifier", out)
     assert main(["merge", str(cards_model), str(second), "--rename", "x", "--out", str(out)]) == 2
     assert not out.exists()
+
+
+def renamed(cards_model, second, out, new):
+    """Merge by the command with a new name for the class of both models."""
+    words = ["merge", str(cards_model), str(second), "--rename", f"{NAMES[3]}={new}"]
+    return main([*words, "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("new", "told"),
+    [
+        ("zero\u200bwidth", "U+200B"),
+        ("\u200b", "U+200B"),
+        ("two\nlines", "control characters"),
+        ("  ", "blank"),
+        ("\u202edesrever", "U+202E"),
+    ],
+)
+def test_a_new_name_that_nobody_can_see_is_refused(
+    cards_model, second, tmp_path, capsys, new, told
+):
+    assert renamed(cards_model, second, tmp_path / "out", new) == 2
+    said = capsys.readouterr().err
+    assert told in said and "--rename" in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_new_name_is_canonical_and_drop_knows_all_its_spellings(cards_model, second, tmp_path):
+    merged = tmp_path / "merged"
+    assert renamed(cards_model, second, merged, " cafe\u0301  square") == 0
+    assert read_card(merged)["classes"][-1] == "caf\u00e9 square"
+    less = drop(merged, ["cafe\u0301 square", "caf\u00e9  square"], tmp_path / "less")
+    assert less["classes"] == read_card(merged)["classes"][:-1]
+
+
+def test_classes_of_older_merges_are_named_by_their_canonical_spelling():
+    names = ["cat", "cafe\u0301 square"]
+    assert chosen_classes(["caf\u00e9 square"], names) == ["cafe\u0301 square"]
+    assert chosen_classes(["cat,cafe\u0301  square"], names) == names
+    both = ["caf\u00e9", "cafe\u0301"]  # each is itself where it is given as it stands
+    assert chosen_classes(both, both) == both
 
 
 def test_another_network_is_refused(cards_model, second, tmp_path):

@@ -16,7 +16,9 @@ import clclip
 from clclip.core.errors import InputError
 from clclip.data.images import load_rgb
 from clclip.model.export import export
-from clclip.model.use.pictures import opened
+from clclip.model.place import open_place
+from clclip.model.use.classification import ClassificationModel
+from clclip.model.use.pictures import opened, prepared
 from tests.helpers.model import NAMES, draw_folders, train, write_experiment
 
 
@@ -181,6 +183,43 @@ def test_classifiers_of_stored_features_say_what_their_stages_said(method, tmp_p
     export(run, tmp_path / "model")
     for one, row in zip(clclip.load_model(tmp_path / "model")(files), rows, strict=True):
         assert one.probabilities.tolist() == pytest.approx(row, abs=1e-5)
+
+
+def test_one_pil_image_several_times_in_a_list(tmp_path):
+    """It is decoded on first use, by whichever reader thread comes first."""
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    for _ in range(5):
+        items = [Image.open(tmp_path / "noise.png")] * 6
+        batches = prepared(items, lambda picture: np.asarray(picture.image), 4, None)
+        rows = [row for batch in batches for row in batch]
+        assert [number for number, _ in rows] == list(range(6))
+        assert all(np.array_equal(values, noise) for _, values in rows)
+
+
+def test_a_classifier_runs_where_it_is_asked_to(folders_run):
+    """Also one that is loaded to the usual device; "meta" computes nothing, but is another one."""
+    model = ClassificationModel(open_place(folders_run), "meta")
+    classifier = model.classifier
+    tensors = list(classifier.clip.model.parameters())
+    tensors += [classifier.text, model._mean]
+    tensors += [] if classifier.prototypes is None else [classifier.prototypes]
+    if classifier.visual.adapters is not None:
+        tensors += classifier.visual.adapters.parameters()
+    assert model.device.type == classifier.visual.context.device.type == "meta"
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert clclip.load_model(folders_run, device="cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["foo", "", "meta", "cuda:99", "cpu:x"])
+@pytest.mark.parametrize("kind", ["cards_model", "folders_run"])
+def test_a_device_that_is_not_there_is_one_line(kind, device, request):
+    place = request.getfixturevalue(kind)
+    with pytest.raises(
+        InputError, match=f"device '{device}'.*a device of this machine: cpu"
+    ) as error:
+        clclip.load_model(place, device=device)
+    assert "\n" not in str(error.value)
 
 
 def test_loading_needs_no_torch_before_a_model_is_asked_for():
