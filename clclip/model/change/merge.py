@@ -19,7 +19,7 @@ from clclip.core.task import has_boxes, text_names
 from clclip.model.card import hidden_columns
 from clclip.model.change.drop import hidden_names
 from clclip.model.change.texts import write_texts
-from clclip.model.describe import CALIBRATION, GATE, part, texts
+from clclip.model.describe import CALIBRATION, GATE, free_ids, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
@@ -199,13 +199,6 @@ def _categories(
     names: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Return the categories of both; ids of the second that the first has get new ones."""
-    result = [dict(entry) for entry in ours]
-    taken = {entry["id"] for entry in ours}
-    free = 1 + max([*taken, *(entry["id"] for entry in theirs)], default=0)
-    for entry in theirs:
-        number = entry["id"]
-        if number in taken:
-            number, free = free, free + 1
-        taken.add(number)
-        result.append({"id": number, "name": names[entry["name"]]})
-    return result
+    known = {entry["name"]: entry["id"] for entry in ours}
+    new = free_ids(known, {names[entry["name"]]: entry["id"] for entry in theirs})
+    return [dict(entry) for entry in ours] + [{"id": n, "name": name} for name, n in new.items()]
