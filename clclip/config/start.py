@@ -18,6 +18,7 @@ from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
 from clclip.model.card import hidden_columns, read_card
 from clclip.model.kinds import KINDS
+from clclip.model.switches import difference
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,10 @@ def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> N
 
 
 def check_same(start: Start, payload: Task, where: object) -> None:
-    """Refuse a task that sees images otherwise than the model does.
+    """Refuse a task that sees images, or is built, otherwise than the model.
 
     Raises:
-        InputError: for another tower, canvas, or tokens.
+        InputError: for another tower, canvas, tokens, or switch that trained parts read.
     """
     wanted, actual = start.plan["clip"]["id"], payload["clip"]["id"]
     if actual != wanted:
@@ -163,6 +164,13 @@ def check_same(start: Start, payload: Task, where: object) -> None:
             name = {"size": "training.image_size", "dense": "switches.dense"}
             place = f"{where}: {name.get(key, 'switches.scales')}"
             raise InputError(f"{key} {ours[key]}", place, f"the model's, {theirs[key]}")
+    if (other := difference(start.plan, payload, follows=True)) is not None:
+        key, theirs_too, own = other
+        raise InputError(
+            f"switch {key}: {own}",
+            f"{where}: switches.{key}",
+            f"the model's, {theirs_too}: its parts read it",
+        )
 
 
 def clip_of(given: ClipConfig, start: Start | None, cache: Path | None, job: bool) -> ClipSource:

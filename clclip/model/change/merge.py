@@ -23,12 +23,7 @@ from clclip.model.describe import CALIBRATION, GATE, free_ids, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
-
-ONLY_TRAINING = frozenset(
-    "rpn_batch roi_batch roi_positive proposals_train negatives score_loss orthogonality "
-    "orthogonality_weight route_recall temperature".split()
-)
-"""Options that a finished part does not read: models may differ in them."""
+from clclip.model.switches import difference
 
 
 def merge(
@@ -91,11 +86,9 @@ def check_fit(one: ModelPlace, other: ModelPlace) -> None:
     for key in ("templates", "background"):
         if other.card["text"][key] != one.card["text"][key]:
             raise InputError(f"other {key} of texts", where, f"those of {one.place}")
-    switches = one.plan["switches"]
-    for key in sorted((switches.keys() | other.plan["switches"].keys()) - ONLY_TRAINING):
-        actual, wanted = other.plan["switches"].get(key), switches.get(key)
-        if actual != wanted:
-            raise InputError(f"switch {key}: {actual}", where, f"{wanted}, as {one.place}")
+    if (other_one := difference(one.plan, other.plan)) is not None:
+        key, wanted, actual = other_one
+        raise InputError(f"switch {key}: {actual}", where, f"{wanted}, as {one.place}")
 
 
 def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[str, str]:

@@ -201,6 +201,8 @@ def test_describe_tells_what_is_taken_over(first, tmp_path):
         ({"start": 3}, "got 3.*start"),
         ({"training": {"image_size": 128}}, "size 128.*image_size.*the model's, 64"),
         ({"switches": {"scales": [1.0]}}, "taps .*scales"),
+        ({"switches": {"channels": 32}}, "switch channels: 32.*switches.channels.*the model's, 16"),
+        ({"switches": {"gate": "softmax"}}, "switch gate: softmax.*the model's, sigmoid"),
         ({"clip": {"model": "embedded_cls"}}, "the CLIP embedded-cls.*the model's, embedded-"),
         ({"per_task": {1: {"training": {"epochs": 2}}}}, "got task 1.*tasks 2..2"),
         ({"tasks": [["cow"]]}, "class 'cow' is not in the data"),
@@ -212,6 +214,30 @@ def test_what_does_not_go_on_is_one_line(first, tmp_path, keys, told):
     path = go_on(tmp_path, first, given.pop("tasks", GROUPS[1:]), **given)
     with pytest.raises(InputError, match=told):
         plan_of(path)
+
+
+def test_another_adapter_is_refused_once_the_model_has_one(first, cards_model, tmp_path):
+    """A first task has none, so the second may be either; and training alone may change."""
+    draw_boxes(tmp_path / "boxes", NAMES)
+    given = {"data": BOXES, "switches": {"adapter": "residual"}}
+    plan_of(go_on(tmp_path, first, [NAMES[4:]], name="one", **given))
+    path = go_on(tmp_path, cards_model, [NAMES[4:]], **given)
+    with pytest.raises(InputError, match=r"switch adapter: residual.*the model's, copy"):
+        plan_of(path)
+    with pytest.raises(InputError, match="switch adapter: residual"):
+        describe(str(path))
+    given["switches"] = {"text_weight": 0.3, "orthogonality": "off", "negatives": 2}
+    plan_of(go_on(tmp_path, cards_model, [NAMES[4:]], **given))
+
+
+def test_a_classifier_of_another_form_is_refused(folders_run, tmp_path):
+    export(folders_run, tmp_path / "first", task=1)
+    shutil.copytree(folders_run.parents[2] / "folders", tmp_path / "folders")
+    given = {"data": {"format": "folder", "root": "folders"}}
+    plan_of(go_on(tmp_path, tmp_path / "first", GROUPS[1:], switches={"compare": "seen"}, **given))
+    wide = go_on(tmp_path, tmp_path / "first", GROUPS[1:], switches={"adapter_width": 8}, **given)
+    with pytest.raises(InputError, match=r"switch adapter_width: 8.*the model's, 16"):
+        plan_of(wide)
 
 
 def test_a_model_without_its_memory_is_refused(first, tmp_path):
