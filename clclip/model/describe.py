@@ -13,15 +13,8 @@ from clclip.core.files import read_json
 from clclip.core.task import clip_dir, current_classes, has_boxes, previous_classes, seen_classes
 from clclip.evaluation.aggregate import versions
 from clclip.evaluation.predictions import class_ids
-from clclip.model.card import FORMAT
+from clclip.model.card import CALIBRATION, FORMAT
 from clclip.model.kinds import KINDS
-
-CALIBRATION = "calibration.json"
-"""Beside a part's weights: ``thresholds`` {class: score} and what else was fitted afterwards."""
-
-GATE = "gate.safetensors"
-"""Beside the weights of a part that has a gate of its own though it is not the first: of a model
-that was merged from two."""
 
 
 def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from clclip.core.digest import canonical
 from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
 from clclip.core.task import has_boxes, text_names
-from clclip.model.card import hidden_columns
+from clclip.model.card import CALIBRATION, GATE, hidden_columns
 from clclip.model.change.drop import hidden_names
 from clclip.model.change.texts import write_texts
-from clclip.model.describe import CALIBRATION, GATE, free_ids, part, texts
+from clclip.model.describe import free_ids, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
