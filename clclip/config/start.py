@@ -141,8 +141,11 @@ def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> N
     Raises:
         InputError: for the first such class.
     """
-    known = set(seen_classes(start.plan))
+    known, hidden = set(seen_classes(start.plan)), hidden_columns(start.card)
     for name in (name for group in groups for name in group):
+        if name in hidden:  # of a model whose columns older versions named so
+            what = f"class {name!r}, the name of a column of the model whose class was dropped"
+            raise InputError(what, f"{where}: tasks", "another name for it in the data")
         if name in known:
             what = f"class {name!r}, which the model knows already"
             expected = "new classes only; `clclip drop` takes one out so that it can be taught anew"

@@ -83,8 +83,8 @@ def calibrate(
         resources: folder of the tower; None: see ``load_model``.
 
     Raises:
-        InputError: if the model or the data is wrong, a class has no object in the data, or no class
-            of the task is left.
+        InputError: if the model or the data is wrong, a class has no object in the data, or no
+            class of the task is left.
     """
     labelled = read_labelled(data, images)
     model = cast("DetectionModel", load_model(place, resources=resources, kind="detection"))

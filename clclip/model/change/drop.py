@@ -27,7 +27,10 @@ from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
 
-HIDDEN = "{} (dropped)"
+HIDDEN = "{}  (dropped)"
+"""The name of a hidden column. Its two spaces are in no class of a data set, whose white space is
+folded to single ones: so a class may really be called "X (dropped)"."""
+
 BANK = ("convs", "conv_bias", "score", "bias", "beta", "box")  # an expert's tensors; not threshold
 
 
