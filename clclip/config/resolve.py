@@ -7,7 +7,7 @@ one itself, it is refused in one line that names what would give it a meaning.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +21,7 @@ from clclip.core.models import input_error, parse
 from clclip.core.options import Options, in_words
 from clclip.core.task import RUNTIME_KEYS
 from clclip.model.kinds import KINDS
+from clclip.model.switches import PartOptions, misfit
 
 # 0 turns them off, and task.json then reads as one from before there were such keys
 OPTIONAL = ("holdout", "repeat_threshold")
@@ -121,6 +122,37 @@ def check_own_options(experiment: Experiment, where: str) -> None:
             raise InputError(
                 f"switch {key!r} means nothing {what}", _place(where, section, key), expected
             )
+
+
+def check_per_task(experiment: Experiment, numbers: Sequence[int], where: object) -> None:
+    """Refuse switches of ``per_task`` by which the parts of two tasks would not fit together.
+
+    Args:
+        experiment: its file, bases merged in.
+        numbers: its tasks in order.
+        where: the file.
+
+    Raises:
+        InputError: for the first such switch.
+    """
+    if not any(task.switches for task in experiment.per_task.values()):
+        return
+    method = KINDS[experiment.kind].methods[experiment.method]
+    before: PartOptions | None = None
+    for number in numbers:
+        task = experiment.per_task.get(number)
+        place = f"{where}: per_task.{number}" if task else str(where)
+        given = merged(dict(experiment.switches), task.switches if task else {})
+        switches = resolve_options(experiment.kind, experiment.method, given, place)
+        now = PartOptions(experiment.kind, method.alias or experiment.method, number, switches)
+        if before is not None and (other := misfit(before, switches)) is not None:
+            key, wanted, actual = other
+            if not (task and key in task.switches):  # then it is the task before that differs
+                number, wanted, actual = before.task, actual, wanted
+            expected = f"{json.dumps(wanted)}, as in the tasks beside it: one network holds all"
+            where_key = f"{where}: per_task.{number}: switches.{key}"
+            raise InputError(f"{json.dumps(actual)} in one task alone", where_key, expected)
+        before = now
 
 
 def _place(where: str, section: str, key: str | None = None) -> str:

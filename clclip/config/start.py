@@ -18,6 +18,7 @@ from clclip.core.errors import InputError
 from clclip.core.task import read_task, seen_classes, trains_all
 from clclip.model.card import hidden_columns, read_card
 from clclip.model.kinds import KINDS
+from clclip.model.switches import difference
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,11 @@ def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> N
     Raises:
         InputError: for the first such class.
     """
-    known = set(seen_classes(start.plan))
+    known, hidden = set(seen_classes(start.plan)), hidden_columns(start.card)
     for name in (name for group in groups for name in group):
+        if name in hidden:  # of a model whose columns older versions named so
+            what = f"class {name!r}, the name of a column of the model whose class was dropped"
+            raise InputError(what, f"{where}: tasks", "another name for it in the data")
         if name in known:
             what = f"class {name!r}, which the model knows already"
             expected = "new classes only; `clclip drop` takes one out so that it can be taught anew"
@@ -149,10 +153,10 @@ def check_new(start: Start, groups: Sequence[Sequence[str]], where: object) -> N
 
 
 def check_same(start: Start, payload: Task, where: object) -> None:
-    """Refuse a task that sees images otherwise than the model does.
+    """Refuse a task that sees images, or is built, otherwise than the model.
 
     Raises:
-        InputError: for another tower, canvas, or tokens.
+        InputError: for another tower, canvas, tokens, or switch that trained parts read.
     """
     wanted, actual = start.plan["clip"]["id"], payload["clip"]["id"]
     if actual != wanted:
@@ -163,6 +167,13 @@ def check_same(start: Start, payload: Task, where: object) -> None:
             name = {"size": "training.image_size", "dense": "switches.dense"}
             place = f"{where}: {name.get(key, 'switches.scales')}"
             raise InputError(f"{key} {ours[key]}", place, f"the model's, {theirs[key]}")
+    if (other := difference(start.plan, payload, follows=True)) is not None:
+        key, theirs_too, own = other
+        raise InputError(
+            f"switch {key}: {own}",
+            f"{where}: switches.{key}",
+            f"the model's, {theirs_too}: its parts read it",
+        )
 
 
 def clip_of(given: ClipConfig, start: Start | None, cache: Path | None, job: bool) -> ClipSource:

@@ -83,19 +83,24 @@ def calibrate(
         resources: folder of the tower; None: see ``load_model``.
 
     Raises:
-        InputError: if the model or the data is wrong, or a class has no object in the data.
+        InputError: if the model or the data is wrong, a class has no object in the data, or no
+            class of the task is left.
     """
     labelled = read_labelled(data, images)
     model = cast("DetectionModel", load_model(place, resources=resources, kind="detection"))
     folders = {read_task(f / "task.json")["task"]: f for f in model.place.folders}
     if task is not None and task not in folders:
         raise InputError(f"task {task}", "--task", f"one of {', '.join(map(str, folders))}")
-    wanted = {n: f for n, f in folders.items() if task in (None, n)}
     reported = set(model.classes)
-    classes = {
-        n: [name for name in current_classes(read_task(f / "task.json")) if name in reported]
-        for n, f in wanted.items()
+    reporting = {
+        n: names
+        for n, f in folders.items()
+        if (names := [c for c in current_classes(read_task(f / "task.json")) if c in reported])
     }
+    classes = {n: names for n, names in reporting.items() if task in (None, n)}
+    if not classes:
+        what = f"task {task}, whose classes were all dropped"
+        raise InputError(what, "--task", f"one of {', '.join(map(str, reporting))}")
     every = [name for names in classes.values() for name in names]
     if absent := missing_classes(labelled, every):
         what = f"no object of class {absent[0]!r}" + _more(absent)
@@ -107,7 +112,7 @@ def calibrate(
     }
     parts = {n: part | {"source": data.name} for n, part in parts.items()}
     for number, part in parts.items():
-        write_json(wanted[number] / FILE, part, indent=1)
+        write_json(folders[number] / FILE, part, indent=1)
     if is_model(place):
         finish_card(place)
     return Outcome(parts, _error(rows, None), _error(rows, parts))

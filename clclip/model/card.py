@@ -24,6 +24,16 @@ from clclip.core.files import read_json, write_json
 CARD = "card.json"
 FORMAT = 1
 EXPECTED = "a model folder of `clclip export`"
+CALIBRATION = "calibration.json"
+"""Beside a part's weights: ``thresholds`` {class: score} and what else was fitted afterwards."""
+
+GATE = "gate.safetensors"
+"""Beside the weights of a part that has a gate of its own though it is not the first: of a model
+that was merged from two."""
+
+BESIDE = (CALIBRATION, GATE)
+"""What may lie beside a part's weights, and is then read."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -98,7 +108,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> dict[str, Any]:
 
     Raises:
         InputError: if the card is missing, of a newer format or changed, or a file of the folder is
-            missing or not as it was written.
+            missing or not as it was written, or one that would be read is not in the card.
     """
     path = folder / CARD
     if not path.is_file():
@@ -120,6 +130,7 @@ def read_card(folder: Path, *, check_files: bool = True) -> dict[str, Any]:
         raise InputError("changed since it was written", path, "the card as clclip wrote it")
     if check_files:
         _check_files(folder, card["files"])
+        _check_listed(folder, card)
     return card
 
 
@@ -134,6 +145,17 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
         if file_sha256(path) != wanted:
             what = "a file of the model has changed since it was written"
             raise InputError(what, path, f"the bytes whose SHA-256 is in {CARD}")
+
+
+def _check_listed(folder: Path, card: Mapping[str, Any]) -> None:
+    """Refuse what would be read beside a part's weights though the card does not list it."""
+    for part in card["parts"]:
+        for name in BESIDE:
+            path = folder / part["folder"] / name
+            if path.exists() and f"{part['folder']}/{name}" not in card["files"]:
+                what = f"a file that {CARD} does not list, so that nobody knows whose it is"
+                expected = "the folder as clclip wrote it: without this file"
+                raise InputError(what, path, expected)
 
 
 def is_model(place: Path) -> bool:

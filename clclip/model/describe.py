@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,8 @@ from clclip.core.files import read_json
 from clclip.core.task import clip_dir, current_classes, has_boxes, previous_classes, seen_classes
 from clclip.evaluation.aggregate import versions
 from clclip.evaluation.predictions import class_ids
-from clclip.model.card import FORMAT
+from clclip.model.card import CALIBRATION, FORMAT
 from clclip.model.kinds import KINDS
-
-CALIBRATION = "calibration.json"
-"""Beside a part's weights: ``thresholds`` {class: score} and what else was fitted afterwards."""
-
-GATE = "gate.safetensors"
-"""Beside the weights of a part that has a gate of its own though it is not the first: of a model
-that was merged from two."""
 
 
 def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> dict[str, Any]:
@@ -61,15 +54,54 @@ def describe_run(task_files: Sequence[Path], resources: Path, memory: str) -> di
 
 
 def categories(task: Task, folder: Path) -> list[dict[str, Any]]:
-    """Return the category ids of a detector's reported classes; none for a classifier."""
+    """Return the category ids of a detector's reported classes; none for a classifier.
+
+    Classes of the model that the stream started from keep the ids that its card has, whatever the
+    data of later tasks says. A new class has the data's id, or a free one where that is taken.
+    """
     if not has_boxes(task):
         return []
     hidden, labels = set(task.get("hidden", ())), folder / "test.json"
     names = [name for name in seen_classes(task) if name not in hidden]
+    ids = _ids_of_start(task, folder)
     if not labels.is_file():
-        return [{"id": number, "name": name} for number, name in enumerate(names, 1)]
-    ids = class_ids(read_stage_file(labels, "boxes"), names, labels)
-    return [{"id": key, "name": name} for name, key in ids.items()]
+        order = {name: number for number, name in enumerate(names, 1)}
+        known = ids if ids.keys() >= set(names) else order
+        return [{"id": known[name], "name": name} for name in names]
+    own = class_ids(read_stage_file(labels, "boxes"), names, labels)
+    # task by task, so that a later one changes no id of an earlier one
+    for group in task["groups"]:
+        new = {name: own[name] for name in group if name in own and name not in ids}
+        ids |= free_ids(ids, new)
+    return [{"id": ids[name], "name": name} for name in names]
+
+
+def _ids_of_start(task: Task, folder: Path) -> dict[str, int]:
+    """Return class -> category id of the model whose parts lie beside a task.
+
+    Empty where there is none, where it is another than the task goes on from, and where start.json
+    is of an older version.
+    """
+    path = folder.parent / "start.json"
+    content = read_json(path) if path.is_file() else None
+    if not isinstance(content, dict):
+        return {}
+    # its own parts come without labels, and a task file of theirs may name an older model
+    if (folder / "test.json").is_file() and content.get("model") != task.get("start"):
+        return {}
+    return {entry["name"]: entry["id"] for entry in content.get("categories", ())}
+
+
+def free_ids(taken: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
+    """Return new names -> their ids; those that are taken give way to free ones behind all."""
+    result: dict[str, int] = {}
+    used = set(taken.values())
+    free = 1 + max([*used, *new.values()], default=0)
+    for name, number in new.items():
+        if number in used:
+            number, free = free, free + 1
+        result[name] = number
+    return result
 
 
 def part(plan: Task, folder: Path, last: Task) -> dict[str, Any]:

@@ -10,15 +10,11 @@ from clclip.clip.ids import text_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_bytes, write_text
 from clclip.core.task import clip_dir, has_boxes
-from clclip.model.card import is_model, write_card
-from clclip.model.describe import CALIBRATION, GATE
+from clclip.model.card import BESIDE, is_model, write_card
 from clclip.model.folder import new_folder
 from clclip.model.kinds import KINDS
 from clclip.model.place import ModelPlace, open_place
 from clclip.model.readme import readme
-
-BESIDE = (CALIBRATION, GATE)
-"""What may lie beside a part's weights."""
 
 
 def export(

@@ -67,8 +67,9 @@ class Verification:
 
     Attributes:
         classes: class -> {"status": "unchanged" | "changed" | "new" | "gone", ...}; where both know
-            it, "seen" says whether either finds it on these images at all, and "calibration":
-            "changed" that `detect` maps its scores otherwise or reports from another one on.
+            it, "seen" says whether either finds it on these images at all, "calibration":
+            "changed" that `detect` maps its scores otherwise or reports from another one on, and
+            "category_id": [old, new] that COCO results name it by another number.
         facts: what was compared, and how.
     """
 
@@ -130,6 +131,9 @@ def verify(
         for name in both:
             if _reports(before, name) != _reports(after, name):
                 classes[name]["calibration"] = "changed"
+            numbers = [before.category_id(name), after.category_id(name)]
+            if numbers[0] != numbers[1]:
+                classes[name]["category_id"] = numbers
     classes |= {name: {"status": "gone"} for name in before.classes if name not in both}
     classes |= {name: {"status": "new"} for name in after.classes if name not in both}
     return Verification(classes, _facts(before, after, len(files), batch))
@@ -264,6 +268,8 @@ def as_text(verification: Verification) -> str:
             line += f"  ({row['old']} and {row['new']}{'' if row['seen'] else ': not seen'})"
         if "calibration" in row:
             line += ", reported otherwise (calibration or threshold)"
+        if "category_id" in row:
+            line += ", category id {} is now {}".format(*row["category_id"])
         lines.append(f"  {name:{width}}  {line}")
     for name, value in facts.get("moved", {}).items():
         if value:

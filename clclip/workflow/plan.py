@@ -16,14 +16,16 @@ from clclip.clip.architecture import dense_mode, taps
 from clclip.clip.own.model_config import Missing
 from clclip.config.experiment import Experiment
 from clclip.config.load import Source, find_experiment, merged, read_experiment
-from clclip.config.resolve import check_own_options, resolve_options, resolve_training
+from clclip.config.resolve import (
+    check_own_options,
+    check_per_task,
+    resolve_options,
+    resolve_training,
+)
 from clclip.config.run import RunConfig
 from clclip.config.start import Start, check_new, check_same, clip_of, read_start
 from clclip.config.streams import stream
-from clclip.core.artifacts import (
-    ClipSource,
-    Task,
-)
+from clclip.core.artifacts import ClipSource, Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.models import parse
@@ -245,6 +247,7 @@ def _check_numbers(
         if not before < number <= before + count:
             known = f"tasks {before + 1}..{before + count} of this stream"
             raise InputError(f"got task {number}", f"{where}: per_task", known)
+    check_per_task(experiment, range(before + 1, before + count + 1), where)
     shares = experiment.data.fractions
     if shares is not None and len(shares) != groups:
         place = f"{where}: data.fractions"

@@ -20,15 +20,18 @@ from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
 from clclip.core.task import current_classes, has_boxes, text_names
 from clclip.evaluation.continual import mean, weighted_mean
-from clclip.model.card import hidden_columns
+from clclip.model.card import CALIBRATION, hidden_columns
 from clclip.model.change.texts import write_texts
-from clclip.model.describe import CALIBRATION, part, texts
+from clclip.model.describe import part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
 from clclip.model.use.words import named
 
-HIDDEN = "{} (dropped)"
+HIDDEN = "{}  (dropped)"
+"""The name of a hidden column. Its two spaces are in no class of a data set, whose white space is
+folded to single ones: so a class may really be called "X (dropped)"."""
+
 BANK = ("convs", "conv_bias", "score", "bias", "beta", "box")  # an expert's tensors; not threshold
 
 

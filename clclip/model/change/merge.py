@@ -17,20 +17,15 @@ from clclip.core.errors import InputError, nearest
 from clclip.core.files import read_json, write_json, write_text
 from clclip.core.names import canonical_name, name_fault
 from clclip.core.task import has_boxes, text_names
-from clclip.model.card import hidden_columns
+from clclip.model.card import CALIBRATION, GATE, hidden_columns
 from clclip.model.change.drop import hidden_names
 from clclip.model.change.texts import write_texts
-from clclip.model.describe import CALIBRATION, GATE, part, texts
+from clclip.model.describe import free_ids, part, texts
 from clclip.model.export import copy_part, copy_tower, finish
 from clclip.model.folder import check_apart, new_folder
 from clclip.model.place import ModelPlace, open_place
+from clclip.model.switches import difference
 from clclip.model.use.words import named
-
-ONLY_TRAINING = frozenset(
-    "rpn_batch roi_batch roi_positive proposals_train negatives score_loss orthogonality "
-    "orthogonality_weight route_recall temperature".split()
-)
-"""Options that a finished part does not read: models may differ in them."""
 
 
 def merge(
@@ -94,11 +89,9 @@ def check_fit(one: ModelPlace, other: ModelPlace) -> None:
     for key in ("templates", "background"):
         if other.card["text"][key] != one.card["text"][key]:
             raise InputError(f"other {key} of texts", where, f"those of {one.place}")
-    switches = one.plan["switches"]
-    for key in sorted((switches.keys() | other.plan["switches"].keys()) - ONLY_TRAINING):
-        actual, wanted = other.plan["switches"].get(key), switches.get(key)
-        if actual != wanted:
-            raise InputError(f"switch {key}: {actual}", where, f"{wanted}, as {one.place}")
+    if (other_one := difference(one.plan, other.plan)) is not None:
+        key, wanted, actual = other_one
+        raise InputError(f"switch {key}: {actual}", where, f"{wanted}, as {one.place}")
 
 
 def _names(one: ModelPlace, other: ModelPlace, rename: dict[str, str]) -> dict[str, str]:
@@ -207,13 +200,6 @@ def _categories(
     names: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Return the categories of both; ids of the second that the first has get new ones."""
-    result = [dict(entry) for entry in ours]
-    taken = {entry["id"] for entry in ours}
-    free = 1 + max([*taken, *(entry["id"] for entry in theirs)], default=0)
-    for entry in theirs:
-        number = entry["id"]
-        if number in taken:
-            number, free = free, free + 1
-        taken.add(number)
-        result.append({"id": number, "name": names[entry["name"]]})
-    return result
+    known = {entry["name"]: entry["id"] for entry in ours}
+    new = free_ids(known, {names[entry["name"]]: entry["id"] for entry in theirs})
+    return [dict(entry) for entry in ours] + [{"id": n, "name": name} for name, n in new.items()]

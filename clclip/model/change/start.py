@@ -32,7 +32,8 @@ def take_over(place: Path, out: Path, wanted: str | None = None) -> dict[str, An
         wanted: the digest that the plan saw; None: whatever it is.
 
     Returns:
-        what start.json says: {"model": digest, "parts": {folder: classes}}.
+        what start.json says: {"model": digest, "parts": {folder: classes}, "categories": those of
+        the model's card}.
 
     Raises:
         InputError: if the model is damaged, or another one than was planned.
@@ -46,6 +47,8 @@ def take_over(place: Path, out: Path, wanted: str | None = None) -> dict[str, An
     content = {
         "model": card["digest"],
         "parts": {part["folder"]: part["classes"] for part in card["parts"]},
+        # a split gives classes that its data lacks new ids; what the model reports goes on with its
+        "categories": card["categories"],
     }
     write_json(out, content, indent=1)
     return content

@@ -210,6 +210,14 @@ class DetectionModel:
             raise InputError(what, "classes", f"classes of the model: {', '.join(self.classes)}")
         return self.classes.index(name)
 
+    def category_id(self, name: str) -> int:
+        """Return the number by which COCO results name a class.
+
+        Raises:
+            InputError: if it is none of the model's.
+        """
+        return int(self._category[self.column(name)])
+
     def candidates(
         self, images: Sequence[Any], *, batch: int = BATCH, on_bad: OnBad | None = None
     ) -> Iterator[tuple[int, Detections]]:

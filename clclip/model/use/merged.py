@@ -29,7 +29,7 @@ from clclip.detection.methods.detector import Detector, DetectorInputs, Predicti
 from clclip.detection.options import ClClipOptions
 from clclip.detection.stages.build import make_detector
 from clclip.detection.weights import MEMORY, read_weights
-from clclip.model.describe import GATE
+from clclip.model.card import GATE
 from clclip.training.shares import Losses
 
 

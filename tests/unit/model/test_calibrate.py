@@ -15,7 +15,9 @@ from clclip.data.labelled import read_labelled
 from clclip.evaluation.matching import Matching
 from clclip.model.calibrate import calibrate
 from clclip.model.card import read_card
+from clclip.model.change.drop import drop
 from tests.helpers.model import NAMES
+from tests.helpers.model_runs import GROUPS
 
 EVERY = ("train", "test")
 
@@ -191,3 +193,21 @@ def test_a_damaged_calibration_is_told(own_model, labelled):
     path.write_text(path.read_text().replace('"slope"', '"slop"'))
     with pytest.raises(InputError, match="has changed since it was written"):
         clclip.load_model(own_model)
+
+
+def test_a_task_whose_classes_were_all_dropped_has_nothing_to_calibrate(
+    own_model, labelled, tmp_path, capsys
+):
+    calibrate(own_model, labelled, task=2)
+    model = tmp_path / "less"
+    drop(own_model, GROUPS[1], model)
+    before = sorted((p, p.read_bytes()) for p in model.rglob("*") if p.is_file())
+    given = ["calibrate", "--model", str(model), "--data", str(labelled)]
+    assert main([*given, "--task", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "task 2, whose classes were all dropped" in said and said.count("\n") == 1
+    assert sorted((p, p.read_bytes()) for p in model.rglob("*") if p.is_file()) == before
+    emptied = (model / "task2/calibration.json").read_bytes()
+    assert list(calibrate(model, labelled).parts) == [1], "what is left is calibrated"
+    assert (model / "task2/calibration.json").read_bytes() == emptied
+    assert clclip.load_model(model).classes == GROUPS[0]

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 import clclip
+from clclip.cli.main import main
 from clclip.core.digest import digest
 from clclip.core.errors import InputError
 from clclip.detection.weights import read_weights
@@ -180,3 +181,19 @@ def test_what_is_no_model_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a file"):
         clclip.load_model(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "gate.safetensors"])
+def test_a_file_that_the_card_does_not_list_is_not_read(model, boxes_run, name, capsys, tmp_path):
+    (model / "task1" / name).write_text("{}")
+    expected = f"a file that card.json does not list.*{name}"
+    with pytest.raises(InputError, match=expected) as error:
+        clclip.load_model(model)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=expected):
+        export(model, tmp_path / "again")
+    images, out = str(boxes_run.parents[2] / "boxes/images"), tmp_path / "found"
+    assert main(["detect", "--model", str(model), images, "--out", str(out)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not out.exists()
+    write_card(model, read_card(model, check_files=False))
+    read_card(model)

@@ -21,6 +21,8 @@ from clclip.evaluation.aggregate import aggregate_seed
 from clclip.model.card import read_card, write_card
 from clclip.model.change.start import check_taken_over, take_over
 from clclip.model.export import export
+from clclip.model.place import open_place
+from clclip.model.verify import as_text, verify
 from clclip.workflow.describe import describe, text
 from tests.helpers.model import NAMES, draw_boxes, plan_of, train
 from tests.helpers.model_runs import BOXES, GROUPS
@@ -88,6 +90,72 @@ def test_new_data_needs_no_old_class(cards_model, tmp_path):
         assert card["files"][path] == read_card(cards_model)["files"][path]
 
 
+def renumbered(home, ids):
+    """Give the categories of drawn data other ids."""
+    for split in ("train", "test"):
+        path = home / f"{split}.json"
+        content = json.loads(path.read_text())
+        new = {entry["id"]: ids[entry["name"]] for entry in content["categories"]}
+        for entry in content["categories"]:
+            entry["id"] = new[entry["id"]]
+        for box in content["annotations"]:
+            box["category_id"] = new[box["category_id"]]
+        path.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def longer(cards_model, tmp_path_factory):
+    """A run that goes on from ``cards_model`` by a task each of a class with its id and without."""
+    work = tmp_path_factory.mktemp("longer")
+    draw_boxes(work / "boxes", [*NAMES[4:], "cyan square"], count=4, first=50)
+    renumbered(work / "boxes", {NAMES[4]: 5, "cyan square": 7})
+    return train(go_on(work, cards_model, [NAMES[4:], ["cyan square"]], data=BOXES))
+
+
+def test_old_classes_keep_their_category_ids_and_a_new_one_gets_a_free_id(
+    longer, cards_model, tmp_path
+):
+    """The data of the new tasks holds no old class, and an id of theirs for a new one."""
+    old = read_card(cards_model)["categories"]
+    assert [entry["id"] for entry in old] == [3, 4, 5, 6]
+    card = export(longer, tmp_path / "longer")
+    assert card["categories"][:4] == old
+    # 5 is an old class's; 7 is then taken by the class of task 3, whatever task 4 brings
+    assert [entry["id"] for entry in card["categories"][4:]] == [7, 8]
+    assert open_place(longer, 3).card["categories"] == card["categories"][:5]
+    assert open_place(longer, 2).card["categories"] == old
+    assert open_place(longer).card["categories"] == card["categories"], "detect on the run"
+
+
+def test_a_start_of_an_older_version_goes_on(longer, tmp_path):
+    """Its start.json has no categories: ids are then those of the labels, as they were."""
+    work = shutil.copytree(longer.parents[2], tmp_path / "work")
+    run = work / longer.relative_to(longer.parents[2])
+    path = run / "start.json"
+    content = json.loads(path.read_text())
+    del content["categories"]
+    path.write_text(json.dumps(content))
+    labels = json.loads((run / "task4/test.json").read_text())["categories"]
+    assert open_place(run).card["categories"] == labels
+    # left behind by an experiment that once went on from another model
+    path.write_text(json.dumps(json.loads((longer / "start.json").read_text()) | {"model": "x"}))
+    assert open_place(run).card["categories"] == labels
+
+
+def test_verify_tells_an_old_class_s_other_category_id(longer, cards_model, tmp_path):
+    images = sorted((longer.parents[2] / "boxes/images").glob("*.png"))[:2]
+    proof = verify(cards_model, longer, images)
+    assert not any("category_id" in row for row in proof.classes.values())
+    other = shutil.copytree(cards_model, tmp_path / "other")
+    card = read_card(other)
+    card["categories"][0]["id"] = 9
+    write_card(other, card)
+    proof = verify(cards_model, other, images)
+    assert proof.classes[NAMES[0]]["category_id"] == [3, 9]
+    assert "category_id" not in proof.classes[NAMES[1]]
+    assert "category id 3 is now 9" in as_text(proof)
+
+
 def test_old_texts_are_the_models_own_bit_for_bit(first, tmp_path):
     """As on a machine that embeds them with other last bits."""
     out = tmp_path / "text.safetensors"
@@ -133,6 +201,8 @@ def test_describe_tells_what_is_taken_over(first, tmp_path):
         ({"start": 3}, "got 3.*start"),
         ({"training": {"image_size": 128}}, "size 128.*image_size.*the model's, 64"),
         ({"switches": {"scales": [1.0]}}, "taps .*scales"),
+        ({"switches": {"channels": 32}}, "switch channels: 32.*switches.channels.*the model's, 16"),
+        ({"switches": {"gate": "softmax"}}, "switch gate: softmax.*the model's, sigmoid"),
         ({"clip": {"model": "embedded_cls"}}, "the CLIP embedded-cls.*the model's, embedded-"),
         ({"per_task": {1: {"training": {"epochs": 2}}}}, "got task 1.*tasks 2..2"),
         ({"tasks": [["cow"]]}, "class 'cow' is not in the data"),
@@ -144,6 +214,30 @@ def test_what_does_not_go_on_is_one_line(first, tmp_path, keys, told):
     path = go_on(tmp_path, first, given.pop("tasks", GROUPS[1:]), **given)
     with pytest.raises(InputError, match=told):
         plan_of(path)
+
+
+def test_another_adapter_is_refused_once_the_model_has_one(first, cards_model, tmp_path):
+    """A first task has none, so the second may be either; and training alone may change."""
+    draw_boxes(tmp_path / "boxes", NAMES)
+    given = {"data": BOXES, "switches": {"adapter": "residual"}}
+    plan_of(go_on(tmp_path, first, [NAMES[4:]], name="one", **given))
+    path = go_on(tmp_path, cards_model, [NAMES[4:]], **given)
+    with pytest.raises(InputError, match=r"switch adapter: residual.*the model's, copy"):
+        plan_of(path)
+    with pytest.raises(InputError, match="switch adapter: residual"):
+        describe(str(path))
+    given["switches"] = {"text_weight": 0.3, "orthogonality": "off", "negatives": 2}
+    plan_of(go_on(tmp_path, cards_model, [NAMES[4:]], **given))
+
+
+def test_a_classifier_of_another_form_is_refused(folders_run, tmp_path):
+    export(folders_run, tmp_path / "first", task=1)
+    shutil.copytree(folders_run.parents[2] / "folders", tmp_path / "folders")
+    given = {"data": {"format": "folder", "root": "folders"}}
+    plan_of(go_on(tmp_path, tmp_path / "first", GROUPS[1:], switches={"compare": "seen"}, **given))
+    wide = go_on(tmp_path, tmp_path / "first", GROUPS[1:], switches={"adapter_width": 8}, **given)
+    with pytest.raises(InputError, match=r"switch adapter_width: 8.*the model's, 16"):
+        plan_of(wide)
 
 
 def test_a_model_without_its_memory_is_refused(first, tmp_path):

@@ -16,11 +16,11 @@ from clclip.cli.main import main
 from clclip.core.errors import InputError
 from clclip.detection.weights import read_weights, save_weights
 from clclip.model.card import read_card, write_card
-from clclip.model.change.drop import drop
+from clclip.model.change.drop import HIDDEN, drop
 from clclip.model.change.merge import merge
 from clclip.model.export import export, finish
 from clclip.model.verify import Change, Verification, as_text, moved, verify
-from tests.helpers.model import NAMES, draw_boxes, train, write_experiment
+from tests.helpers.model import NAMES, draw_boxes, plan_of, train, write_experiment
 from tests.helpers.model_runs import BOXES, GROUPS
 
 
@@ -148,10 +148,10 @@ def test_the_others_stay_bit_for_bit(cards_model, without, images):
 
 def test_a_dropped_class_is_hidden_and_its_expert_wiped(cards_model, without, images):
     card = read_card(without)
-    assert card["classes"] == NAMES[1:4] and card["parts"][0]["hidden"] == [f"{NAMES[0]} (dropped)"]
+    assert card["classes"] == NAMES[1:4] and card["parts"][0]["hidden"] == [HIDDEN.format(NAMES[0])]
     assert [entry["name"] for entry in card["categories"]] == NAMES[1:4]
     assert NAMES[0] not in card["scores"]["per_class"] and card["scores"]["metrics"]["P"] is None
-    assert card["parts"][1]["competitors"] == [f"{NAMES[0]} (dropped)", NAMES[1]]
+    assert card["parts"][1]["competitors"] == [HIDDEN.format(NAMES[0]), NAMES[1]]
     tensors, _ = read_weights(without / "task1/weights.safetensors")
     before, _ = read_weights(cards_model / "task1/weights.safetensors")
     for name in ("convs.0", "score", "bias", "beta"):
@@ -170,9 +170,9 @@ def test_a_dropped_class_is_taught_anew_under_its_name(without, images, tmp_path
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(values))
     run = train(tmp_path / "again.yaml")
     task = json.loads((run / "task3/task.json").read_text())
-    assert task["groups"][0][0] == f"{NAMES[0]} (dropped)" and task["groups"][2] == [NAMES[0]]
-    assert task["text"][f"{NAMES[0]} (dropped)"] == NAMES[0]
-    assert task["hidden"] == [f"{NAMES[0]} (dropped)"]
+    assert task["groups"][0][0] == HIDDEN.format(NAMES[0]) and task["groups"][2] == [NAMES[0]]
+    assert task["text"][HIDDEN.format(NAMES[0])] == NAMES[0]
+    assert task["hidden"] == [HIDDEN.format(NAMES[0])]
     rows = json.loads((run / "task3/predictions.json").read_text())
     names = {
         c["id"]: c["name"] for c in json.loads((run / "task3/test.json").read_text())["categories"]
@@ -181,6 +181,42 @@ def test_a_dropped_class_is_taught_anew_under_its_name(without, images, tmp_path
     export(run, tmp_path / "again")
     found = verify(without, tmp_path / "again", [images])
     assert found.passed and status(found)[NAMES[0]] == "new"
+
+
+def test_a_class_may_be_called_as_one_that_was_dropped(without, images, tmp_path):
+    """The hidden column takes no name from the data, neither of a class to learn nor of another."""
+    shutil.copytree(without, tmp_path / "model")
+    home = draw_boxes(tmp_path / "boxes", [NAMES[0], NAMES[4]], count=4, first=60)
+    name = f"{NAMES[0]} (dropped)"
+    for split in ("train", "test"):
+        path = home / f"{split}.json"
+        path.write_text(path.read_text().replace(f'"{NAMES[0]}"', f'"{name}"'))
+    values = {"start": "model", "tasks": [[name]], "data": BOXES}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(values))
+    run = train(tmp_path / "again.yaml")
+    card = export(run, tmp_path / "again")
+    assert card["classes"] == [*NAMES[1:4], name] and card["parts"][2]["hidden"] == []
+    assert card["parts"][0]["hidden"] == [HIDDEN.format(NAMES[0])]
+    found = verify(without, tmp_path / "again", [images])
+    assert found.passed and status(found)[name] == "new"
+
+
+def test_a_column_that_an_older_version_named_is_said_to_be_one(without, tmp_path):
+    """Its parts hold that name, so no class can have it."""
+    name = f"{NAMES[0]} (dropped)"
+    model = shutil.copytree(without, tmp_path / "model")
+    for path in (*model.glob("task*/task.json"), model / "card.json"):
+        path.write_text(path.read_text().replace(HIDDEN.format(NAMES[0]), name))
+    card = json.loads((model / "card.json").read_text())
+    write_card(model, card)
+    home = draw_boxes(tmp_path / "boxes", [NAMES[0], NAMES[4]], count=4, first=60)
+    for split in ("train", "test"):
+        path = home / f"{split}.json"
+        path.write_text(path.read_text().replace(f'"{NAMES[0]}"', f'"{name}"'))
+    values = {"start": "model", "tasks": [[name]], "data": BOXES}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"a column of the model whose class was dropped.*another"):
+        plan_of(tmp_path / "again.yaml")
 
 
 def calibrated(place, out):

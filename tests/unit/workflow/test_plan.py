@@ -61,11 +61,11 @@ def test_joint_is_one_task_over_all_groups(tmp_path):
 
 
 def test_per_task_settings_reach_their_task_alone(tmp_path):
-    changed = {2: {"training": {"lr": 0.5}, "switches": {"expert_width": 8}}}
+    changed = {2: {"training": {"lr": 0.5}, "switches": {"negatives": 3}}}
     planned, _ = plan(tmp_path, per_task=changed, training={"lr": 0.1})
     rates = [planned.tasks[0, t].payload["training"]["lr"] for t in (1, 2, 3)]
-    widths = [planned.tasks[0, t].payload["switches"]["expert_width"] for t in (1, 2, 3)]
-    assert rates == [0.1, 0.5, 0.1] and widths[1] == 8 and widths[0] == widths[2] != 8
+    counts = [planned.tasks[0, t].payload["switches"]["negatives"] for t in (1, 2, 3)]
+    assert rates == [0.1, 0.5, 0.1] and counts == [1, 3, 1]
 
 
 def test_text_names_only_where_they_differ_and_only_of_seen_classes(tmp_path):
