@@ -111,10 +111,10 @@ def check_own_options(experiment: Experiment, where: str) -> None:
         sections += [(key, section, {section: tasks[section]}) for key in keys]
     for key, section, _ in sections:
         readers = readers_of(key)
-        if readers and experiment.method not in readers:
+        if readers and key not in method.options.model_fields:
             what = f"switch {key!r} means nothing for method {experiment.method}"
-            expected = f"a method that has it: {', '.join(readers)}"
-            raise InputError(what, _place(where, section, key), expected)
+            others = ", ".join(name for name in readers if name != experiment.method)
+            raise InputError(what, _place(where, section, key), f"a method that has it: {others}")
     for key, section, cases in sections:
         resolved = [_options(method, given, _place(where, name)) for name, given in cases.items()]
         if not any(method.counts(options, key) for options in resolved):

@@ -56,12 +56,12 @@ class Method:
         return getattr(importlib.import_module(self.module), self.code.rpartition(".")[2])
 
     def given(self, values: Mapping[str, Any]) -> Options:
-        """Return the options: the method's own, and ``values`` above them.
+        """Return the options of a task.json: the method's own, and ``values`` above them.
 
         Raises:
             pydantic.ValidationError: if a value is wrong, or the method has no such option.
         """
-        return self.options(**{**self.defining, **values})
+        return self.options(**{**self.defining, **self.options.optional, **values})
 
     def counts(self, options: Options, key: str) -> bool:
         """Tell whether an option means something for the method, beside the values of the others.

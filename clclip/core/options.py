@@ -24,7 +24,8 @@ class Options(Strict):
         only_with: option -> what it needs beside it; an option that is not listed always counts.
         later: options that decide nothing of a first task.
         across_tasks: options that relate a task to earlier ones; left empty, those of ``later``.
-        optional: options that task.json names only where they are set, as younger than others.
+        optional: options younger than others -> the value of a task.json that does not name them,
+            which stays when the default of new experiments becomes another.
         modules: module -> options with one value of which a task may run it. A fingerprint leaves
             it out for all other tasks, so what else imports it must do nothing with it there.
     """
@@ -32,7 +33,7 @@ class Options(Strict):
     only_with: ClassVar[Mapping[str, Needs]] = {}
     later: ClassVar[frozenset[str]] = frozenset()
     across_tasks: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[frozenset[str]] = frozenset()
+    optional: ClassVar[Mapping[str, Any]] = {}
     modules: ClassVar[Mapping[str, Needs]] = {}
 
     @property
@@ -48,8 +49,8 @@ class Options(Strict):
         )
 
     def unset(self, key: str) -> bool:
-        """Tell whether an option of ``optional`` has its default."""
-        return key in self.optional and getattr(self, key) == type(self).model_fields[key].default
+        """Tell whether an option of ``optional`` has the value that task.json need not name."""
+        return key in self.optional and getattr(self, key) == self.optional[key]
 
     @classmethod
     def idle(cls, switches: Mapping[str, Any]) -> frozenset[str]:

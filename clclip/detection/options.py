@@ -7,7 +7,7 @@ read it, and a new one is in no other method's task.json.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -255,8 +255,8 @@ class ClClipOptions(DetectorOptions):
         "drift",
         "drift_weight",
     }
-    optional: ClassVar[frozenset[str]] = frozenset(
-        {"detach_experts", "objectness", "path_start", "text_weight"}
+    optional: ClassVar[Mapping[str, Any]] = dict(
+        detach_experts=False, objectness=0.0, path_start="previous", text_weight=0.4
     )
 
     # Gate and decoupling

@@ -47,7 +47,8 @@ class Experiment:
         """The facts of its method; None for one that this version does not know.
 
         A summary names the method that an alias is a variant of. Which of the two was run is what
-        the switches of its first task say, whatever the experiment is called.
+        the switches of its first task say, whatever the experiment is called: where a part of the
+        alias was removed, most of what sets it apart is still there.
         """
         methods = KINDS[self.summary["kind"]].methods
         named = self.summary["method"]
@@ -55,8 +56,11 @@ class Experiment:
         file = self.task_dir(self.summary["tasks"][0]["task"]) / "task.json"
         if variants and file.is_file():
             switches = read_object(file, ("switches",), "resolve")["switches"]
+            plain = methods[named].given({})
             for variant in variants:
-                if variant.defining.items() <= switches.items():
+                own = [switches.get(key) == value for key, value in variant.defining.items()]
+                usual = [switches.get(key) == getattr(plain, key) for key in variant.defining]
+                if sum(own) > sum(usual):
                     return variant
         return methods.get(named)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class ClosedFormOptions(Options):
         "prior": {"head": ("joined",)},
         "spread": {"head": ("ncm", "ridge", "gda", "joined")},  # texts are compared with features
     }
-    optional: ClassVar[frozenset[str]] = frozenset({"spread"})
+    optional: ClassVar[Mapping[str, Any]] = {"spread": False}
 
     @property
     def reads_text(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -289,3 +290,41 @@ def test_an_option_younger_than_others_is_in_task_json_only_where_it_is_set(tmp_
     check_settings(plain[0], "task.json")
     [task, _] = tasks(write(tmp_path, base=base, switches={"objectness": 0.3}))
     assert task["switches"] == plain[0]["switches"] | {"objectness": 0.3}
+
+
+def test_a_new_default_reaches_new_tasks_and_leaves_old_ones_as_they_were(monkeypatch, tmp_path):
+    """A task.json without a young option means what it meant when it was written."""
+    kind, method = METHODS["clclip"]
+
+    class Later(method.options):
+        text_weight: float = Field(0.9, ge=0, le=1)
+
+    later = dataclasses.replace(method, options=Later)
+    monkeypatch.setitem(kind.methods, "clclip", later)
+    old = resolve_options(kind.name, "clclip", {"text_weight": 0.4}, "here")
+    assert "text_weight" not in old and later.given(old).text_weight == 0.4
+    new = resolve_options(kind.name, "clclip", {}, "here")
+    assert new["text_weight"] == 0.9 == later.given(new).text_weight
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_task_files_need_not_name_is_what_new_ones_have(name):
+    """Until a default changes; then the value of old files stays in ``optional``, on purpose."""
+    _, method = METHODS[name]
+    for key, value in method.options.optional.items():
+        assert method.options.model_fields[key].default == value, key
+        for given in ({}, {key: value}):
+            assert getattr(method.given(given), key) == value
+
+
+@pytest.mark.parametrize("kind", ["detection", "classification"])
+def test_joint_takes_the_options_of_its_own_kind_alone(kind, tmp_path):
+    own = KINDS[kind].methods["joint"].options.model_fields
+    (other,) = (k for name, k in KINDS.items() if name != kind)
+    base = "shapes_10_10_joint" if kind == "detection" else "shapes_cil_joint"
+    for key in ("channels", "adapter_width", "template", "nms"):
+        if key in own or key not in other.methods["joint"].options.model_fields:
+            continue
+        path = write(tmp_path, base=base, switches={key: 64})
+        with pytest.raises(InputError, match=f"switch '{key}' means nothing for method joint"):
+            tasks(path)

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from clclip.config.resolve import resolve_options
 from clclip.detection.registry import METHODS
 from clclip.report.benchmark import load
 from clclip.report.page import report
@@ -108,3 +109,24 @@ def test_a_variant_of_a_method_carries_its_own_label(tmp_path):
     labels = {e.name: e.label for e in benchmark.experiments}
     assert labels["mine"] == paper.label == "CL-CLIP as published"
     assert labels["ours"] == "CL-CLIP (ours)" and labels["third"] == "CL-CLIP (third)"
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "label"),
+    [
+        ("clclip_paper", {}, "CL-CLIP as published"),
+        ("clclip_paper", {"shared": "free"}, "CL-CLIP as published"),
+        ("clclip_paper", {"orthogonality": "off"}, "CL-CLIP as published"),
+        ("clclip_paper", {"gate": "off"}, "CL-CLIP as published"),
+        ("clclip", {}, "CL-CLIP"),
+        ("clclip", {"text_score": False}, "CL-CLIP"),
+        ("clclip", {"shared": "drift"}, "CL-CLIP"),
+    ],
+)
+def test_a_part_removed_leaves_the_method_its_label(tmp_path, method, given, label):
+    path = world.run(tmp_path, "mine", "clclip", [NAMES[:2]], world.draw_images(tmp_path, NAMES, 4))
+    file = tmp_path / "results/mine/seed0/task1/task.json"
+    switches = resolve_options("detection", method, given, "here")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"switches": switches}))
+    ((experiment,),) = (benchmark.experiments for benchmark in load([path]))
+    assert experiment.method.label == label
