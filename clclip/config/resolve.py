@@ -25,6 +25,7 @@ from clclip.model.switches import PartOptions, misfit
 
 # 0 turns them off, and task.json then reads as one from before there were such keys
 OPTIONAL = ("holdout", "repeat_threshold")
+OF_DETECTORS = ("augment", "precision", "cache_features")
 READ_UNTRAINED = ("image_size",)  # of training, where nothing is trained
 
 
@@ -63,8 +64,9 @@ def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str
 
 
 def _check_own_training(experiment: Experiment, where: str) -> None:
-    """Refuse training settings that a file sets itself for a method that trains nothing.
+    """Refuse training settings that a file sets itself and that nothing reads.
 
+    A method that trains no tower reads few, one of classification none of those of detectors.
     Its bases may hold some: one file can be the base of methods of both sorts.
 
     Args:
@@ -74,15 +76,22 @@ def _check_own_training(experiment: Experiment, where: str) -> None:
     Raises:
         InputError: for the first such setting.
     """
-    if not KINDS[experiment.kind].methods[experiment.method].closed_form:
-        return
+    kind = KINDS[experiment.kind]
+    untrained = kind.methods[experiment.method].closed_form
+    usual = resolve_training(experiment.kind, {}, where)
+    given = {"": experiment.training} | {
+        f"per_task.{number}": task.training for number, task in experiment.per_task.items()
+    }
     for section, keys in experiment.own.training.items():
         for key in keys:
-            if key in TrainingConfig.model_fields and key not in READ_UNTRAINED:
+            place = ": ".join(filter(None, [where, section, f"training.{key}"]))
+            if untrained and key in TrainingConfig.model_fields and key not in READ_UNTRAINED:
                 what = f"{key} means nothing for method {experiment.method}, which trains no tower"
-                place = ": ".join(filter(None, [where, section, f"training.{key}"]))
                 expected = f"{', '.join(READ_UNTRAINED)} alone, or a method that trains one"
                 raise InputError(what, place, expected)
+            if not kind.boxes and key in OF_DETECTORS and given[section][key] != usual[key]:
+                what = f"{key} means nothing for {experiment.kind}"
+                raise InputError(what, place, "an experiment of detection")
 
 
 def check_own_options(experiment: Experiment, where: str) -> None:

@@ -155,6 +155,22 @@ def test_training_of_a_method_that_trains_nothing_is_refused_where_a_file_sets_i
         )
 
 
+@pytest.mark.parametrize("key", ["augment", "precision", "cache_features"])
+@pytest.mark.parametrize("section", [None, 2])
+def test_training_of_detectors_is_refused_for_classifiers(tmp_path, key, section):
+    base = "shapes_cil_hpeft"
+    usual = {"augment": "none", "precision": "fp32", "cache_features": True}
+    other = {"augment": "lsj", "precision": "bf16", "cache_features": False}
+    for training, right in ((usual, True), (other, False)):
+        own = {"training": {key: training[key]}}
+        path = write(tmp_path, base=base, **(own if section is None else {"per_task": {2: own}}))
+        if right:
+            assert tasks(path)
+            continue
+        with pytest.raises(InputError, match=f"{key} means nothing for classification, in .*mine"):
+            tasks(path)
+
+
 def test_a_base_may_say_how_the_methods_of_other_files_are_trained(tmp_path):
     common = {"base": "shapes_cil_seca", "training": {"lr": 0.1, "epochs": 3}}
     write(tmp_path, "common.yaml", **common)
