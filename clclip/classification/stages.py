@@ -1,7 +1,7 @@
 """The stages ``train`` and ``predict`` of a classification task.
 
-This module imports no torch: a method that trains nothing (zero-shot) leaves an empty record within
-a second.
+This module imports no torch: a task whose options train nothing (``trains_anything``) leaves an
+empty record within a second.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def predict(task_file: Path, resources: Path) -> None:
 
 
 def trains_anything(options: ClassificationOptions) -> bool:
-    """Tell whether a task leaves anything behind at all; zero-shot does not."""
+    """Tell whether a task leaves anything behind at all: not with frozen features and class texts.
+
+    These are zero-shot CLIP, whose method has stages of its own; another method may be set to them.
+    """
     used = (options.visual, options.prompt, options.classifier)
     return used != ("frozen", "template", "text")
 
