@@ -66,8 +66,12 @@ def read_name(name: str, where: object = "experiments") -> Name:
             misfit = misfit or error
     if misfit is not None:
         raise InputError(f"unknown experiment {name!r}: {misfit.what}", where, misfit.expected)
-    wrong = _wrong_part(name)
-    whole = name.replace(wrong.part, wrong.right, 1)
+    bare = name.rstrip("_")
+    if bare != name and is_name(bare):
+        what = f"unknown experiment {name!r} (did you mean {bare!r}?): it ends in '_'"
+        raise InputError(what, where, PATTERN)
+    wrong = _wrong_part(bare)
+    whole = bare.replace(wrong.part, wrong.right, 1)
     hint = f" (did you mean {whole!r}?)" if wrong.right and is_name(whole) else ""
     raise InputError(f"unknown experiment {name!r}{hint}: {wrong.what}", where, wrong.expected)
 
@@ -150,7 +154,7 @@ def _heads(text: str, known: Any) -> list[tuple[Any, str]]:
     heads = [
         (value, text[len(key) + 1 :])
         for key, value in sorted(items, key=lambda item: -len(item[0]))
-        if text == key or text.startswith(f"{key}_")
+        if text == key or (text.startswith(f"{key}_") and text != f"{key}_")
     ]
     return heads
 

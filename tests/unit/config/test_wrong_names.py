@@ -1,0 +1,33 @@
+"""Names that are nearly right: one line that says which part is wrong, and what is meant."""
+
+import pytest
+
+from clclip.cli.main import main
+from clclip.config.names import is_name, read_name
+from clclip.core.errors import InputError
+
+
+def refusal(name):
+    """The one line that refuses a name."""
+    with pytest.raises(InputError) as error:
+        read_name(name)
+    line = str(error.value)
+    assert "\n" not in line and repr(name) in line
+    return line
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["shapes_10_10_fvit", "shapes_cil_seca_kd_clip", "voc_10_10_clclip_no_text", "smoke_joint"],
+)
+def test_an_underscore_at_the_end_makes_no_second_experiment(name, capsys):
+    for wrong in (f"{name}_", f"{name}__"):
+        assert is_name(name) and not is_name(wrong)
+        assert f"did you mean '{name}'" in refusal(wrong)
+    assert main(["describe", f"{name}_"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_stream_with_an_underscore_at_the_end_lacks_a_method():
+    line = refusal("shapes_10_10_")
+    assert "'shapes_10_10' is a stream" in line and "expected shapes_10_10_METHOD" in line
