@@ -11,7 +11,7 @@ import yaml
 
 from clclip.config.load import find_experiment, read_experiment, resolved
 from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
-from clclip.config.resolve import resolve_options
+from clclip.config.resolve import check_own_options, resolve_options
 from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
 from clclip.core.errors import InputError, nearest
@@ -151,6 +151,7 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
     """
     source = find_experiment(entry)
     experiment, folder = read_experiment(source)
+    check_own_options(experiment, str(source))
     values, _ = resolved(source)
     start = expanded(data_root).absolute() if data_root else folder
     order = "kind method stream protocol tasks text data clip training switches per_task".split()

@@ -31,3 +31,12 @@ def test_an_underscore_at_the_end_makes_no_second_experiment(name, capsys):
 def test_a_stream_with_an_underscore_at_the_end_lacks_a_method():
     line = refusal("shapes_10_10_")
     assert "'shapes_10_10' is a stream" in line and "expected shapes_10_10_METHOD" in line
+
+
+@pytest.mark.parametrize("shown", [[], ["--yaml"]])
+def test_no_way_to_describe_a_file_drops_a_switch_without_a_word(shown, tmp_path, capsys):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: smoke_clclip_no_text\nswitches: {text_weight: 0.9}\n")
+    assert main(["describe", str(mine), *shown]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and "'text_weight' means nothing" in err
