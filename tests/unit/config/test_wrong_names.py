@@ -3,6 +3,7 @@
 import pytest
 
 from clclip.cli.main import main
+from clclip.config.listing import listing
 from clclip.config.names import is_name, read_name
 from clclip.core.errors import InputError
 
@@ -40,3 +41,11 @@ def test_no_way_to_describe_a_file_drops_a_switch_without_a_word(shown, tmp_path
     assert main(["describe", str(mine), *shown]) == 2
     out, err = capsys.readouterr()
     assert not out and err.count("\n") == 1 and "'text_weight' means nothing" in err
+
+
+def test_list_shows_both_kinds_of_a_stream_that_two_have():
+    text = listing("smoke")
+    assert text.count("\n  smoke ") == 2
+    for row in ("clclip ", "no_text ", "seca ", "kd_clip ", "openai "):
+        assert text.count(f"\n  {row}") == 1, row
+    assert "seca" not in listing("shapes_10_10") and "fvit" not in listing("shapes_cil_8x5")
