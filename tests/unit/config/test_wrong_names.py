@@ -5,7 +5,7 @@ import pytest
 from clclip.cli.main import main
 from clclip.config.listing import listing
 from clclip.config.names import is_name, read_name
-from clclip.core.errors import InputError
+from clclip.core.errors import InputError, nearest
 
 
 def refusal(name):
@@ -49,3 +49,37 @@ def test_list_shows_both_kinds_of_a_stream_that_two_have():
     for row in ("clclip ", "no_text ", "seca ", "kd_clip ", "openai "):
         assert text.count(f"\n  {row}") == 1, row
     assert "seca" not in listing("shapes_10_10") and "fvit" not in listing("shapes_cil_8x5")
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "why"),
+    [
+        ("SHAPES_10_10_FVIT", "shapes_10_10_fvit", "lower case"),
+        ("Voc_10_10_clclip_No_Text", "voc_10_10_clclip_no_text", "lower case"),
+        ("VOC_10_10_FVITT", "voc_10_10_fvit", "no method 'fvitt'"),
+        ("clutter20_10_10_clclip_apart", "clutter20_10_10_apart_clclip", "another order"),
+        ("voc_10_10_no_text_clclip", "voc_10_10_clclip_no_text", "another order"),
+        ("fvit_voc_10_10", "voc_10_10_fvit", "another order"),
+        ("voc_10_1O_fvit", "voc_10_10_fvit", "no stream 'voc_10_1O'"),
+    ],
+)
+def test_capital_letters_and_another_order_are_seen(name, right, why):
+    line = refusal(name)
+    assert f"did you mean '{right}'?" in line and why in line
+
+
+def test_the_nearest_variant_may_be_one_that_does_not_fit():
+    line = refusal("voc_10_10_fvit_no_txt")
+    expected = "no variant 'no_txt', the nearest is 'no_text', which does not fit voc_10_10_fvit"
+    assert expected in line and "did you mean" not in line
+
+
+def test_a_long_name_is_refused_at_once():
+    assert "no stream" in refusal("_".join(["fvit", *["voc"] * 300]))
+
+
+@pytest.mark.parametrize("known", [["embedded", "ViT-B-16"], ["ViT-B-32", "ViT-B-16"]])
+def test_a_word_in_other_capitals_is_the_nearest(known):
+    assert nearest("VIT-B-16", known) == " (did you mean 'ViT-B-16'?)"
+    assert nearest("EMBEDDED", ["embedded"]) == " (did you mean 'embedded'?)"
+    assert not nearest("nothing", ["embedded"])
