@@ -11,7 +11,7 @@ import yaml
 
 from clclip.config.load import find_experiment, read_experiment, resolved
 from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
-from clclip.config.resolve import resolve_options
+from clclip.config.resolve import check_own_options, resolve_options
 from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
 from clclip.core.errors import InputError, nearest
@@ -33,9 +33,8 @@ def listing(word: str = "") -> str:
     streams = [row for row in stream_rows() if word in row[0]]
     methods = [row for row in method_rows() if word in row[0]]
     variants = [row for row in variant_rows() if word in row[0]]
-    known = {name: stem for stem in stream_files() for name in streams_of(stem)}
-    if word in known:
-        methods, variants = _behind_stream(known[word])
+    if stems := [stem for stem in stream_files() if word in streams_of(stem)]:
+        methods, variants = _behind_stream(stems)
     elif is_name(word):
         name = read_name(word)
         right = fitting(name.file, name.method)
@@ -120,14 +119,17 @@ def variant_text(variant: Variant) -> str:
     return f"{flow(values)} ({variant.for_whom()})"
 
 
-def _behind_stream(stem: str) -> tuple[list[Row], list[Row]]:
-    """Return the methods and variants that can follow a stream of a file."""
-    file = stream_file(stem)
-    methods = KINDS[file.kind].methods
-    right = {name for method in methods for name in fitting(file, method)}
+def _behind_stream(stems: Iterable[str]) -> tuple[list[Row], list[Row]]:
+    """Return the methods and variants that can follow a stream, which two files may have."""
+    methods: set[str] = set()
+    variants: dict[str, Variant] = {}
+    for file in map(stream_file, stems):
+        methods |= KINDS[file.kind].methods.keys()
+        right = {name for method in KINDS[file.kind].methods for name in fitting(file, method)}
+        variants |= {name: v for name, v in variants_of(file).items() if name in right}
     return (
         [row for row in method_rows() if row[0] in methods],
-        [(name, variant_text(v)) for name, v in variants_of(file).items() if name in right],
+        [(name, variant_text(variant)) for name, variant in variants.items()],
     )
 
 
@@ -151,6 +153,7 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
     """
     source = find_experiment(entry)
     experiment, folder = read_experiment(source)
+    check_own_options(experiment, str(source))
     values, _ = resolved(source)
     start = expanded(data_root).absolute() if data_root else folder
     order = "kind method stream protocol tasks text data clip training switches per_task".split()

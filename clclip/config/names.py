@@ -7,6 +7,7 @@ registry and variants of ``config/variants.yaml``, and stands for their keys lai
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,6 +27,7 @@ from clclip.core.errors import InputError, WrongValue
 from clclip.model.kinds import KINDS
 
 PATTERN = "STREAM_METHOD[_VARIANT...]"
+MOST_WORDS = 12  # of a name whose parts are tried in another order
 
 
 @dataclass(frozen=True)
@@ -58,24 +60,29 @@ def read_name(name: str, where: object = "experiments") -> Name:
     Raises:
         InputError: if a part is wrong or does not fit; the message suggests the nearest.
     """
-    misfit: WrongValue | None = None
-    for parts in _readings(name):
-        try:
-            return _checked(parts)
-        except WrongValue as error:
-            misfit = misfit or error
-    if misfit is not None:
-        raise InputError(f"unknown experiment {name!r}: {misfit.what}", where, misfit.expected)
-    wrong = _wrong_part(name)
-    whole = name.replace(wrong.part, wrong.right, 1)
-    hint = f" (did you mean {whole!r}?)" if wrong.right and is_name(whole) else ""
+    read = _read(name)
+    if isinstance(read, Name):
+        return read
+    if read is not None:
+        raise InputError(f"unknown experiment {name!r}: {read.what}", where, read.expected)
+    bare = name.rstrip("_")
+    if meant := next(filter(is_name, (bare, bare.lower(), *_reordered(bare.lower()))), ""):
+        why = "it ends in '_'" if meant == bare else "names are in lower case"
+        why = why if meant == bare.lower() else "its parts are in another order"
+        what = f"unknown experiment {name!r} (did you mean {meant!r}?): {why}"
+        raise InputError(what, where, PATTERN)
+    wrong, whole = _mended(bare)
+    if not whole and bare != bare.lower():
+        lower = _mended(bare.lower())
+        wrong, whole = lower if lower[1] else (wrong, whole)
+    hint = f" (did you mean {whole!r}?)" if whole else ""
     raise InputError(f"unknown experiment {name!r}{hint}: {wrong.what}", where, wrong.expected)
 
 
 def is_name(name: str) -> bool:
     """Tell whether a name stands for an experiment."""
     try:
-        return bool(read_name(name))
+        return isinstance(_read(name), Name)
     except InputError:
         return False
 
@@ -139,6 +146,17 @@ def _readings(name: str) -> Iterator[Name]:
                 yield Name(stream, method, variants)
 
 
+def _read(name: str) -> Name | WrongValue | None:
+    """Return a name taken apart, else why its first reading does not fit, None if it has none."""
+    misfit: WrongValue | None = None
+    for parts in _readings(name):
+        try:
+            return _checked(parts)
+        except WrongValue as error:
+            misfit = misfit or error
+    return misfit
+
+
 def _matching_streams(name: str) -> list[tuple[str, Stream]]:
     """Return the streams that a name may begin with; two kinds may share one."""
     return [item for stem in files_for(name) for item in streams_of(stem).items()]
@@ -150,7 +168,7 @@ def _heads(text: str, known: Any) -> list[tuple[Any, str]]:
     heads = [
         (value, text[len(key) + 1 :])
         for key, value in sorted(items, key=lambda item: -len(item[0]))
-        if text == key or text.startswith(f"{key}_")
+        if text == key or (text.startswith(f"{key}_") and text != f"{key}_")
     ]
     return heads
 
@@ -186,6 +204,21 @@ def _checked(name: Name) -> Name:
     return name
 
 
+def _reordered(name: str) -> Iterator[str]:
+    """Yield a name with two neighbouring runs of its words swapped, in every way."""
+    words = name.split("_")
+    if len(words) <= MOST_WORDS:
+        for a, b, c in itertools.combinations(range(len(words) + 1), 3):
+            yield "_".join(words[:a] + words[b:c] + words[a:b] + words[c:])
+
+
+def _mended(name: str) -> tuple[Wrong, str]:
+    """Return which part of a name is wrong, and the name with it put right, "" if that is none."""
+    wrong = _wrong_part(name)
+    whole = name.replace(wrong.part, wrong.right, 1) if wrong.right else ""
+    return wrong, whole if is_name(whole) else ""
+
+
 def _wrong_part(name: str) -> Wrong:
     """Return which part of a name is wrong, with the nearest right one."""
     heads = _heads(name, _matching_streams(name))
@@ -207,9 +240,14 @@ def _wrong_part(name: str) -> Wrong:
         method, left = started[0]
         right = fitting(file, method)
         left = _unread(left, right)
-        near, part, _ = _closest(left, right)
+        every = [*right, *(name for name in variants_of(file) if name not in right)]
+        near, part, _ = _closest(left, every)
         if similarity < 0.8 or near >= similarity or likely == method:  # clclip_no, of clclip
-            return _unknown("variant", part if near > 0.6 else left, right, right)
+            unknown = _unknown("variant", part if near > 0.6 else left, every, right)
+            if unknown.right and unknown.right not in right:
+                unfit = f", which does not fit {stream.name}_{method}"
+                unknown = replace(unknown, what=unknown.what + unfit)
+            return unknown
     return _unknown("method", wrong or rest, methods, methods)
 
 

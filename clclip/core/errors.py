@@ -47,11 +47,13 @@ class WrongValue(ValueError):
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """Return " (did you mean ...?)" for the candidate closest to ``word``, or "" if none is.
 
-    Two texts that look the same are shown by their code points.
+    One that differs by capital letters alone is the closest. Two texts that look the same are
+    shown by their code points.
     """
     known = list(candidates)
     alike = [name for name in known if name != word and look_alike(name, word)]
-    matches = alike or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    same = [name for name in known if name != word and name.lower() == word.lower()]
+    matches = alike or same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if not matches:
         return ""
     right, wrong = distinguished(matches[0], word)

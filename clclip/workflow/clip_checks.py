@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clclip.clip.architecture import patch
+from clclip.clip.own.values import check_values
 from clclip.clip.prompts import clean_name
 from clclip.core.artifacts import ClipSource
 from clclip.core.errors import InputError
@@ -20,6 +22,16 @@ def check_size(size: int | None, clip: ClipSource, place: str) -> None:
     name = clip["id"] if "config_text" in clip else clip["model"]
     expected = f"a multiple of the patch of {name}, {side}, e.g. {near}"
     raise InputError(f"image_size {size}", f"{place}: training.image_size", expected)
+
+
+def check_own(clip: Mapping[str, Any]) -> None:
+    """Refuse values in the model config of a CLIP of one's own that open_clip cannot take.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    if text := clip.get("config_text"):
+        check_values(text, clip.get("config", clip["model"]))
 
 
 def shared_texts(classes: Sequence[str], texts: Mapping[str, str]) -> list[str]:

@@ -106,11 +106,11 @@ def describe(
 def _seeds(text: str) -> list[int]:
     """Read the seeds of the command line."""
     try:
-        return check_seeds([int(part) for part in as_list(text)])
+        return check_seeds([int(part := one) for one in as_list(text)])
     except WrongValue as error:
         raise InputError(error.what, "--seeds", error.expected) from None
-    except ValueError as error:
-        raise InputError(str(error), "--seeds", "numbers, e.g. 0,1,2") from None
+    except ValueError:
+        raise InputError(f"{part!r:.60}", "--seeds", "numbers, e.g. 0,1,2") from None
 
 
 def _tasks(

@@ -31,7 +31,7 @@ from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.core.task import RUNTIME_KEYS, text_names
 from clclip.model.kinds import KINDS
-from clclip.workflow.clip_checks import check_size
+from clclip.workflow.clip_checks import check_own, check_size
 from clclip.workflow.data_spec import (
     check_places,
     class_groups,
@@ -209,6 +209,7 @@ def add_experiment(
     unfit = {} if missing else unfit_classes(spec, cache)
     start = None if experiment.start is None else read_start(experiment.start, where)
     clip = clip_of(experiment.clip, start, cache, job)
+    check_own(clip)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"

@@ -17,14 +17,17 @@ from clclip.cli.command import argument, command
 def run(options: argparse.Namespace) -> None:
     """Put the CLIP in place."""
     from clclip.clip.fetch import fetch_clip
+    from clclip.clip.own.settle import resolve_clip
     from clclip.config.clip import ClipConfig
     from clclip.core.machine import import_quickly
     from clclip.core.models import parse
+    from clclip.workflow.clip_checks import check_own
 
     clip = from_json(options.clip, "--clip", dict)
     if (
         not {"id", "config_text", "folder"} & clip.keys()
     ):  # typed by a person, not settled by a plan
-        clip = parse(ClipConfig, clip, "--clip").given()
+        clip = dict(resolve_clip(parse(ClipConfig, clip, "--clip").given()))
+        check_own(clip)
     import_quickly("open_clip")
     fetch_clip(clip, options.out)

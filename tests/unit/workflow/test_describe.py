@@ -269,3 +269,17 @@ def test_classes_of_one_text_are_named(tmp_path, monkeypatch, capsys):
         lines = [line for line in warnings if "apart" in line]
         assert len(lines) == named
     assert "'ace', 'queen'" in lines[0] and "'playing card'" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"),
+    [
+        ("x", "error: 'x', in --seeds, expected numbers, e.g. 0,1,2"),
+        ("0,1.5", "error: '1.5', in --seeds, expected numbers, e.g. 0,1,2"),
+        ("-1", "error: seed -1 is outside 0..2147483647, in --seeds, expected a number in"),
+    ],
+)
+def test_seeds_that_are_none_are_told_in_plain_words(seeds, told, capsys):
+    assert main(["describe", "smoke_fvit", f"--seeds={seeds}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(told)
