@@ -14,6 +14,7 @@ import pytest
 from clclip.cli import measure
 from clclip.cli.main import main
 from clclip.clip import probe
+from clclip.clip.own.settle import clip_id
 from clclip.config.run import ReportStyle
 from clclip.core.files import check_writable
 from clclip.data import own_images
@@ -31,7 +32,7 @@ CALLS = [
     (
         'fetch-clip --clip {"model":"embedded"} --out c',
         "clclip.clip.fetch:fetch_clip",
-        (({"model": "embedded"}, P("c")), {}),
+        (({"model": "embedded", "id": clip_id(None)}, P("c")), {}),
     ),
     (
         "pretrain-clip --seed 3 --steps 7 --out o",
