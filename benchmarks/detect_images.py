@@ -125,20 +125,24 @@ def main() -> None:
     files = find_images([home / "images"])[:count]
     with tempfile.TemporaryDirectory() as work:
         place = chosen.model or untrained(Path(work))
-        model, out = load_model(place, resources=worlds.HOME), Path(work) / "boxes"
+        model, out = load_model(place, resources=worlds.HOME), Path(work)
         assert isinstance(model, DetectionModel)
-        out.mkdir()
+        alone, theirs = out / "alone", out / "torchvision"  # `detect` writes over nobody's files
+        alone.mkdir()
+        theirs.mkdir()
         contestants: dict[str, Callable[[], object]] = {
-            "one at a time, as before": lambda: one_at_a_time(model, files, out)
+            "one at a time, as before": lambda: one_at_a_time(model, files, alone)
         }
         for batch in BATCHES:
             contestants[f"batches of {batch}"] = lambda batch=batch: detect(  # type: ignore[misc]
-                place, files, out, batch=batch, resources=worlds.HOME
+                place, files, out / str(batch), batch=batch, resources=worlds.HOME
             )
         fvit, rival = untrained(Path(work), "fvit"), Torchvision(10)
         contestants |= {
-            "F-ViT": lambda: detect(fvit, files, out, batch=BATCHES[-1], resources=worlds.HOME),
-            "torchvision": lambda: rival.detect(files, out, BATCHES[-1]),
+            "F-ViT": lambda: detect(
+                fvit, files, out / "fvit", batch=BATCHES[-1], resources=worlds.HOME
+            ),
+            "torchvision": lambda: rival.detect(files, theirs, BATCHES[-1]),
         }
         clocks: dict[str, list[float]] = {name: [] for name in contestants}
         clocked = {name: on_clock(run, clocks[name]) for name, run in contestants.items()}
