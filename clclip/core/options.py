@@ -7,12 +7,23 @@ itself. Torch-free.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from clclip.core.models import Strict
 
-Needs = Mapping[str, tuple[Any, ...]]
+
+class Positive:
+    """All numbers above 0: the values of a weight that 0 turns off."""
+
+    def __contains__(self, value: Any) -> bool:
+        return value > 0
+
+    def __iter__(self) -> Iterator[str]:
+        yield "above 0"  # as a message writes them
+
+
+Needs = Mapping[str, "tuple[Any, ...] | Positive"]
 """Other options -> their values with one of which an option means something; one of them is enough.
 """
 
