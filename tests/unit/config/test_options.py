@@ -14,6 +14,7 @@ from clclip.config.load import read_experiment
 from clclip.config.resolve import check_settings, resolve_options
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
+from clclip.core.options import Positive
 from clclip.detection.options import ReplayOptions
 from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
