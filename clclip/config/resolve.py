@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from clclip.config.experiment import Experiment, TrainingConfig
-from clclip.config.load import merged
+from clclip.config.yaml_files import merged
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.kind import Method, method_of
