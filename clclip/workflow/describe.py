@@ -9,10 +9,7 @@ from typing import Any
 from clclip.classification.features.layout import WHOLE
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
-from clclip.core.artifacts import (
-    ClipSource,
-    Task,
-)
+from clclip.core.artifacts import ClipSource, Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError, WrongValue
 from clclip.core.files import expanded
@@ -31,6 +28,7 @@ from clclip.evaluation.ap import METRIC_NAMES
 from clclip.model.kinds import KINDS
 from clclip.training.epochs import epochs_of
 from clclip.workflow.clip_checks import shared_texts
+from clclip.workflow.data_spec import named_classes
 from clclip.workflow.plan import ExperimentPlan, RunPlan, add_as_planned
 
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px (larger canvases
@@ -75,11 +73,12 @@ def describe(
         planned = add_as_planned(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()
-        splits = preview(data, source, findings=findings)
+        named = named_classes((t.payload for t in planned.tasks.values()), data["id"])
+        splits = preview(data, source, findings=findings, named=named)
         counts = _image_counts(data, splits)
         tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
-        warnings = check_data(data) if check_images and splits else findings.warnings()
+        warnings = check_data(data, named) if check_images and splits else findings.warnings()
     warnings += shared_texts([name for task in tasks for name in task["classes"]], experiment.text)
     return {
         "name": planned.name,
