@@ -127,6 +127,23 @@ def test_old_classes_keep_their_category_ids_and_a_new_one_gets_a_free_id(
     assert open_place(longer).card["categories"] == card["categories"], "detect on the run"
 
 
+def test_a_part_that_was_taken_over_is_a_model_too(longer, cards_model, tmp_path):
+    """Of two parts the model's own text vectors, of the first their first rows."""
+    for task in (1, 2):
+        out = tmp_path / f"after{task}"
+        card = export(longer, out, task=task)
+        (path,) = (out / "text").iterdir()
+        names, rows = read_text(path)
+        assert names == card["classes"] and card["text"]["file"] == f"text/{path.name}"
+        (whole,) = (cards_model / "text").iterdir()
+        assert names == read_text(whole)[0][: len(names)]
+        assert torch.equal(rows, read_text(whole)[1][: len(names)])
+        assert torch.equal(read_background(path), read_background(whole))
+        assert read_card(out)["digest"] == card["digest"]
+    one = sorted((longer.parents[2] / "boxes/images").glob("*.png"))[:1]
+    assert clclip.load_model(tmp_path / "after1")(one, threshold=0)[0].scores is not None
+
+
 def test_a_start_of_an_older_version_goes_on(longer, tmp_path):
     """Its start.json has no categories: ids are then those of the labels, as they were."""
     work = shutil.copytree(longer.parents[2], tmp_path / "work")
