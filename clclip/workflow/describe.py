@@ -9,12 +9,12 @@ from typing import Any
 from clclip.classification.features.layout import WHOLE
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
+from clclip.config.run import read_seeds
 from clclip.core.artifacts import ClipSource, Task
 from clclip.core.digest import canonical
-from clclip.core.errors import InputError, WrongValue
+from clclip.core.errors import InputError
 from clclip.core.files import expanded
 from clclip.core.homes import hub_home
-from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
 from clclip.data.holdout import divided, share_held_out
@@ -68,7 +68,7 @@ def describe(
     experiment, folder = read_experiment(source := find_experiment(entry))
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
-    chosen = experiment.seeds if seeds is None else _seeds(seeds)
+    chosen = experiment.seeds if seeds is None else read_seeds(seeds)
     with memo_scope():
         planned = add_as_planned(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
@@ -100,16 +100,6 @@ def describe(
         "estimate": _estimate(plan, planned, counts, tasks),
         "spec": data,
     }
-
-
-def _seeds(text: str) -> list[int]:
-    """Read the seeds of the command line."""
-    try:
-        return check_seeds([int(part := one) for one in as_list(text)])
-    except WrongValue as error:
-        raise InputError(error.what, "--seeds", error.expected) from None
-    except ValueError:
-        raise InputError(f"{part!r:.60}", "--seeds", "numbers, e.g. 0,1,2") from None
 
 
 def _tasks(
