@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from clclip.clip.own.values import check_values
 from clclip.clip.prompts import clean_name
 from clclip.config.clip import ClipConfig
 from clclip.config.start import Start, clip_of
-from clclip.core.artifacts import ClipSource
+from clclip.core.artifacts import ClipSource, Task
 from clclip.core.errors import InputError
+from clclip.core.task import seen_classes, text_names
+from clclip.model.kinds import KINDS
 
 DENSE = "a vision transformer of open_clip or timm, such as ViT-B-16"
 # of timm: its other modules define towers whose blocks are not those of a ViT (clip/trunk.py)
@@ -73,16 +75,21 @@ def check_own(clip: Mapping[str, Any]) -> None:
         raise InputError(f"{timm} has no dense mode", where, DENSE)
 
 
-def shared_texts(classes: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+def shared_texts(task: Task) -> list[str]:
     """Return a line for each text that stands for several classes, which no CLIP tells apart.
 
+    Those of a shipped stream and of a model that the stream starts from count too; a method that
+    reads no text has none.
+
     Args:
-        classes: names of all classes.
-        texts: what stands for a class name where it is not itself the text.
+        task: the last task of a stream.
     """
+    if not KINDS[task["kind"]].methods[task["method"]].given(task["switches"]).reads_text:
+        return []
     by_text: dict[str, list[str]] = {}
-    for name in classes:
-        by_text.setdefault(clean_name(texts.get(name, name)), []).append(name)
+    for name, text in zip(seen_classes(task), text_names(task), strict=True):
+        if name not in task.get("hidden", ()):
+            by_text.setdefault(clean_name(text), []).append(name)
     return [
         f"{', '.join(map(repr, names))} are all {text!r} to the CLIP, which cannot tell them "
         "apart; give each words of its own under text:"

@@ -79,7 +79,7 @@ def describe(
         tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
         warnings = check_data(data, named) if check_images and splits else findings.warnings()
-    warnings += shared_texts([name for task in tasks for name in task["classes"]], experiment.text)
+    warnings += shared_texts(planned.tasks[chosen[0], planned.numbers[-1]].payload)
     return {
         "name": planned.name,
         "file": str(source.file),

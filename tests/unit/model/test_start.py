@@ -60,6 +60,13 @@ def test_equal_bytes_to_the_run_that_had_all_tasks(boxes_run, first, tmp_path):
     assert all((a.scores == b.scores).all() for a, b in zip(before, after, strict=True))
 
 
+def test_a_new_class_with_the_text_of_an_old_one_is_a_remark(boxes_run, first, tmp_path):
+    shutil.copytree(boxes_run.parents[2] / "boxes", tmp_path / "boxes")
+    words = {GROUPS[1][0]: GROUPS[0][0]}
+    told = describe(str(go_on(tmp_path, first, GROUPS[1:], data=BOXES, text=words)))["warnings"]
+    assert any(f"{GROUPS[0][0]!r}, {GROUPS[1][0]!r} are all" in line for line in told), told
+
+
 def test_a_classifier_goes_on_with_equal_bytes(folders_run, tmp_path):
     export(folders_run, tmp_path / "first", task=1)
     shutil.copytree(folders_run.parents[2] / "folders", tmp_path / "folders")
