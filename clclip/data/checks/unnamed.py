@@ -75,8 +75,8 @@ def check_named(index: Mapping[str, Any], classes: Collection[str]) -> None:
     Raises:
         InputError: for the first such class.
     """
-    broken = index.get(KEY)
-    for name in classes if isinstance(broken, dict) else ():
+    broken: dict[str, list[str]] = index.get(KEY, {})
+    for name in classes:
         if name in broken:
             what, where, expected = broken[name]
             raise InputError(what, where, expected)
