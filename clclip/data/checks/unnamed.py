@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.core.artifacts import Task
 from clclip.core.errors import InputError
-from clclip.core.task import data_dir, seen_classes
+from clclip.core.task import data_dir, read_task, seen_classes
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.verify import verify_images
 from clclip.data.index import read_index
@@ -82,6 +81,7 @@ def check_named(index: Mapping[str, Any], classes: Collection[str]) -> None:
             raise InputError(what, where, expected)
 
 
-def check_task(task: Task, resources: Path) -> None:
+def check_task(task_file: Path, resources: Path) -> None:
     """Refuse a task one of whose classes has broken images; see ``check_named``."""
+    task = read_task(task_file)
     check_named(read_index(data_dir(task, resources)), seen_classes(task))
