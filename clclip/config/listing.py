@@ -11,7 +11,7 @@ import yaml
 
 from clclip.config.load import find_experiment, read_experiment, resolved
 from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
-from clclip.config.resolve import check_own_options, resolve_options
+from clclip.config.resolve import check_own_options, idle_key, resolve_options
 from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
 from clclip.core.errors import InputError, nearest
@@ -161,6 +161,9 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
     shown = {key: values[key] for key in keys if key in values}
     read = resolve_options(experiment.kind, experiment.method, experiment.switches, source.label)
     shown["switches"] = {k: v for k, v in values.get("switches", {}).items() if k in read}
+    for section in ("training", "evaluation", "data"):
+        own = shown.get(section, {})
+        shown[section] = {k: v for k, v in own.items() if idle_key(experiment, section, k) is None}
     data = shown.get("data", {})
     if isinstance(data.get("root"), str) and start != Path.cwd():
         shown["data"] = {**data, "root": os.path.abspath(start / expanded(data["root"]))}
