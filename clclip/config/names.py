@@ -89,11 +89,11 @@ def is_name(name: str) -> bool:
 
 def shadowed(name: str) -> dict[str, str]:
     """Return by kind what experiments are called that a name of another kind stands before."""
-    first, *others = [*_readings(name)] or [None]
+    readings = list(_readings(name))
     return {
         other.file.kind: whole
-        for other in others
-        if first and other and other.file.kind != first.file.kind
+        for other in readings[1:]
+        if other.file.kind != readings[0].file.kind
         if is_name(whole := "_".join((other.stream.name, other.method, *other.variants)))
     }
 
