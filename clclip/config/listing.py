@@ -10,7 +10,15 @@ from typing import Any
 import yaml
 
 from clclip.config.load import find_experiment, read_experiment, resolved
-from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
+from clclip.config.names import (
+    PATTERN,
+    fitting,
+    is_name,
+    read_name,
+    shadowed,
+    shipped_names,
+    variants_of,
+)
 from clclip.config.resolve import check_own_options, idle_key, resolve_options
 from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
@@ -72,7 +80,7 @@ def stream_rows() -> list[Row]:
 def stream_text(name: str, stream: Stream, stem: str) -> str:
     """Return a stream in words: kind, task sizes and data."""
     if name != stream.name:
-        return f"the same as {stream.name}"
+        return f"{stream_file(stem).kind}, the same as {stream.name}"
     file = stream_file(stem)
     data = file.data.get("world") or file.data.get("root")
     rule = RULES.get(str(file.data.get("image_rule")), "")
@@ -182,4 +190,5 @@ def _parts(entry: str) -> str:
     """Return the parts of a name in words."""
     name = read_name(entry)
     variants = f", variants {', '.join(name.variants)}" if name.variants else ""
-    return f": stream {name.stream.name}, method {name.method}{variants}"
+    others = "".join(f"; that of {kind} is {other}" for kind, other in shadowed(entry).items())
+    return f": stream {name.stream.name}, method {name.method}{variants}{others}"

@@ -88,6 +88,17 @@ def is_name(name: str) -> bool:
         return False
 
 
+def shadowed(name: str) -> dict[str, str]:
+    """Return by kind what experiments are called that a name of another kind stands before."""
+    readings = list(_readings(name))
+    return {
+        other.file.kind: whole
+        for other in readings[1:]
+        if other.file.kind != readings[0].file.kind
+        if is_name(whole := "_".join((other.stream.name, other.method, *other.variants)))
+    }
+
+
 def values_of(name: Name) -> dict[str, Any]:
     """Return the keys of the experiment, as a file of its own would hold them."""
     file, method = name.file, name.method

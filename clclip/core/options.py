@@ -63,18 +63,6 @@ class Options(Strict):
         """Tell whether an option of ``optional`` has the value that task.json need not name."""
         return key in self.optional and getattr(self, key) == self.optional[key]
 
-    @classmethod
-    def idle(cls, switches: Mapping[str, Any]) -> frozenset[str]:
-        """Return the modules of ``modules`` that a task with such switches never runs.
-
-        An option that is not among the switches may have any value.
-        """
-        return frozenset(
-            module
-            for module, needs in cls.modules.items()
-            if all(key in switches and switches[key] not in of for key, of in needs.items())
-        )
-
     def lacking(self, key: str) -> Needs:
         """Return what would give a meaningless option its meaning, the first thing to change."""
         needs = self.only_with[key]

@@ -9,6 +9,7 @@ from typing import Any
 from clclip.classification.features.layout import WHOLE
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
+from clclip.config.names import shadowed
 from clclip.config.run import read_seeds
 from clclip.core.artifacts import ClipSource, Task
 from clclip.core.digest import canonical
@@ -55,7 +56,8 @@ def describe(
             of images no more than what a doubt about them needs.
 
     Returns:
-        {"name", "kind", "method", "seeds", "start": what is taken over from a model, "tasks":
+        {"name", "kind", "shadows": by another kind the name of its experiment that this name
+        stands before, "method", "seeds", "start": what is taken over from a model, "tasks":
         [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
         "metric"}, "data", "warnings": what is odd about data and classes, "unscored": classes of
         the tasks without test instances (None where they are not known), "clip", "features",
@@ -84,6 +86,7 @@ def describe(
         "name": planned.name,
         "file": str(source.file),
         "kind": experiment.kind,
+        "shadows": shadowed(entry) if source.shipped else {},
         "method": experiment.method,
         "protocol": experiment.stream_name,
         "seeds": list(chosen),
@@ -295,6 +298,7 @@ def text(described: dict[str, Any]) -> str:
         f"{d['name']}: {d['kind']}, method {d['method']}, {len(d['tasks'])} tasks, "
         f"seeds {', '.join(map(str, d['seeds']))}  ({d['file']})"
     ]
+    lines += [f"  that of {kind} is called {name}" for kind, name in d["shadows"].items()]
     if start := d["start"]:
         known = [name for names in start["tasks"] for name in names]
         lines.append(
