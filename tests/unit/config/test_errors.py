@@ -27,6 +27,10 @@ EXPECTED = {
     "no weights": ({"clip": {"model": "ViT-S-16", "tag": "x"}}, "expected clip.file"),
     "no tokens": ({"clip": {"model": "RN50", "tag": "openai"}}, "a vision transformer"),
     "fractions": ({"data": {"fractions": [0.5]}}, "expected image_rule: disjoint"),
+    "test images twice": (
+        {"data": {"format": "yolo", "root": "x", "test": "val", "test_fraction": 0.2}},
+        "test 'val' and test_fraction 0.2, in mine.yaml: data, expected one of them",
+    ),
     "blank": ({"tasks": [[" "]]}, "expected 1 to 200 characters"),
     "twice": ({"tasks": [["a"], ["a"]]}, "expected each class in one task, once"),
     "seeds": ({"seeds": [1, 1]}, "expected each seed once"),
