@@ -116,6 +116,9 @@ class DataConfig(Strict):
             if min(self.fractions, default=0) <= 0 or math.fsum(self.fractions) > 1 + 1e-9:
                 what = f"fractions {list(self.fractions)}"
                 raise WrongValue(what, "one a task, above 0, that add up to at most 1")
+        if self.test is not None and self.test_fraction is not None:
+            what = f"test {self.test!r} and test_fraction {self.test_fraction:g}"
+            raise WrongValue(what, "one of them: a folder of test images, or a share drawn for it")
         if self.download and self.format not in DOWNLOADS:
             what = f"format {self.format!r} has no download"
             raise WrongValue(what, f"download: false, or format {' or '.join(DOWNLOADS)}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
@@ -124,6 +124,8 @@ class EvaluationConfig(Strict):
 class TaskOverride(Strict):
     """What one task does differently."""
 
+    sample_values: ClassVar[Mapping[str, str]] = {"training": "{lr: 5e-4}"}
+
     training: dict[str, Any] = Field({}, description="keys of training that differ in this task")
     switches: dict[str, Any] = Field({}, description="switches that differ in this task")
 
@@ -162,6 +164,17 @@ class Own:
 
 class Experiment(Strict):
     """An experiment file."""
+
+    sample_values: ClassVar[Mapping[str, str]] = {
+        "tasks": "[[cat, dog], [cow]]",
+        "seeds": "[0]",
+        "data": "{format: coco, root: cards, images: images, train: train.json, test: test.json}",
+        "clip": "{model: ViT-B-16, tag: openai}",
+        "text": "{ace: a playing card}",
+        "training": "{epochs: 8}",
+        "per_task": "{2: {training: {lr: 5e-4}}}",
+        "evaluation": "{ap: coco}",
+    }
 
     name: str | None = Field(None, description="default: the file's stem")
     base: str | None = Field(

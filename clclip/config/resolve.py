@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from clclip.config.experiment import EvaluationConfig, Experiment, TrainingConfig
 from clclip.config.yaml_files import merged
+from clclip.core.artifacts import Task
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.kind import Method, method_of
@@ -21,7 +23,7 @@ from clclip.core.models import input_error, parse
 from clclip.core.options import Options, in_words
 from clclip.core.task import RUNTIME_KEYS
 from clclip.model.kinds import KINDS
-from clclip.model.switches import PartOptions, misfit
+from clclip.model.switches import misfit
 
 # 0 turns them off, and task.json then reads as one from before there were such keys
 OPTIONAL = ("holdout", "repeat_threshold")
@@ -173,35 +175,27 @@ def check_own_options(experiment: Experiment, where: str) -> None:
             raise InputError(what, _place(where, section, key), "a later task, or all of them")
 
 
-def check_per_task(experiment: Experiment, numbers: Sequence[int], where: object) -> None:
-    """Refuse switches of ``per_task`` by which the parts of two tasks would not fit together.
+def check_per_task(experiment: Experiment, tasks: Sequence[Task], where: object) -> None:
+    """Refuse settings of ``per_task`` by which two tasks would not go together in one network.
 
     Args:
         experiment: its file, bases merged in.
-        numbers: its tasks in order.
+        tasks: its task files in order.
         where: the file.
 
     Raises:
-        InputError: for the first such switch.
+        InputError: for the first such setting.
     """
-    if not any(task.switches for task in experiment.per_task.values()):
-        return
-    method = KINDS[experiment.kind].methods[experiment.method]
-    before: PartOptions | None = None
-    for number in numbers:
-        task = experiment.per_task.get(number)
-        place = f"{where}: per_task.{number}" if task else str(where)
-        given = merged(dict(experiment.switches), task.switches if task else {})
-        switches = resolve_options(experiment.kind, experiment.method, given, place)
-        now = PartOptions(experiment.kind, method.alias or experiment.method, number, switches)
-        if before is not None and (other := misfit(before, switches)) is not None:
-            key, wanted, actual = other
-            if not (task and key in task.switches):  # then it is the task before that differs
-                number, wanted, actual = before.task, actual, wanted
-            expected = f"{json.dumps(wanted)}, as in the tasks beside it: one network holds all"
-            where_key = f"{where}: per_task.{number}: switches.{key}"
-            raise InputError(f"{json.dumps(actual)} in one task alone", where_key, expected)
-        before = now
+    for before, now in pairwise(tasks if experiment.per_task else ()):
+        if (other := misfit(before, now)) is None:
+            continue
+        section, (key, wanted, actual) = other
+        task, number = experiment.per_task.get(now["task"]), now["task"]
+        if not (task and key in getattr(task, section)):  # then it is the task before that differs
+            number, wanted, actual = before["task"], actual, wanted
+        expected = f"{json.dumps(wanted)}, as in the tasks beside it: one network holds all"
+        place = f"{where}: per_task.{number}: {section}.{key}"
+        raise InputError(f"{json.dumps(actual)} in one task alone", place, expected)
 
 
 def _place(where: str, section: str, key: str | None = None) -> str:

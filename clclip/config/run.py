@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -44,6 +45,13 @@ class ReportStyle(Strict):
 
 class RunConfig(Strict):
     """``config/config.yaml``: which experiments run, and how they are reported."""
+
+    sample_values: ClassVar[Mapping[str, str]] = {
+        "experiments": "[shapes_10_10_clclip, cards.yaml]",
+        "seeds": "[0, 1, 2]",
+        "report": "{dpi: 200}",
+        "speed": "{prefetch: 2}",
+    }
 
     experiments: list[str | dict[str, Any]] = Field(
         min_length=1,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NotRequired, cast, get_args
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from clclip.core.errors import InputError
+from clclip.core.errors import InputError, wanted
 from clclip.core.files import read_json
 
 KindName = Literal["detection", "classification"]
@@ -258,9 +258,9 @@ def read_stage_file(path: Path, what: str, keys: Keys = ()) -> dict[str, Any]:
             where = ": ".join([str(path), *filter(None, [".".join(parts[:-1])])])
             raise InputError(f"no key {parts[-1]!r}", where, expected) from None
         actual = f"got {problem['input']!r:.60}"
-        wanted = problem["msg"].removeprefix("Input should be ")
+        words = wanted(problem["type"], problem["msg"])
         raise InputError(
-            actual, f"{path}: {'.'.join(parts)}", f"{wanted}, as in {expected}"
+            actual, f"{path}: {'.'.join(parts)}", f"{words}, as in {expected}"
         ) from None
     for key in keys:
         if key not in value:

@@ -44,6 +44,29 @@ class WrongValue(ValueError):
         super().__init__(f"{what}; expected {expected}")
 
 
+_KINDS = {
+    "a mapping of keys to values": "model_type dict_type model_attributes_type dataclass_type",
+    "a list": "list_type tuple_type set_type frozen_set_type",
+    "a text": "string_type",
+    "a whole number": "int_type int_parsing int_from_float",
+    "a number": "float_type float_parsing",
+    "true or false": "bool_type bool_parsing",
+}
+
+
+def wanted(type_: str, message: str) -> str:
+    """Return what pydantic would take, in words that need no Python.
+
+    Args:
+        type_: of its error.
+        message: of its error.
+    """
+    for words, types in _KINDS.items():
+        if type_ in types.split():
+            return words
+    return message.removeprefix("Input should be ")
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """Return " (did you mean ...?)" for the candidate closest to ``word``, or "" if none is.
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from clclip.core.errors import InputError, WrongValue, nearest
+from clclip.core.errors import InputError, WrongValue, nearest, wanted
 from clclip.core.names import canonical_name, name_fault, spelt
 
 Model = TypeVar("Model", bound=BaseModel)
 MAX_SEED = 2**31 - 1
 _QUOTED = 'a text, in quotes where YAML reads it as something else, e.g. "0", "yes", "null"'
+_SHAPES = ("a mapping of keys to values", "a list")
 _YAML_WORDS = {"True": "true (or yes, on)", "False": "false (or no, off)", "None": "null (or ~)"}
 
 
@@ -23,9 +26,13 @@ class Strict(BaseModel):
     """A section of the configuration: unknown keys are refused, values are immutable.
 
     ``true`` is no number: pydantic would take ``epochs: true`` for 1.
+
+    Attributes:
+        sample_values: key -> a right value as YAML writes it, of mappings and lists.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    sample_values: ClassVar[Mapping[str, str]] = {}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -140,7 +147,7 @@ def input_error(model: type[BaseModel], error: ValidationError, where: str) -> I
     """Describe the first problem of ``error``: unknown keys first, since they explain others."""
     problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     problem = problems[0]
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     place = f"{where}: {path}" if path else where
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, problem["loc"][:-1])
@@ -157,7 +164,48 @@ def input_error(model: type[BaseModel], error: ValidationError, where: str) -> I
     got = repr(problem["input"])
     if problem["type"] == "string_type":  # YAML's 0, yes, null and 2024-01-01 are no text
         return InputError(f"got {_YAML_WORDS.get(got, got)[:80]}", place, _QUOTED)
-    return InputError(f"got {got[:80]}", place, problem["msg"].removeprefix("Input should be "))
+    words = wanted(problem["type"], problem["msg"])
+    example = _example(model, problem["loc"], problem["input"]) if words in _SHAPES else None
+    return InputError(f"got {got[:80]}", place, f"{words}, e.g. {example}" if example else words)
+
+
+def _example(model: type[BaseModel], loc: tuple[Any, ...], given: Any) -> str | None:
+    """Return what would be right where a mapping or a list is asked for; None: nobody knows.
+
+    That is the list of the one thing that was given, else the example of the innermost named key.
+
+    Args:
+        model: of the whole.
+        loc: where in it.
+        given: what is there.
+    """
+    owner, key = model, ""
+    type_: Any = model
+    for part in loc:
+        inner = [type_, *get_args(type_)]
+        section = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        if section is not None and str(part) in section.model_fields:
+            owner, key = section, str(part)
+            type_ = section.model_fields[key].annotation
+        else:  # a place in a list, or a key of a mapping
+            type_ = next(iter(get_args(type_)[-1:]), None)
+    if loc and loc[-1] == key and (own := _as_list(type_, given)):
+        return f"{key}: {own}"
+    known = getattr(owner, "sample_values", {}).get(key)
+    return known and f"{key}: {known}"
+
+
+def _as_list(type_: Any, given: Any) -> str | None:
+    """Return a text or a number as the list, or list of lists, that a field takes."""
+    depth = 0
+    while lists := [t for t in (type_, *get_args(type_)) if get_origin(t) in (list, tuple)]:
+        depth, type_ = depth + 1, get_args(lists[0])[0]
+    parts = [part.strip() for part in str(given).split(",")]
+    numbers = _types(type_) & {int, float} and not _types(type_) & {str}
+    right = r"-?[0-9.]+(e-?[0-9]+)?" if numbers else r"[^\W\d][\w -]*"
+    if not depth or isinstance(given, bool) or not all(re.fullmatch(right, p) for p in parts):
+        return None
+    return "[" * depth + ", ".join(parts) + "]" * depth
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:

@@ -96,22 +96,6 @@ class Difference(NamedTuple):
     other: Any
 
 
-class PartOptions(NamedTuple):
-    """What decides how a task's part is built.
-
-    Attributes:
-        kind: of the task.
-        method: as task.json names it.
-        task: its number.
-        switches: its options.
-    """
-
-    kind: str
-    method: str
-    task: int
-    switches: Mapping[str, Any]
-
-
 def difference(one: Task, other: Task, follows: bool = False) -> Difference | None:
     """Return the first option that finished parts read and two tasks differ in; None: none.
 
@@ -126,20 +110,34 @@ def difference(one: Task, other: Task, follows: bool = False) -> Difference | No
     if follows and one["task"] == 1:
         skipped |= options.later
     keys = frozenset(one["switches"]) | frozenset(other["switches"])
-    part = PartOptions(one["kind"], one["method"], one["task"], one["switches"])
-    return _first(part, other["switches"], keys - skipped)
+    return _first(one, other["switches"], keys - skipped)
 
 
-def misfit(before: PartOptions, switches: Mapping[str, Any]) -> Difference | None:
-    """Return the first option by which later tensors would not fit those of a task; None: none.
+def misfit(before: Task, now: Task) -> tuple[str, Difference] | None:
+    """Return by which setting a task does not go with the one before it, and its section.
+
+    A network of other methods is trained on as a whole, so it need only be loaded; what CL-CLIP has
+    learned stays as it is, and detects with the settings of the last task.
 
     Args:
-        before: the task.
-        switches: those of the next one.
+        before: a task file.
+        now: that of the next task in its stream.
     """
-    options = KINDS[before.kind].methods[before.method].options
-    later = options.later if before.task == 1 else frozenset()
-    return _first(before, switches, named(SHAPING, options) - later)
+    options = KINDS[before["kind"]].methods[before["method"]].options
+    if not issubclass(options, ClClipOptions):
+        keys = named(SHAPING, options) - (options.later if before["task"] == 1 else frozenset())
+        shaping = _first(before, now["switches"], keys)
+        return None if shaping is None else ("switches", shaping)
+    if (read := difference(before, now, follows=True)) is not None:
+        return "switches", read
+    for section, key, one, other in (
+        ("switches", "dense", before["features"]["dense"], now["features"]["dense"]),
+        ("training", "image_size", before["features"]["size"], now["features"]["size"]),
+        ("training", "precision", before["training"]["precision"], now["training"]["precision"]),
+    ):
+        if one != other:
+            return section, Difference(key, one, other)
+    return None
 
 
 def named(table: Named, options: type[Options]) -> frozenset[str]:
@@ -147,14 +145,12 @@ def named(table: Named, options: type[Options]) -> frozenset[str]:
     return frozenset().union(*(names for cls, names in table.items() if issubclass(options, cls)))
 
 
-def _first(
-    one: PartOptions, switches: Mapping[str, Any], keys: frozenset[str]
-) -> Difference | None:
+def _first(one: Task, switches: Mapping[str, Any], keys: frozenset[str]) -> Difference | None:
     """Return the first of some options in which a task and other switches differ.
 
     What one of them does not name has its default, as where its network is built.
     """
-    ours = one.switches
+    ours = one["switches"]
     # those that both name come first: an option may lack where another makes it meaningless
     for key in sorted(keys, key=lambda key: (key not in ours or key not in switches, key)):
         default = _default(one, key)
@@ -164,9 +160,9 @@ def _first(
     return None
 
 
-def _default(one: PartOptions, key: str) -> Any:
+def _default(one: Task, key: str) -> Any:
     """Return the default of an option as task.json writes it; None of an unknown one."""
-    method = KINDS[one.kind].methods[one.method]
+    method = KINDS[one["kind"]].methods[one["method"]]
     field = method.options.model_fields.get(key)
     default = method.defining.get(key, field.default if field else None)
     return json.loads(json.dumps(default))

@@ -214,8 +214,7 @@ def add_experiment(
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"
     for seed in seeds:
         groups, text = class_groups(experiment, seed, declared, unfit, where)
-        count = 1 if at_once else len(groups)
-        before = 0
+        count, before = 1 if at_once else len(groups), 0
         if start is not None:
             check_new(start, groups, where)
             groups, before = start.groups + groups, start.count
@@ -232,6 +231,8 @@ def add_experiment(
             if start is not None:
                 check_same(start, payload, where)
                 start.lend_text(plan.texts, tasks[seed, number].text)
+        payloads = [tasks[seed, number].payload for number in range(before + 1, before + count + 1)]
+        check_per_task(experiment, payloads, where)
     planned = ExperimentPlan(
         str(experiment.name), experiment, shown_name(spec), tuple(seeds), tasks, start
     )
@@ -247,7 +248,6 @@ def _check_numbers(
         if not before < number <= before + count:
             known = f"tasks {before + 1}..{before + count} of this stream"
             raise InputError(f"got task {number}", f"{where}: per_task", known)
-    check_per_task(experiment, range(before + 1, before + count + 1), where)
     shares = experiment.data.fractions
     if shares is not None and len(shares) != groups:
         place = f"{where}: data.fractions"

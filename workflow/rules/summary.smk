@@ -48,7 +48,7 @@ rule measure_unseen:
     params:
         run=lambda wildcards, output: str(Path(output[0]).parent),
         tasks=lambda wildcards: PLAN.experiments[wildcards.experiment].numbers[-1],
-        code=lambda wildcards: fingerprint("clclip.detection.tools.open_vocabulary"),
+        code=lambda wildcards: fingerprint("clclip.model.unseen"),
     shell:
         "clclip unseen --run {params.run:q} --tasks {params.tasks:q} --out {output:q}"
         " --log {log:q}"

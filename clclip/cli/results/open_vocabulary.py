@@ -16,4 +16,4 @@ from clclip.cli.measure import measure_run
 )
 def run(options: argparse.Namespace) -> None:
     """Measure what is left of the open vocabulary after each task of a run."""
-    measure_run("clclip.detection.tools.open_vocabulary", "detection", options)
+    measure_run("clclip.model.unseen", "detection", options)

@@ -22,6 +22,6 @@ def run(options: argparse.Namespace) -> None:
     from clclip.workflow.gpu_slots import devices
 
     with devices(1):
-        from clclip.detection.tools.open_vocabulary import measure
+        from clclip.model.unseen import measure
 
         measure(options.run, options.resources, options.out, options.tasks)

@@ -9,6 +9,7 @@ two rows only the boxes change: what the detector still finds of things that it 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,19 @@ def detect_by_text(
     return results
 
 
-def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | None = None) -> str:
+Load = Callable[[Path, Path, int, float], Detector]
+"""What ``load_detector`` does, or does for models that were merged too."""
+
+
+def measure(
+    run: Path,
+    resources: Path,
+    out: Path | None = None,
+    tasks: int | None = None,
+    load: Load = load_detector,
+) -> str:
     """Return a table of ``future_average_precision`` for people, and write its rows as JSON."""
-    rows = future_average_precision(run, resources, tasks)
+    rows = future_average_precision(run, resources, tasks, load)
     if out is not None:
         write_json(out, rows, indent=1)
     title = f"{run}: AP in percent of classes not yet trained, by the cost volume alone"
@@ -97,7 +108,7 @@ def measure(run: Path, resources: Path, out: Path | None = None, tasks: int | No
 
 
 def future_average_precision(
-    run: Path, resources: Path, tasks: int | None = None
+    run: Path, resources: Path, tasks: int | None = None, load: Load = load_detector
 ) -> list[dict[str, Any]]:
     """Return AP (by the run's metric, percent) of later tasks' classes, after each but the last.
 
@@ -109,6 +120,7 @@ def future_average_precision(
         resources: folder of CLIPs, texts and features.
         tasks: how many tasks the stream has; None: all that are trained. A folder may hold more,
             of a stream that was longer once.
+        load: makes the detector of a task file.
 
     Returns:
         rows {"task": t, "AP": mean, "per_class": {name: AP or None}}.
@@ -133,7 +145,7 @@ def future_average_precision(
         file = run / f"task{number}" / "task.json"
         if not (file.parent / "test.json").is_file():
             continue  # a task of the model that the run started from: its texts are not here
-        model = load_detector(file, resources, source.width, source.stride)
+        model = load(file, resources, source.width, source.stride)
         row = _row(
             task, model, batches, text, background, truth, len(seen_classes(read_task(file)))
         )

@@ -18,14 +18,13 @@ from clclip.detection.inputs.views import View, image_boxes, letterboxed, render
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.methods.detector import Detector
-from clclip.detection.stages.build import load_detector
 from clclip.evaluation.calibrated.part import read_parts
 from clclip.model.card import thresholds
 from clclip.model.place import ModelPlace, tower_home
 from clclip.model.use.also import THRESHOLD as WORD_THRESHOLD
 from clclip.model.use.also import Words, asked_words, joined
 from clclip.model.use.answers import Detections, joined_answers
-from clclip.model.use.merged import is_merged, load_merged
+from clclip.model.use.merged import load_network
 from clclip.model.use.pictures import Picture, listed, prepared
 from clclip.training.device import precision, to_device, training_device
 
@@ -83,8 +82,7 @@ class DetectionModel:
 
     def _load(self, place: ModelPlace) -> Detector:
         width, stride = self.features.width, self.features.stride
-        load = load_merged if is_merged(place.plan) else load_detector
-        return load(place.task_file, place.texts, width, stride)
+        return load_network(place.task_file, place.texts, width, stride)
 
     @property
     def device(self) -> torch.device:

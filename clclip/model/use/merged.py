@@ -7,10 +7,12 @@ that is learned after a merge belongs to the first model's line and competes wit
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,11 +25,12 @@ from clclip.core.task import read_task, task_folders
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.regions import select_detections
+from clclip.detection.methods.clclip.adapter import ResidualPath
 from clclip.detection.methods.clclip.detector import ClClip
 from clclip.detection.methods.clclip.inference import Candidates, path_candidates
 from clclip.detection.methods.detector import Detector, DetectorInputs, Prediction
 from clclip.detection.options import ClClipOptions
-from clclip.detection.stages.build import make_detector
+from clclip.detection.stages.build import load_detector, make_detector
 from clclip.detection.weights import MEMORY, read_weights
 from clclip.model.card import GATE
 from clclip.training.shares import Losses
@@ -78,12 +81,13 @@ class Merged(Detector):
         raise TypeError("got a merged network to train; expected that of one line")
 
     def shared_paths(self) -> list[SharedPath]:
-        """Return the paths of all parts, in their order."""
-        paths = {
-            line.place + part: line.network.paths[part]
-            for line in self.lines
-            for part in line.parts
-        }
+        """Return the paths of all parts, in their order, each on the base of its own line."""
+        paths: dict[int, SharedPath] = {}
+        for line in self.lines:
+            own = line.network.shared_paths()
+            base = _Base(own[line.parts[0]])
+            for part in line.parts:
+                paths[line.place + part] = cast(SharedPath, _OnOwnBase(own[part], base))
         return [paths[place] for place in sorted(paths)]
 
     @torch.no_grad()
@@ -113,6 +117,51 @@ class Merged(Detector):
         return Prediction(results, [proposals for _, proposals in ordered])
 
 
+class _Base:
+    """The first path of a line, whose levels are made once for all parts of the line.
+
+    Args:
+        path: the path.
+    """
+
+    def __init__(self, path: SharedPath) -> None:
+        self.path = path
+        self._last: tuple[Sequence[Tensor], OrderedDict[str, Tensor]] | None = None
+
+    def levels(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor]:
+        """Return its levels of the taps."""
+        if self._last is None or self._last[0] is not taps:
+            self._last = taps, self.path.levels(taps)
+        return self._last[1]
+
+
+class _OnOwnBase:
+    """A path that asks nobody for the levels that it builds on: those of its own line.
+
+    Whoever goes through the paths of a detector knows one base. All else is the path's.
+
+    Args:
+        path: the path.
+        base: of its line.
+    """
+
+    def __init__(self, path: SharedPath, base: _Base) -> None:
+        self._path, self._base = path, base
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._path, name)
+
+    def levels(
+        self, taps: Sequence[Tensor], base: OrderedDict[str, Tensor] | None = None
+    ) -> OrderedDict[str, Tensor]:
+        """Return the path's levels; ``base`` may be another line's, and is not read."""
+        if self._path is self._base.path:
+            return self._base.levels(taps)
+        if isinstance(self._path, ResidualPath):
+            return self._path.levels(taps, self._base.levels(taps))
+        return self._path.levels(taps)
+
+
 def _of_line(line: Line, batch: Batch) -> Iterator[tuple[int, Candidates, list[Tensor]]]:
     """Yield each part of a line with its candidates, columns of the whole model, and proposals."""
     base = None
@@ -130,6 +179,19 @@ def _of_line(line: Line, batch: Batch) -> Iterator[tuple[int, Candidates, list[T
 def is_merged(task: Task) -> bool:
     """Tell whether a task's network has several lines."""
     return len(set(task.get("origins") or [1])) > 1
+
+
+def load_network(task_file: Path, resources: Path, width: int, stride: float) -> Detector:
+    """Return the detector after a task, whether its model was merged or not.
+
+    Args:
+        task_file: task.json of its last part.
+        resources: folder of text embeddings.
+        width: channels of the tower's taps.
+        stride: pixels per token of the tower.
+    """
+    load = load_merged if is_merged(read_task(task_file)) else load_detector
+    return load(task_file, resources, width, stride)
 
 
 def load_merged(task_file: Path, resources: Path, width: int, stride: float) -> Merged:

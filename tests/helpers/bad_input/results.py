@@ -201,7 +201,7 @@ RESULTS = {
     "task file with a switch of text": (
         edit(TASK, put("switches", "channels", value="x")),
         stage("predict"),
-        ["'x'", "task.json: switches: channels", "integer"],
+        ["'x'", "task.json: switches: channels", "whole number"],
     ),
     "task file without features": (
         edit(TASK, drop("features")),
@@ -252,12 +252,12 @@ RESULTS = {
     "scores of text": (
         edit(SCORES, put("metrics", "C", value="5")),
         aggregate,
-        ["got '5'", "metrics.C", "a valid number"],
+        ["got '5'", "metrics.C", "a number"],
     ),
     "scores by class a list": (
         edit(SCORES, put("per_class", value=[])),
         aggregate,
-        ["got []", "per_class", "dictionary"],
+        ["got []", "per_class", "a mapping"],
     ),
     "scores by class of an older version": (
         edit(SCORES, put("per_class", value={"ace": 5.0})),
@@ -272,22 +272,22 @@ RESULTS = {
     "report of tasks of text": (
         edit(SUMMARY, put("tasks", value="x")),
         report,
-        ["got 'x'", "tasks", "a valid list"],
+        ["got 'x'", "tasks", "a list"],
     ),
     "report without numbers": (
         edit(SUMMARY, put("final", value=None)),
         report,
-        ["got None", "final", "dictionary"],
+        ["got None", "final", "a mapping"],
     ),
     "report of a matrix of text": (
         edit(SUMMARY, put("matrix", value=[["x"]])),
         report,
-        ["got 'x'", "matrix.0.0", "a valid number"],
+        ["got 'x'", "matrix.0.0", "a number"],
     ),
     "report of seeds that are none": (
         edit(SUMMARY, put("seeds", value=7)),
         report,
-        ["got 7", "seeds", "a valid list"],
+        ["got 7", "seeds", "a list"],
     ),
     "report of another kind": (
         edit(SUMMARY, put("kind", value="poetry")),
@@ -297,7 +297,7 @@ RESULTS = {
     "report of a task that is a number": (
         edit(SUMMARY, put("tasks", 0, value=3)),
         report,
-        ["got 3", "tasks.0", "dictionary"],
+        ["got 3", "tasks.0", "a mapping"],
     ),
     "features without a list": (
         lambda w: edit_json(features_marker(w), drop("images")),

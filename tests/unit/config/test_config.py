@@ -99,13 +99,13 @@ WRONG = {
     "seed twice": ({"seeds": [1, 1]}, "seed 1 is given twice"),
     "no seed": ({"seeds": []}, "no seed"),
     "huge seed": ({"seeds": [2**31]}, "outside"),
-    "seed is text": ({"seeds": ["one"]}, "valid integer"),
+    "seed is text": ({"seeds": ["one"]}, "a whole number"),
     "negative lr": ({"training": {"lr": -1}}, "greater than 0"),
     "nan lr": ({"training": {"lr": float("nan")}}, "finite"),
     "infinite lr": ({"training": {"lr": "inf"}}, "finite|less than"),
-    "lr is text": ({"training": {"lr": "fast"}}, "valid number"),
+    "lr is text": ({"training": {"lr": "fast"}}, "expected a number"),
     "no batch": ({"training": {"batch_size": 0}}, "greater than or equal to 1"),
-    "half an epoch": ({"training": {"epochs": 1.5}}, "integer"),
+    "half an epoch": ({"training": {"epochs": 1.5}}, "whole number"),
     "falling milestones": (
         {"training": {"schedule": "multistep", "milestones": [0.9, 0.5]}},
         "rise strictly",
@@ -125,8 +125,8 @@ WRONG = {
     "shipped name": ({"name": "shapes_10_10_clclip"}, "is a shipped experiment's"),
     "text for no class": ({"text": {"red circl": "x"}}, "did you mean 'red circle'"),
     "unknown evaluation": ({"evaluation": {"ap": "voc12"}}, "voc_area"),
-    "tasks is a mapping": ({"tasks": {"a": 1}}, "valid list"),
-    "training is a list": ({"training": []}, "valid dictionary"),
+    "tasks is a mapping": ({"tasks": {"a": 1}}, "expected a list, e.g."),
+    "training is a list": ({"training": []}, "expected a mapping of keys to values, e.g. training"),
 }
 
 
@@ -244,8 +244,8 @@ def test_yaml_off_is_off():
     ("values", "message"),
     [
         ({"experiments": []}, "at least 1"),
-        ({"experiments": None}, "valid list"),
-        ({"experiments": "a", "seeds": "x"}, "valid integer"),
+        ({"experiments": None}, "expected a list, e.g."),
+        ({"experiments": "a", "seeds": "x"}, "a whole number"),
         ({"experiments": "a", "seeds": True}, "not true or false"),
         ({"experiments": "a", "report": {"tittle": "x"}}, "did you mean 'title'"),
         ({"experiments": "a", "wandb": "on"}, "'offline'"),

@@ -1,20 +1,30 @@
 """Every check of the configuration says what would be right."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import ValidationError
 
 import clclip
-from clclip.config.experiment import Experiment
-from clclip.core.errors import InputError
+from clclip.config.clip import ClipConfig
+from clclip.config.data import DataConfig
+from clclip.config.experiment import EvaluationConfig, Experiment, TaskOverride, TrainingConfig
+from clclip.config.run import ReportStyle, RunConfig
+from clclip.core.errors import InputError, wanted
 from clclip.core.models import parse
+from clclip.model.kinds import KINDS
 
 PACKAGE = Path(clclip.__file__).parent
 CHECKS = (
     "config/experiment config/clip config/streams core/models core/machine detection/options "
     "classification/options"
 ).split()
+STRICT = [ClipConfig, DataConfig, EvaluationConfig, Experiment, TrainingConfig, TaskOverride]
+STRICT += [ReportStyle, RunConfig]
+STRICT += {method.options: 0 for kind in KINDS.values() for method in kind.methods.values()}
 MINE = {"kind": "detection", "method": "clclip", "tasks": [["a"]]}
 EXPECTED = {
     "neither tasks nor stream": ({"tasks": None}, "expected either tasks or stream, e.g."),
@@ -27,6 +37,34 @@ EXPECTED = {
     "no weights": ({"clip": {"model": "ViT-S-16", "tag": "x"}}, "expected clip.file"),
     "no tokens": ({"clip": {"model": "RN50", "tag": "openai"}}, "a vision transformer"),
     "fractions": ({"data": {"fractions": [0.5]}}, "expected image_rule: disjoint"),
+    "test images twice": (
+        {"data": {"format": "yolo", "root": "x", "test": "val", "test_fraction": 0.2}},
+        "test 'val' and test_fraction 0.2, in mine.yaml: data, expected one of them",
+    ),
+    "a model for a section": (
+        {"clip": "ViT-B-16"},
+        "expected a mapping of keys to values, e.g. clip: {model: ViT-B-16, tag: openai}",
+    ),
+    "a seed for seeds": ({"seeds": 3}, "seeds, expected a list, e.g. seeds: [3]"),
+    "seeds as one text": ({"seeds": "0, 1"}, "expected a list, e.g. seeds: [0, 1]"),
+    "no seeds": (
+        {"seeds": None},
+        "mine.yaml: seeds, expected a list, e.g. seeds: [0]",
+    ),
+    "a class for tasks": ({"tasks": "cat"}, "tasks, expected a list, e.g. tasks: [[cat]]"),
+    "a class for a task": ({"tasks": ["cat"]}, "tasks.0, expected a list, e.g. tasks: [[cat, dog]"),
+    "a number for a section": ({"training": 3}, "keys to values, e.g. training: {epochs: 8}"),
+    "a number for a task's": (
+        {"per_task": {2: {"training": 3}}},
+        "per_task.2.training, expected a mapping of keys to values, e.g. training: {lr: 5e-4}",
+    ),
+    "a list for switches": ({"switches": ["a"]}, "switches, expected a mapping of keys to values"),
+    "a fraction": ({"data": {"fractions": 0.5}}, "expected a list, e.g. fractions: [0.5]"),
+    "a word for a number": ({"seeds": ["a"]}, "got 'a', in mine.yaml: seeds.0, expected a whole"),
+    "a word for a task": (
+        {"per_task": {"x": {}}},
+        "yaml: per_task.x, expected a whole number",
+    ),
     "blank": ({"tasks": [[" "]]}, "expected 1 to 200 characters"),
     "twice": ({"tasks": [["a"], ["a"]]}, "expected each class in one task, once"),
     "seeds": ({"seeds": [1, 1]}, "expected each seed once"),
@@ -67,3 +105,23 @@ def test_no_check_leaves_out_what_would_be_right(module):
     raised = [n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise) and n.exc is not None]
     names = [call.func.id for call in raised if isinstance(call, ast.Call)]
     assert "ValueError" not in names
+
+
+@pytest.mark.parametrize("model", [Experiment, RunConfig, TaskOverride])
+def test_every_example_is_right(model):
+    given = {key: yaml.safe_load(text) for key, text in model.sample_values.items()}
+    needed = {"kind": "detection", "method": "clclip"} if model is Experiment else {}
+    found = parse(model, needed | given, "mine.yaml")
+    assert given and found.model_fields_set >= given.keys()
+
+
+@pytest.mark.parametrize("model", STRICT)
+def test_no_message_speaks_of_python(model):
+    """Whatever a key should be, a value of no kind that YAML knows is refused in plain words."""
+    for key in model.model_fields:
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate({key: object()})
+        problems = [p for p in caught.value.errors() if p["loc"][0] == key]
+        for problem in problems:
+            words = wanted(problem["type"], problem["msg"])
+            assert not re.search("valid |instance|dictionary|tuple|pars", words), (key, words)

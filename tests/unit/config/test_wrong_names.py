@@ -90,9 +90,9 @@ def test_a_word_in_other_capitals_is_the_nearest(known):
     [
         ("shapes_10_10_clclip_text_alone_no_text", "text_alone", "shapes_10_10_clclip_no_text"),
         ("shapes_10_10_clclip_no_text_text_alone", "text_alone", "shapes_10_10_clclip_no_text"),
-        ("smoke_seca_kd_clip_evict_min", "evict_min", "smoke_seca_kd_clip"),
-        ("smoke_seca_evict_oldest_kd_average", "evict_oldest", "smoke_seca_kd_average"),
-        ("smoke_seca_relevance_paper_kd_previous", "relevance_paper", "smoke_seca_kd_previous"),
+        ("smoke_seca_kd_clip_evict_min", "evict_min", "smoke_cil_seca_kd_clip"),
+        ("smoke_seca_evict_oldest_kd_average", "evict_oldest", "smoke_cil_seca_kd_average"),
+        ("smoke_seca_relevance_paper_kd_previous", "relevance_paper", "smoke_cil_seca_kd_previous"),
     ],
 )
 def test_a_variant_that_changes_nothing_makes_no_second_name_of_one_run(name, variant, rest):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from clclip.detection.registry import METHODS
+from clclip.model.kinds import KINDS
 from clclip.workflow.fingerprint import stage_fingerprint
 from tests.helpers import docs
 from tests.helpers.bad_input.world import DETECTION
@@ -105,3 +106,14 @@ def test_the_method_trains_and_is_scored_and_others_stay_valid(followed, tmp_pat
     told = json.loads((tmp_path / "told.json").read_text())
     assert told.pop("page")
     assert told == json.loads((followed / "fingerprints.json").read_text())
+
+
+def test_as_many_methods_against_forgetting_as_the_pages_say():
+    """Bounds, plain fine-tuning and a second form of a method are none of their own."""
+    counts = []
+    for kind in KINDS.values():
+        plain = {"fvit", "finetune", "joint", "zeroshot"}
+        counts.append(sum(m.alias is None for n, m in kind.methods.items() if n not in plain))
+    said = "{} detectors, {} classifiers".format(*counts)
+    for page in ("README.md", "docs/compared.md"):
+        assert f"| {said}" in (ROOT / page).read_text(encoding="utf-8"), (page, said)

@@ -12,11 +12,15 @@ import yaml
 import clclip
 from clclip.cli.main import main
 from clclip.core.errors import InputError
+from clclip.detection.stages.probe import activations
+from clclip.detection.stages.recall import proposals_of
+from clclip.detection.tools import open_vocabulary
 from clclip.detection.weights import read_weights
 from clclip.model.card import read_card, write_card
 from clclip.model.change.drop import drop
 from clclip.model.change.merge import merge
 from clclip.model.export import export
+from clclip.model.use.merged import Merged
 from clclip.model.use.words import chosen_classes
 from clclip.model.verify import verify
 from tests.helpers.model import NAMES, draw_boxes, train, write_experiment
@@ -135,16 +139,56 @@ def test_merging_merged_models(cards_model, second, both, images, tmp_path):
         assert sorted(mine.scores.tolist()) == sorted(other.scores.tolist())
 
 
-def test_adapters_stay_on_the_pyramid_of_their_own_line(images, tmp_path):
-    """Two streams of residual paths are merged, one is learned after it: no half changes."""
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory):
+    """A folder with two models of residual paths, and both as one."""
+    work = tmp_path_factory.mktemp("residual")
     lines = {"one": [[NAMES[0]], [NAMES[1]]], "two": [[NAMES[4]], [NAMES[3]]]}
     keys = {"method": "clclip", "switches": {"adapter": "residual"}}
-    draw_boxes(tmp_path / "boxes", [*NAMES, "cyan square"])
+    draw_boxes(work / "boxes", [*NAMES, "cyan square"])
     for name, tasks in lines.items():
-        run = train(write_experiment(tmp_path, name, tasks=tasks, **keys))
-        export(run, tmp_path / f"{name}_model", with_tower=True)
-    one, two, both = (tmp_path / name for name in ("one_model", "two_model", "both"))
-    merge(one, two, both)
+        run = train(write_experiment(work, name, tasks=tasks, **keys))
+        export(run, work / f"{name}_model", with_tower=True)
+    merge(work / "one_model", work / "two_model", work / "both")
+    return work
+
+
+def seen_by(model, files):
+    """Return per part of a model the proposals on some images, and the activations there."""
+    batches = []
+    usual = model.detector.predict
+    model.detector.predict = lambda batch: (batches.append(batch), usual(batch))[1]
+    model(files, batch=len(files))
+    (batch,) = batches
+    proposals = [boxes for _, _, boxes in proposals_of(model.detector, batch)]
+    assert all(map(same_boxes, proposals, usual(batch).proposals)), "as it detects"
+    with torch.no_grad():
+        return list(zip(proposals, activations(model.detector, batch), strict=True))
+
+
+def same_boxes(one, other):
+    return all(map(torch.equal, one, other)) and sum(map(len, one)) == sum(map(len, other)) > 0
+
+
+def test_every_part_of_a_merged_model_proposes_what_it_proposed_alone(residual, images):
+    """Other words than the classes (`--also`), and the probe, go through the parts as well."""
+    files = sorted(images.glob("*.png"))[:4]
+    one, two, both = (
+        seen_by(clclip.load_model(residual / name), files)
+        for name in ("one_model", "two_model", "both")
+    )
+    assert len(both) == 4
+    for (boxes, answers), (whole_boxes, whole_answers) in zip([*one, *two], both, strict=True):
+        assert same_boxes(boxes, whole_boxes)
+        assert answers.keys() == whole_answers.keys()
+        assert all(torch.equal(answers[name], whole_answers[name]) for name in answers)
+
+
+def test_adapters_stay_on_the_pyramid_of_their_own_line(residual, images, tmp_path, monkeypatch):
+    """Two streams of residual paths are merged, one is learned after it: no half changes."""
+    for name in ("boxes", "both", "resources"):
+        shutil.copytree(residual / name, tmp_path / name)
+    one, two, both = residual / "one_model", residual / "two_model", tmp_path / "both"
     assert verify(one, both, [images]).passed
     halves = [clclip.load_model(place) for place in (one, two)]
     files, seen = sorted(images.glob("*.png"))[:8], 0
@@ -159,12 +203,17 @@ def test_adapters_stay_on_the_pyramid_of_their_own_line(images, tmp_path):
                 assert len(ours) == len(theirs) and (not len(theirs) or same(ours, theirs))
                 seen += len(theirs)
     assert seen > 10
-    values = {"start": "both", "tasks": [["cyan square"]], "data": BOXES}
+    values = {"start": "both", "tasks": [["cyan square"], [NAMES[2]]], "data": BOXES}
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(values))
     run = train(tmp_path / "more.yaml")
-    kinds = [read_weights(run / f"task{n}/weights.safetensors")[0] for n in range(1, 6)]
+    kinds = [read_weights(run / f"task{n}/weights.safetensors")[0] for n in range(1, 7)]
     wholes = [any(".pyramid." in name for name in tensors) for tensors in kinds]
-    assert wholes == [True, False, True, False, False]
+    assert wholes == [True, False, True, False, False, False]
+    asked, row = [], {"AP": 1.0, "per_class": {}}
+    monkeypatch.setattr(open_vocabulary, "_row", lambda _, model, *rest: asked.append(model) or row)
+    words = ["unseen", "--run", str(run), "--out", str(tmp_path / "unseen.json")]
+    assert main([*words, "--resources", str(tmp_path / "resources")]) == 0
+    assert [type(model) for model in asked] == [Merged], "after task 5, of all lines"
     export(run, tmp_path / "more", resources=tmp_path / "resources")
     found = verify(both, tmp_path / "more", [images], resources=tmp_path / "resources")
     assert found.passed and found.classes["cyan square"]["status"] == "new"
