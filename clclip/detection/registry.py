@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from clclip.core.kind import Method
 from clclip.detection.options import (
+    GUARDED,
     ClClipOptions,
     FViTOptions,
     IorOptions,
@@ -22,8 +23,15 @@ from clclip.detection.options import (
 FVIT = "detection.methods.fvit.FViT"
 CLCLIP = "detection.methods.clclip.detector.ClClip"
 
+# What a finished detector alone reads. `tests/unit/detection/test_inference_options.py` trains with
+# several values of each. A teacher proposes by `proposals_test`, and detects by all of them.
+SELECTION = frozenset("score_threshold nms detections fusion".split())
+INFERENCE = SELECTION | {"proposals_test"}
+
 METHODS: dict[str, Method] = {
-    "fvit": Method(FVIT, FViTOptions, "F-ViT", "baseline", colour=1),
+    "fvit": Method(
+        FVIT, FViTOptions, "F-ViT", "baseline", colour=1, inference=INFERENCE, detects=GUARDED
+    ),
     "fvit_current": Method(
         FVIT,
         FViTOptions,
@@ -32,9 +40,16 @@ METHODS: dict[str, Method] = {
         defining={"columns": "current"},
         first_task="fvit",
         colour=2,
+        inference=INFERENCE,
+        detects=GUARDED,
     ),
     "fvit_mma": Method(
-        "detection.methods.fvit_mma.MmaFViT", MmaOptions, "F-ViT + MMA", first_task="fvit"
+        "detection.methods.fvit_mma.MmaFViT",
+        MmaOptions,
+        "F-ViT + MMA",
+        first_task="fvit",
+        inference=SELECTION,
+        detects=GUARDED,
     ),
     "fvit_pseudo": Method(
         "detection.methods.fvit_pseudo.PseudoFViT",
@@ -43,13 +58,34 @@ METHODS: dict[str, Method] = {
         first_task="fvit",
     ),
     "fvit_replay": Method(
-        "detection.methods.fvit_replay.ReplayFViT", ReplayOptions, "F-ViT + replay"
+        "detection.methods.fvit_replay.ReplayFViT",
+        ReplayOptions,
+        "F-ViT + replay",
+        inference=SELECTION,
+        detects=GUARDED,
     ),
-    "fvit_ior": Method("detection.methods.fvit_ior.detector.IorFViT", IorOptions, "F-ViT + IOR"),
+    "fvit_ior": Method(
+        "detection.methods.fvit_ior.detector.IorFViT",
+        IorOptions,
+        "F-ViT + IOR",
+        inference=SELECTION,
+        detects={**GUARDED, "invert_accept": (True,)},
+    ),
     "fvit_proto": Method(
-        "detection.methods.fvit_proto.ProtoFViT", ProtoOptions, "F-ViT + prototypes"
+        "detection.methods.fvit_proto.ProtoFViT",
+        ProtoOptions,
+        "F-ViT + prototypes",
+        inference=SELECTION,
+        detects=GUARDED,
     ),
-    "clclip": Method(CLCLIP, ClClipOptions, "CL-CLIP", colour=0),
+    "clclip": Method(
+        CLCLIP,
+        ClClipOptions,
+        "CL-CLIP",
+        colour=0,
+        inference=INFERENCE | {"route_cap", "route_probability", "objectness"},
+        detects=GUARDED,
+    ),
     "clclip_paper": Method(
         CLCLIP,
         ClClipOptions,
@@ -62,5 +98,13 @@ METHODS: dict[str, Method] = {
         },
         alias="clclip",
     ),
-    "joint": Method(FVIT, FViTOptions, "Joint training", "upper bound", trains="all"),
+    "joint": Method(
+        FVIT,
+        FViTOptions,
+        "Joint training",
+        "upper bound",
+        trains="all",
+        inference=INFERENCE,
+        detects=GUARDED,
+    ),
 }

@@ -1,0 +1,335 @@
+"""What a data set holds besides trains no task again; whatever a task's training reads does."""
+
+import copy
+import json
+import random
+
+import pytest
+from PIL import Image
+
+from clclip.config.experiment import Experiment
+from clclip.data.prepare import prepare
+from clclip.data.split import split_task
+from clclip.workflow.plan import RunPlan, add_experiment
+from clclip.workflow.task_store import stored, work_digest
+
+ONE_EACH = {"cat": [1, 2], "dog": [3, 4], "cow": [5, 6]}  # class -> its training images
+
+
+def picture(path, seed, size=(24, 20)):
+    """Write noise of a seed of its own; as BMP all have the same number of bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.frombytes("RGB", size, random.Random(seed).randbytes(3 * size[0] * size[1])).save(path)
+
+
+class Animals:
+    """A COCO data set that can be edited, and a stream on it whose training is a stand-in."""
+
+    def __init__(self, home, suffix="png"):
+        self.home, self.root, self.suffix = home, home / "animals", suffix
+        self.indent = None
+        self.names = ["cat", "dog"]
+        self.splits = {"train": {}, "test": {}}  # image number -> [(class, box)]
+        for name in self.names:
+            self.add(name)
+
+    def add(self, name):
+        """Take in the images and boxes of a class."""
+        for number in ONE_EACH[name]:
+            for split in self.splits:
+                self.splits[split][number] = [(name, [2, 2, 8, 8])]
+                picture(self.file(split, number), f"{split} {number}")
+        self.names = [*dict.fromkeys([*self.names, name])]
+
+    def file(self, split, number):
+        return self.root / "images" / f"{split}{number}.{self.suffix}"
+
+    def write(self):
+        categories = [{"id": k, "name": name} for k, name in enumerate(self.names, 1)]
+        for split, labels in self.splits.items():
+            entries = [
+                {"id": n, "file_name": self.file(split, n).name, "width": 24, "height": 20}
+                for n in labels
+            ]
+            boxes = [
+                {"image_id": n, "category_id": self.names.index(name) + 1, "bbox": box}
+                for n, own in labels.items()
+                for name, box in own
+            ]
+            boxes = [{"id": k, **one} for k, one in enumerate(boxes, 1)]
+            content = {"images": entries, "annotations": boxes, "categories": categories}
+            text = json.dumps(content, indent=self.indent)
+            (self.root / f"{split}.json").write_text(text)
+
+    def plan(self, **changes):
+        """Split the tasks of an experiment; return their folders, and what they are."""
+        self.write()
+        given = {
+            "name": "mine",
+            "kind": "detection",
+            "method": "fvit_replay",
+            "data": {"format": "coco", "root": str(self.root), "images": "images"},
+            "tasks": [["cat"], ["dog"]],
+        }
+        given["data"] |= {"train": "train.json", "test": "test.json"} | changes.pop("data", {})
+        plan = RunPlan()
+        planned = add_experiment(plan, Experiment(**(given | changes)), [0], self.home, "mine")
+        (spec,) = plan.data.values()
+        out = self.home / "resources" / "data" / spec["id"]
+        if not out.exists():
+            prepare(spec, out)
+        return write_tasks(planned, self.home)
+
+    def trained(self, stage="train", **changes):
+        """Run a stage of all tasks; return the numbers of those that were not in the store."""
+        return run_stage(self.plan(**changes), self.home, stage)
+
+
+def write_tasks(planned, home):
+    folders = []
+    for (_, number), task in planned.tasks.items():
+        folder = home / "seed0" / f"task{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "task.json").write_text(task.json)
+        split_task(folder / "task.json", home / "resources")
+        folders.append(folder)
+    return folders
+
+
+def run_stage(folders, home, stage, code="a"):
+    """Make a file of every task that holds what it was made of, through the store."""
+    name, done = {"train": "weights.safetensors", "predict": "predictions.json"}[stage], []
+    for number, folder in enumerate(folders, 1):
+
+        def work(folder=folder, number=number):
+            done.append(number)
+            (folder / name).write_text(f"{stage} {number} {random.random()}")
+
+        stored(folder / "task.json", home / "resources", stage, code, [name], work)
+    return done
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """A data set whose two classes were trained and predicted, task after task."""
+    made = Animals(tmp_path)
+    assert made.trained() == [1, 2] and made.trained("predict") == [1, 2]
+    assert made.trained() == [] == made.trained("predict")
+    return made
+
+
+# ---- what trains nothing again ---------------------------------------------------------------
+
+
+def test_a_class_whose_images_join_the_data_trains_its_own_task_alone(animals):
+    animals.add("cow")
+    assert animals.trained(tasks=[["cat"], ["dog"], ["cow"]]) == [3]
+    assert animals.trained("predict", tasks=[["cat"], ["dog"], ["cow"]]) == [1, 2, 3]
+
+
+def test_training_images_that_join_let_the_predictions_be(animals):
+    animals.splits["train"][9] = []
+    picture(animals.file("train", 9), "9")
+    assert animals.trained() == [] == animals.trained("predict")
+
+
+def test_annotations_laid_out_otherwise_and_a_renamed_folder_train_nothing(animals):
+    animals.indent = 2
+    assert animals.trained() == [] == animals.trained("predict")
+    moved = animals.root.rename(animals.home / "elsewhere")
+    animals.root = moved
+    assert animals.trained() == [] == animals.trained("predict")
+
+
+# ---- what does -------------------------------------------------------------------------------
+
+
+def relabel(animals):
+    animals.splits["train"][3] = [("dog", [2, 2, 8, 8]), ("cat", [1, 1, 6, 6])]
+
+
+def move_box(animals):
+    animals.splits["train"][3] = [("dog", [2, 2, 8, 9])]
+
+
+def repaint(animals):
+    picture(animals.file("train", 3), "another")
+    with animals.file("train", 3).open("ab") as file:
+        file.write(b"\0")
+
+
+def repaint_an_earlier_one(animals):
+    picture(animals.file("train", 1), "another")
+    with animals.file("train", 1).open("ab") as file:
+        file.write(b"\0")
+
+
+def drop_an_image(animals):
+    del animals.splits["train"][4]
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (relabel, [1, 2]),
+        (move_box, [2]),
+        (repaint, [2]),
+        (repaint_an_earlier_one, [1, 2]),
+        (drop_an_image, [2]),
+    ],
+)
+def test_an_edit_of_what_a_task_is_trained_on_trains_it_again(animals, edit, expected):
+    edit(animals)
+    assert animals.trained() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"text": {"dog": "a barking dog"}}, [2]),
+        ({"text": {"cat": "a small cat"}}, [1, 2]),
+        ({"tasks": [["dog"], ["cat"]]}, [1, 2]),
+        ({"training": {"augment": "none"}}, [1, 2]),
+        ({"training": {"image_size": 64}}, [1, 2]),
+        ({"training": {"cache_features": False}}, [1, 2]),
+        ({"switches": {"scales": [1.0, 0.5]}}, [1, 2]),
+        ({"switches": {"dense": "maskclip"}}, [1, 2]),
+        ({"data": {"image_rule": "disjoint"}}, [1, 2]),
+        ({"per_task": {1: {"training": {"lr": 0.5}}}}, [1, 2]),
+        ({"clip": {"model": "embedded_cls"}}, [1, 2]),
+        ({"method": "fvit_ior"}, [1, 2]),
+    ],
+)
+def test_another_setting_that_training_reads_trains_again(animals, changes, expected):
+    assert animals.trained(**copy.deepcopy(changes)) == expected
+
+
+def test_an_earlier_image_that_changed_trains_later_tasks_though_the_weights_are_equal(animals):
+    """A memory may hold what the weights do not show."""
+    folders = animals.plan()
+    before = work_digest(folders[1] / "task.json", animals.home / "resources", "train", "a")
+    repaint_an_earlier_one(animals)
+    folders = animals.plan()
+    after = work_digest(folders[1] / "task.json", animals.home / "resources", "train", "a")
+    assert before != after
+
+
+def test_a_changed_test_image_is_predicted_again_and_trains_nothing(animals):
+    picture(animals.file("test", 1), "another")
+    with animals.file("test", 1).open("ab") as file:
+        file.write(b"\0")
+    assert animals.trained() == [] and animals.trained("predict") == [1, 2]
+
+
+def test_two_folders_of_images_of_equal_names_and_sizes_are_two_data_sets(tmp_path):
+    """As BMP, clean and noisy pictures have the same number of bytes."""
+    clean = Animals(tmp_path, "bmp")
+    assert clean.trained() == [1, 2]
+    noisy = Animals(tmp_path, "bmp")
+    noisy.root = tmp_path / "noisy"
+    for split in noisy.splits:
+        for number in noisy.splits[split]:
+            picture(noisy.file(split, number), f"noise {split} {number}")
+            sizes = {a.file(split, number).stat().st_size for a in (clean, noisy)}
+            assert len(sizes) == 1
+    assert noisy.trained() == [1, 2]
+
+
+@pytest.mark.parametrize("lacks", ["file", "image", "version"])
+def test_where_the_contents_are_not_known_the_id_of_the_data_decides(animals, lacks):
+    (home,) = (animals.home / "resources" / "data").iterdir()
+    contents = json.loads((home / "contents.json").read_text())
+    if lacks == "file":
+        (home / "contents.json").unlink()
+    else:
+        del contents["images"]["train"]["train1.png"]
+        contents |= {"version": "00000000"} if lacks == "version" else {}
+        (home / "contents.json").write_text(json.dumps(contents))
+    assert animals.trained() == [1, 2] and animals.trained() == []
+    animals.indent = 2
+    assert animals.trained() == []  # indexed anew, with contents: as at first
+
+
+def test_images_that_change_between_plan_and_index_are_nothing_to_tell_by(animals):
+    """Their contents are not those of the data set that the id names."""
+    animals.indent = 2
+    animals.write()
+    experiment = {
+        "name": "mine",
+        "kind": "detection",
+        "method": "fvit",
+        "data": {"format": "coco", "root": str(animals.root), "images": "images"},
+        "tasks": [["cat"], ["dog"]],
+    }
+    experiment["data"] |= {"train": "train.json", "test": "test.json"}
+    plan = RunPlan()
+    planned = add_experiment(plan, Experiment(**experiment), [0], animals.home, "mine")
+    repaint(animals)
+    (spec,) = plan.data.values()
+    out = animals.home / "resources" / "data" / spec["id"]
+    prepare(spec, out)
+    folder = write_tasks(planned, animals.home)[1]
+    args = (animals.home / "resources", "train", "a")
+    (animals.home / "seed0" / "task1" / "weights.safetensors").write_text("w")
+    with_contents = work_digest(folder / "task.json", *args)
+    (out / "contents.json").unlink()
+    assert work_digest(folder / "task.json", *args) == with_contents
+
+
+# ---- folders of labelled images --------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return a function that adds class folders, and one that trains a stream on them."""
+    root = tmp_path / "pictures"
+
+    def add(*names):
+        for name in names:
+            for split, count in (("train", 3), ("test", 1)):
+                for number in range(count):
+                    path = root / split / name / f"{number}.png"
+                    picture(path, f"{split} {name} {number}")
+
+    def trained(*groups, method="seca", stage="train"):
+        data = {"format": "folder", "root": str(root)}
+        experiment = Experiment(
+            name="mine", kind="classification", method=method, data=data, tasks=list(groups)
+        )
+        plan = RunPlan()
+        planned = add_experiment(plan, experiment, [0], tmp_path, "mine")
+        (spec,) = plan.data.values()
+        out = tmp_path / "resources" / "data" / spec["id"]
+        if not out.exists():
+            prepare(spec, out)
+        return run_stage(write_tasks(planned, tmp_path), tmp_path, stage)
+
+    add("bee", "dog")
+    return add, trained
+
+
+@pytest.mark.parametrize("method", ["seca", "hpeft", "rapf", "vis"])
+def test_a_class_folder_more_trains_its_own_task_alone(folders, method):
+    add, trained = folders
+    assert trained(["bee"], ["dog"], method=method) == [1, 2]
+    add("ant")  # before all others: the ids of all their images are others now
+    assert trained(["bee"], ["dog"], method=method) == []
+    assert trained(["bee"], ["dog"], ["ant"], method=method) == [3]
+
+
+def test_folds_by_id_are_drawn_again_where_ids_shift(folders):
+    """Closed forms draw folds by the ids of images: seconds, and another record."""
+    add, trained = folders
+    assert trained(["bee"], ["dog"], method="seca_cov") == [1, 2]
+    add("cat")  # behind bee
+    assert trained(["bee"], ["dog"], ["cat"], method="seca_cov") == [2, 3]
+
+
+def test_an_image_more_in_a_class_trains_its_task_again(folders, tmp_path):
+    _, trained = folders
+    assert trained(["bee"], ["dog"]) == [1, 2]
+    picture(tmp_path / "pictures/train/dog/9.png", "nine")
+    assert trained(["bee"], ["dog"]) == [2]
+    picture(tmp_path / "pictures/train/dog/9.png", "ten", (30, 20))
+    assert trained(["bee"], ["dog"]) == [2]
+    assert trained(["bee"], ["dog"], stage="predict") == [1, 2]
