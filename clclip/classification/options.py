@@ -57,9 +57,13 @@ class ClassificationOptions(Options):
         "rank": {"covariance": ("lowrank",)},
     }
     modules: ClassVar[Mapping[str, Needs]] = {
-        "clclip.classification.seca.statistics": BY_STATISTICS,
+        "clclip.classification.seca.merging": {"merge": ("magmax", "mean")},
+        "clclip.classification.seca.parts.replay": GAUSSIAN,
+        "clclip.classification.seca.parts.teacher": DISTILLED,
+        "clclip.classification.seca.replay": GAUSSIAN,
+        "clclip.classification.seca.sevpr": {"classifier": ("sevpr", *CLASSIFIERS)},
         "clclip.classification.seca.sgakt": DISTILLED,
-        "clclip.classification.seca.merging": {"visual": ("tower",)},
+        "clclip.classification.seca.statistics": BY_STATISTICS,
     }
     across_tasks: ClassVar[frozenset[str]] = frozenset(
         "distillation pool evict relevance beta_scale distillation_scale consistency compare "
@@ -149,10 +153,3 @@ class ClassificationOptions(Options):
         "full", description="what a class's Gaussian stores of its covariance"
     )
     rank: int = Field(16, ge=1, le=100_000, description="stored directions of covariance: lowrank")
-
-
-def refines(options: ClassificationOptions) -> bool:
-    """Tell whether refined prototypes take part in training."""
-    if options.classifier in BY_STATISTICS["classifier"]:
-        return options.visual_loss == "sevpr"
-    return options.classifier == "sevpr"

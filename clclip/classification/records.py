@@ -23,7 +23,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from clclip.classification.seca.replay import Gaussians, concatenate
 from clclip.core.errors import InputError
 from clclip.core.weights_file import misfit
 from clclip.training.tensors import save_tensors
@@ -146,18 +145,6 @@ class Memory:
             seen += len(record["raw"])
             table = rows if table is None or len(rows) == seen else torch.cat([table, rows])
         return table
-
-    def gaussians(self) -> Gaussians | None:
-        """Return the Gaussians of all seen classes, or None."""
-        parts = [r for r in self.records if "gaussian.mean" in r]
-        if not parts:
-            return None
-        return concatenate(
-            [
-                Gaussians(r["gaussian.mean"], r["gaussian.factor"], r["gaussian.spread"])
-                for r in parts
-            ]
-        )
 
 
 def read_memory(folders: Sequence[Path]) -> Memory:

@@ -8,12 +8,14 @@ that ``--help`` is quick.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from clclip.cli.command import commands
 from clclip.cli.parser import build_parser
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.log is not None and getattr(options, "attempt", 1) > 1:
             refuse_known_bad_input(options.log)
         _start_logging(options.log, options.debug)
-        status = commands()[options.command].run(options)
+        with _named_output():
+            status = commands()[options.command].run(options)
         if options.log is not None:
             _log_end(options.command, time.monotonic() - start)
         return status or 0
@@ -55,6 +58,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         mistake = as_input_error(error)
         return _fail(mistake or error, 2 if mistake else 1, options.debug)
+
+
+@contextlib.contextmanager
+def _named_output() -> Iterator[None]:
+    """Say of a standard output that cannot be written, on a full disk say, that it is that.
+
+    What is buffered is written at the end: Python itself would only complain after the exit.
+
+    Raises:
+        InputError: if it cannot be written, unless its reader has gone.
+    """
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+
+    def checked(write: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(*args: Any) -> Any:
+            try:
+                return write(*args)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                with contextlib.suppress(OSError, ValueError):  # what is left is not tried again
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                what = f"cannot be written ({error.strerror})"
+                expected = "a file or a terminal with space left on its disk"
+                raise InputError(what, "standard output", expected) from None
+
+        return attempt
+
+    for name in ("write", "flush"):
+        setattr(stream, name, checked(getattr(stream, name)))
+    try:
+        yield
+        stream.flush()
+    finally:
+        for name in ("write", "flush"):
+            delattr(stream, name)
 
 
 def _start_logging(log: Path | None, debug: bool) -> None:

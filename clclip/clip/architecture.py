@@ -86,9 +86,20 @@ def _side(size: Any) -> int | None:
     return side if not sides and type(side) is int else None
 
 
-@cache
 def _timm_number(name: str, key: str) -> int | None:
     """Return a number that timm's source gives to the model ``name``, None where it tells none."""
+    match = re.search(rf"\b{key}=(\d+)\b", _timm_source(name)[1])
+    return int(match[1]) if match else None
+
+
+def timm_module(name: str) -> str | None:
+    """Return the module of timm that defines a model, e.g. ``eva``; None where none does."""
+    return _timm_source(name)[0]
+
+
+@cache
+def _timm_source(name: str) -> tuple[str | None, str]:
+    """Return the module of timm that defines the model ``name``, and the definition; else ""."""
     spec = importlib.util.find_spec("timm")
     for folder in list(spec.submodule_search_locations or []) if spec else []:
         for path in sorted((Path(folder) / "models").glob("*.py")):
@@ -96,9 +107,8 @@ def _timm_number(name: str, key: str) -> int | None:
                 f"\ndef {_stem(name)}("
             )
             if definition:
-                match = re.search(rf"\b{key}=(\d+)\b", re.split(r"\n(?=@|def )", rest)[0])
-                return int(match[1]) if match else None
-    return None
+                return path.stem, re.split(r"\n(?=@|def )", rest)[0]
+    return None, ""
 
 
 def _stem(name: str) -> str:

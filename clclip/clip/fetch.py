@@ -69,7 +69,6 @@ def _fetch_listed(clip: ClipSource, out: Path) -> None:
     from clclip.clip import load
 
     name, tag, file = clip["model"], clip.get("tag"), clip.get("file")
-    _check_names(name, tag, file)
     load.register_embedded()
     if name in EMBEDDED and file is None:
         source, path = "package", embedded_weights(name)
@@ -119,31 +118,14 @@ def _write(model: Any, card: dict[str, Any], out: Path) -> None:
     logger.info("%s: %s weights, %d values", card["id"], card["source"], card["parameters"])
 
 
-def _check_names(model: str, tag: str | None, file: str | None) -> None:
-    """Refuse names that open_clip does not know, naming the nearest that it does."""
-    import open_clip
-
-    if model in EMBEDDED:
-        return
-    known = open_clip.list_models()
-    if model not in known:
-        raise InputError(
-            f"unknown CLIP {model!r}{nearest(model, known)}",
-            "clip.model",
-            "a name of open_clip.list_models()",
-        )
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    if tag is not None and tag not in tags and file is None:
-        raise InputError(
-            f"unknown tag {tag!r} of {model}", "clip.tag", f"one of {', '.join(tags) or 'none'}"
-        )
-
-
 def _download(model: str, tag: str) -> Path:
     """Return the weights of a tag from open_clip's own cache, downloading them if need be."""
     import open_clip
 
-    config = open_clip.get_pretrained_cfg(model, tag)
+    if not (config := open_clip.get_pretrained_cfg(model, tag)):
+        known = [" ".join(pair) for pair in open_clip.list_pretrained()]
+        what = f"open_clip has no weights {tag!r} of {model!r}{nearest(f'{model} {tag}', known)}"
+        raise InputError(what, "clip", "a model and a tag of open_clip.list_pretrained()")
     of_hub = bool(config.get("hf_hub"))
     what = f"weights of {model} {tag}"
     home = homes.hub_home() if of_hub else homes.plain_home()

@@ -136,11 +136,15 @@ class Own:
         switches: of ``switches``.
         per_task: task number -> those of its ``switches``.
         training: those of ``training``, by section: "" or ``per_task.N``.
+        data: those of ``data``.
+        evaluation: those of ``evaluation``.
     """
 
     switches: tuple[str, ...] = ()
     per_task: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     training: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+    evaluation: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Own:
@@ -151,6 +155,8 @@ class Own:
             tuple(values.get("switches", ())),
             {int(number): tuple(task.get("switches", ())) for number, task in tasks.items()},
             {name: tuple(section.get("training", ())) for name, section in sections.items()},
+            tuple(values.get("data", ())),
+            tuple(values.get("evaluation", ())),
         )
 
 
@@ -190,7 +196,7 @@ class Experiment(Strict):
     @property
     def own(self) -> Own:
         """What the file sets itself; all of it unless ``inheriting`` says otherwise."""
-        return Own.of(self.model_dump()) if self._own is None else self._own
+        return Own.of(self.model_dump(exclude_unset=True)) if self._own is None else self._own
 
     def inheriting(self, values: Mapping[str, Any]) -> Experiment:
         """Return the experiment that sets ``values`` itself and has the rest from its bases."""

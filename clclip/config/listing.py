@@ -10,8 +10,16 @@ from typing import Any
 import yaml
 
 from clclip.config.load import find_experiment, read_experiment, resolved
-from clclip.config.names import PATTERN, fitting, is_name, read_name, shipped_names, variants_of
-from clclip.config.resolve import check_own_options, resolve_options
+from clclip.config.names import (
+    PATTERN,
+    fitting,
+    is_name,
+    read_name,
+    shadowed,
+    shipped_names,
+    variants_of,
+)
+from clclip.config.resolve import check_own_options, idle_key, resolve_options
 from clclip.config.streams import Stream, stream_file, stream_files, streams_of
 from clclip.config.variants import Variant
 from clclip.core.errors import InputError, nearest
@@ -72,7 +80,7 @@ def stream_rows() -> list[Row]:
 def stream_text(name: str, stream: Stream, stem: str) -> str:
     """Return a stream in words: kind, task sizes and data."""
     if name != stream.name:
-        return f"the same as {stream.name}"
+        return f"{stream_file(stem).kind}, the same as {stream.name}"
     file = stream_file(stem)
     data = file.data.get("world") or file.data.get("root")
     rule = RULES.get(str(file.data.get("image_rule")), "")
@@ -161,6 +169,9 @@ def resolved_yaml(entry: str, data_root: str | None = None) -> str:
     shown = {key: values[key] for key in keys if key in values}
     read = resolve_options(experiment.kind, experiment.method, experiment.switches, source.label)
     shown["switches"] = {k: v for k, v in values.get("switches", {}).items() if k in read}
+    for section in ("training", "evaluation", "data"):
+        own = shown.get(section, {})
+        shown[section] = {k: v for k, v in own.items() if idle_key(experiment, section, k) is None}
     data = shown.get("data", {})
     if isinstance(data.get("root"), str) and start != Path.cwd():
         shown["data"] = {**data, "root": os.path.abspath(start / expanded(data["root"]))}
@@ -179,4 +190,5 @@ def _parts(entry: str) -> str:
     """Return the parts of a name in words."""
     name = read_name(entry)
     variants = f", variants {', '.join(name.variants)}" if name.variants else ""
-    return f": stream {name.stream.name}, method {name.method}{variants}"
+    others = "".join(f"; that of {kind} is {other}" for kind, other in shadowed(entry).items())
+    return f": stream {name.stream.name}, method {name.method}{variants}{others}"

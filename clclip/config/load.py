@@ -77,7 +77,7 @@ def find_experiment(
     if entry.startswith(LISTED):
         listed = yaml.safe_load(urllib.parse.unquote(entry.removeprefix(LISTED)))
         return _listed(listed["values"], tuple(map(Path, listed["folders"])), where)
-    if entry.endswith((".yaml", ".yml")) or os.sep in entry:
+    if is_path(entry):
         tried = [folder / entry for folder in folders]
         for path in tried:
             if path.is_dir():
@@ -94,6 +94,11 @@ def find_experiment(
         raise
     file = shipped_folder() / "streams" / f"{name.stream.file}.yaml"
     return Source(entry, values_of(name), entry, (), file)
+
+
+def is_path(entry: object) -> bool:
+    """Tell whether an entry of ``experiments`` is a path, as opposed to a shipped name."""
+    return isinstance(entry, str) and (entry.endswith((".yaml", ".yml")) or os.sep in entry)
 
 
 def _is_a_folder(path: Path) -> InputError:

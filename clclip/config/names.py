@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from clclip.config.resolve import resolve_options
 from clclip.config.streams import (
     Stream,
     StreamFile,
@@ -85,6 +86,17 @@ def is_name(name: str) -> bool:
         return isinstance(_read(name), Name)
     except InputError:
         return False
+
+
+def shadowed(name: str) -> dict[str, str]:
+    """Return by kind what experiments are called that a name of another kind stands before."""
+    readings = list(_readings(name))
+    return {
+        other.file.kind: whole
+        for other in readings[1:]
+        if other.file.kind != readings[0].file.kind
+        if is_name(whole := "_".join((other.stream.name, other.method, *other.variants)))
+    }
 
 
 def values_of(name: Name) -> dict[str, Any]:
@@ -201,7 +213,37 @@ def _checked(name: Name) -> Name:
                 what = f"variants {set_by[key]!r} and {variant!r} both set {key}"
                 raise WrongValue(what, "one of the two")
             set_by[key] = variant
+    if len(name.variants) > 1:
+        _check_effects(name)
     return name
+
+
+def _check_effects(name: Name) -> None:
+    """Refuse a variant that the others leave without an effect: two names would be one run.
+
+    One that says aloud what its stream has anyway (``voc_10_10_fvit_eva02``) passes.
+
+    Raises:
+        WrongValue: for the first such variant.
+    """
+    whole, bare = _settled(name), _settled(replace(name, variants=()))
+    if whole is None:  # the plan says which value is wrong
+        return
+    for variant in name.variants:
+        rest = replace(name, variants=tuple(v for v in name.variants if v != variant))
+        if whole == _settled(rest) and bare != _settled(replace(name, variants=(variant,))):
+            shorter = "_".join([rest.stream.name, rest.method, *rest.variants])
+            raise WrongValue(f"variant {variant!r} adds nothing to {shorter}", shorter)
+
+
+def _settled(name: Name) -> dict[str, Any] | None:
+    """Return the keys of a name, of its switches those that count; None if a value is wrong."""
+    values, file = values_of(name), name.file
+    try:
+        switches = resolve_options(file.kind, name.method, values.get("switches", {}), "switches")
+    except InputError:
+        return None
+    return values | {"switches": switches}
 
 
 def _reordered(name: str) -> Iterator[str]:

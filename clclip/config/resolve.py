@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from clclip.config.experiment import Experiment, TrainingConfig
-from clclip.config.load import merged
+from clclip.config.experiment import EvaluationConfig, Experiment, TrainingConfig
+from clclip.config.yaml_files import merged
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.kind import Method, method_of
@@ -27,6 +27,8 @@ from clclip.model.switches import PartOptions, misfit
 OPTIONAL = ("holdout", "repeat_threshold")
 OF_DETECTORS = ("augment", "precision", "cache_features")
 READ_UNTRAINED = ("image_size",)  # of training, where nothing is trained
+OF_BOXES = {"evaluation": tuple(EvaluationConfig.model_fields), "data": ("on_bad_box",)}
+DETECTION = "an experiment of detection"
 
 
 def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def resolve_training(kind: str, given: Mapping[str, Any], where: str) -> dict[st
             del training[key]
         elif not KINDS[kind].boxes:
             what = f"{key} {training[key]:g} for {kind}"
-            raise InputError(what, f"{where}: training.{key}", "an experiment of detection")
+            raise InputError(what, f"{where}: training.{key}", DETECTION)
     return training
 
 
@@ -63,10 +65,54 @@ def resolve_options(kind: str, method: str, given: Mapping[str, Any], where: str
     }
 
 
-def _check_own_training(experiment: Experiment, where: str) -> None:
-    """Refuse training settings that a file sets itself and that nothing reads.
+def idle_key(experiment: Experiment, section: str, key: str) -> tuple[str, str] | None:
+    """Return why a key of training, evaluation or data means nothing, and what would be right.
 
-    A method that trains no tower reads few, one of classification none of those of detectors.
+    A method that trains no tower reads few keys of training, one of classification none of those
+    of detectors and of boxes.
+
+    Args:
+        experiment: its file, bases merged in.
+        section: ``training``, ``per_task.N.training``, ``evaluation`` or ``data``.
+        key: of the section.
+
+    Returns:
+        None if it means something.
+    """
+    kind = KINDS[experiment.kind]
+    if section in OF_BOXES:
+        idle = not kind.boxes and key in OF_BOXES[section]
+        return (f"{key} means nothing for {kind.name}", DETECTION) if idle else None
+    if key not in TrainingConfig.model_fields:
+        return None
+    if kind.methods[experiment.method].closed_form:
+        if key in READ_UNTRAINED:
+            return None
+        what = f"{key} means nothing for method {experiment.method}, which trains no tower"
+        return what, f"{', '.join(READ_UNTRAINED)} alone, or a method that trains one"
+    usual = {**TrainingConfig().model_dump(), **kind.training}
+    cases = _trainings(experiment, section)
+    if not kind.boxes and key in OF_DETECTORS and cases[0].get(key, usual[key]) != usual[key]:
+        return f"{key} means nothing for {kind.name}", DETECTION
+    schedules = [case.get("schedule", usual["schedule"]) for case in cases]
+    if key == "milestones" and "multistep" not in schedules:
+        return f"{key} mean nothing with schedule: {schedules[0]}", "schedule: multistep"
+    return None
+
+
+def _trainings(experiment: Experiment, section: str) -> list[dict[str, Any]]:
+    """Return what is given of training in the tasks that a section is for, its own first."""
+    common = dict(experiment.training)
+    tasks = {
+        f"per_task.{number}.training": merged(common, task.training)
+        for number, task in experiment.per_task.items()
+    }
+    return [tasks[section]] if section in tasks else [common, *tasks.values()]
+
+
+def _check_own_keys(experiment: Experiment, where: str) -> None:
+    """Refuse keys of training, evaluation and data that a file sets itself and nothing reads.
+
     Its bases may hold some: one file can be the base of methods of both sorts.
 
     Args:
@@ -74,28 +120,19 @@ def _check_own_training(experiment: Experiment, where: str) -> None:
         where: the file.
 
     Raises:
-        InputError: for the first such setting.
+        InputError: for the first such key.
     """
-    kind = KINDS[experiment.kind]
-    untrained = kind.methods[experiment.method].closed_form
-    usual = resolve_training(experiment.kind, {}, where)
-    given = {"": experiment.training} | {
-        f"per_task.{number}": task.training for number, task in experiment.per_task.items()
-    }
-    for section, keys in experiment.own.training.items():
+    own = experiment.own
+    sections = {f"{name}.training".lstrip("."): keys for name, keys in own.training.items()}
+    for section, keys in (sections | {"evaluation": own.evaluation, "data": own.data}).items():
         for key in keys:
-            place = ": ".join(filter(None, [where, section, f"training.{key}"]))
-            if untrained and key in TrainingConfig.model_fields and key not in READ_UNTRAINED:
-                what = f"{key} means nothing for method {experiment.method}, which trains no tower"
-                expected = f"{', '.join(READ_UNTRAINED)} alone, or a method that trains one"
-                raise InputError(what, place, expected)
-            if not kind.boxes and key in OF_DETECTORS and given[section][key] != usual[key]:
-                what = f"{key} means nothing for {experiment.kind}"
-                raise InputError(what, place, "an experiment of detection")
+            if why := idle_key(experiment, section, key):
+                place = section.replace(".training", ": training")
+                raise InputError(why[0], f"{where}: {place}.{key}", why[1])
 
 
 def check_own_options(experiment: Experiment, where: str) -> None:
-    """Refuse the options and training settings that a file sets itself though they mean nothing.
+    """Refuse the options and settings that a file sets itself though they mean nothing.
 
     An option for all tasks must mean something in some task, one of ``per_task`` in that task.
 
@@ -106,7 +143,7 @@ def check_own_options(experiment: Experiment, where: str) -> None:
     Raises:
         InputError: for the first of them.
     """
-    _check_own_training(experiment, where)
+    _check_own_keys(experiment, where)
     method = KINDS[experiment.kind].methods[experiment.method]
     common = {"": dict(experiment.switches)}
     tasks = {
@@ -131,6 +168,9 @@ def check_own_options(experiment: Experiment, where: str) -> None:
             raise InputError(
                 f"switch {key!r} means nothing {what}", _place(where, section, key), expected
             )
+        if section == "per_task.1" and experiment.start is None and key in method.options.later:
+            what = f"switch {key!r} means nothing in task 1, which has no earlier task"
+            raise InputError(what, _place(where, section, key), "a later task, or all of them")
 
 
 def check_per_task(experiment: Experiment, numbers: Sequence[int], where: object) -> None:

@@ -6,8 +6,24 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from clclip.core.errors import InputError, WrongValue
 from clclip.core.machine import Speed
 from clclip.core.models import Strict, as_list, check_seeds
+
+
+def read_seeds(text: str) -> list[int]:
+    """Read the seeds of the option ``--seeds``.
+
+    Raises:
+        InputError: if they are no seeds.
+    """
+    part = ""
+    try:
+        return check_seeds([int(part := one) for one in as_list(text)])
+    except WrongValue as error:
+        raise InputError(error.what, "--seeds", error.expected) from None
+    except ValueError:
+        raise InputError(f"{part!r:.60}", "--seeds", "numbers, e.g. 0,1,2") from None
 
 
 class ReportStyle(Strict):

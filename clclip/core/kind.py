@@ -81,6 +81,16 @@ class Method:
         """
         return self.options(**{**self.defining, **self.options.optional, **values})
 
+    def idle(self, switches: Mapping[str, Any]) -> frozenset[str]:
+        """Return the modules of ``Options.modules`` that a task with such switches never runs."""
+        defaults = {name: field.default for name, field in self.options.model_fields.items()}
+        values = {**defaults, **self.defining, **self.options.optional, **switches}
+        return frozenset(
+            module
+            for module, needs in self.options.modules.items()
+            if all(values[key] not in of for key, of in needs.items())
+        )
+
     def counts(self, options: Options, key: str) -> bool:
         """Tell whether an option means something for the method, beside the values of the others.
 

@@ -7,12 +7,23 @@ itself. Torch-free.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from clclip.core.models import Strict
 
-Needs = Mapping[str, tuple[Any, ...]]
+
+class Positive:
+    """All numbers above 0: the values of a weight that 0 turns off."""
+
+    def __contains__(self, value: Any) -> bool:
+        return value > 0
+
+    def __iter__(self) -> Iterator[str]:
+        yield "above 0"  # as a message writes them
+
+
+Needs = Mapping[str, "tuple[Any, ...] | Positive"]
 """Other options -> their values with one of which an option means something; one of them is enough.
 """
 
@@ -51,18 +62,6 @@ class Options(Strict):
     def unset(self, key: str) -> bool:
         """Tell whether an option of ``optional`` has the value that task.json need not name."""
         return key in self.optional and getattr(self, key) == self.optional[key]
-
-    @classmethod
-    def idle(cls, switches: Mapping[str, Any]) -> frozenset[str]:
-        """Return the modules of ``modules`` that a task with such switches never runs.
-
-        An option that is not among the switches may have any value.
-        """
-        return frozenset(
-            module
-            for module, needs in cls.modules.items()
-            if all(key in switches and switches[key] not in of for key, of in needs.items())
-        )
 
     def lacking(self, key: str) -> Needs:
         """Return what would give a meaningless option its meaning, the first thing to change."""

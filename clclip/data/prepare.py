@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
 from clclip.core.files import make_folder, read_json, write_json
+from clclip.data.checks import unnamed
 from clclip.data.checks.boxes import clean_boxes
 from clclip.data.checks.exif import Photo, choose_views, photos
 from clclip.data.checks.findings import Findings
@@ -60,7 +61,7 @@ _CHOICES = {
 }
 
 
-def prepare(spec: dict[str, Any], out: Path) -> None:
+def prepare(spec: dict[str, Any], out: Path, named: Collection[str] | None = None) -> None:
     """Verify and index a data set into ``out``: index.json, train.json, test.json.
 
     Args:
@@ -73,6 +74,8 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
             folder: "train", "test", "class_names", "test_fraction", "split_seed";
             cifar100: "download"; shapes: "world", "draw", "difficulty".
         out: folder of the index; nothing in it changes unless all checks pass.
+        named: the classes of the tasks. Of format folder, broken images of others are left out
+            with a remark, and ``split`` refuses a later task that names such a class; None: all.
 
     Raises:
         InputError: if the data set, or anything in it that is not to be skipped, is wrong.
@@ -95,17 +98,18 @@ def prepare(spec: dict[str, Any], out: Path) -> None:
     if spec["format"] in ANNOTATED:
         return _prepare_detection(spec, out)
     if spec["format"] == "folder":
-        return _prepare_folder(spec, out)
+        return _prepare_folder(spec, out, named)
     if spec["format"] == "cifar100":
         return _prepare_cifar(spec, out)
     raise InputError(f"format {spec['format']!r}", "data.format", FORMATS)
 
 
-def check_data(spec: dict[str, Any]) -> list[str]:
+def check_data(spec: dict[str, Any], named: Collection[str] | None = None) -> list[str]:
     """Return what ``prepare`` would warn of, a line each; nothing stays on the disk.
 
     Args:
         spec: as ``prepare`` takes it, of data that is there.
+        named: as ``prepare`` takes them.
 
     Raises:
         InputError: where ``prepare`` would raise it.
@@ -115,7 +119,7 @@ def check_data(spec: dict[str, Any]) -> list[str]:
     data_logger.setLevel(logging.ERROR)  # the caller says it
     try:
         with tempfile.TemporaryDirectory(prefix="clclip-") as made:
-            prepare(spec, Path(made))
+            prepare(spec, Path(made), named)
             return list(read_json(Path(made) / "index.json").get("warnings", []))
     finally:
         data_logger.setLevel(before)
@@ -216,24 +220,31 @@ def _same(split: str) -> Callable[[int], str]:
     return lambda _: f"the {split} images"
 
 
-def _prepare_folder(spec: dict[str, Any], out: Path) -> None:
-    """Index labelled folders."""
+def _prepare_folder(spec: dict[str, Any], out: Path, named: Collection[str] | None) -> None:
+    """Index labelled folders; ``named`` are the classes of the tasks, None: all."""
     findings = Findings()
     root = Path(spec["root"]).absolute()
     labelled = folder.read_splits(spec, findings)
     labelled.note(root, findings)
     home, on_bad = trusted_home(spec, root), spec.get("on_bad_image") or "fail"
-    written = {}
+    named = named if on_bad == "fail" else None
+    written, broken = {}, dict[str, list[str]]()
     for split, images in labelled.images.items():
-        facts = verify_images(root, images, split, on_bad, _same(split), findings, home)
-        present = [image for image, good in zip(images, facts, strict=True) if good]
+        own, others = unnamed.divided(images, named)
+        facts = verify_images(root, own, split, on_bad, _same(split), findings, home)
+        good = {image["id"] for image, fact in zip(own, facts, strict=True) if fact}
+        good |= unnamed.whole_images(root, others, split, findings, home, broken)
+        present = [image for image in images if image["id"] in good]
         written[split] = {"classes": labelled.classes, "images": present}
     counts = _label_counts(written, labelled.classes)
-    small = [name for name in labelled.classes if counts["classes"]["train"][name] < 2]
+    classes = [name for name in labelled.classes if name not in broken]
+    small = [name for name in classes if counts["classes"]["train"][name] < 2]
     if small:  # only by skipping: the reader leaves out classes that have fewer
         what = f"fewer than two good training images in class {small[0]!r}"
         raise InputError(what, root, "two or more, for a spread")
-    _write(spec, out, "classification", root, labelled.classes, written, counts, findings)
+    _write(
+        spec, out, "classification", root, labelled.classes, written, counts, findings, None, broken
+    )
 
 
 def _prepare_cifar(spec: dict[str, Any], out: Path) -> None:
@@ -270,6 +281,7 @@ def _write(
     counts: dict[str, Any],
     findings: Findings,
     folders: dict[str, str] | None = None,
+    broken: dict[str, list[str]] | None = None,
 ) -> None:
     """Write the splits and, last, the index; ``folders`` are the splits' below ``root``."""
     version = data_version(spec)
@@ -290,6 +302,7 @@ def _write(
         "counts": {**counts, "clipped_boxes": findings.clipped, **skipped, **linked},
         "skipped": findings.skipped,
         "warnings": findings.warnings(),
+        **({unnamed.KEY: broken} if broken else {}),
     }
     write_json(out / "index.json", index, indent=1)
     findings.log()

@@ -8,7 +8,7 @@ in a sample first, and in all of them once one of the sample has an orientation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os.path import getsize, isfile, join
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clclip.core.errors import InputError
+from clclip.data.checks import unnamed
 from clclip.data.checks.boxes import clean_boxes, fault
 from clclip.data.checks.exif import SIZE_UNKNOWN, choose_views, photos
 from clclip.data.checks.findings import Findings
@@ -40,6 +41,7 @@ def preview(
     where: object,
     resources: Path = Path("resources"),
     findings: Findings | None = None,
+    named: Collection[str] | None = None,
 ) -> dict[str, dict[str, Any]] | None:
     """Return {"train": split, "test": split} as ``clclip.data.index.read_split`` would.
 
@@ -49,6 +51,7 @@ def preview(
         resources: folder of prepared data; what lies there is taken instead of the annotations.
         findings: receives the warnings: those of ``prepare`` where it ran, else what annotations
             and the first bytes of images tell.
+        named: the classes of the tasks, as ``prepare`` takes them.
 
     Returns:
         The splits; None if they are not known: data that is missing, to be downloaded, generated,
@@ -64,23 +67,33 @@ def preview(
         index = read_index(home)
         for line in index.get("warnings", ()):
             findings.tell(str(line))
+        unnamed.check_named(index, named or ())
         return {s: read_split(home / f"{s}.json", index["kind"]) for s in ("train", "test")}
     if spec["id"].endswith("-missing") or not is_downloaded(spec):
         return None
     if spec["format"] == "folder":
-        return _labelled(spec, where, findings)
+        return _labelled(spec, where, findings, named)
     if spec["format"] not in ANNOTATED:
         return None
     return _detection(spec, where, findings)
 
 
-def _labelled(spec: dict[str, Any], where: object, findings: Findings) -> dict[str, dict[str, Any]]:
-    """Return both splits of labelled folders."""
+def _labelled(
+    spec: dict[str, Any], where: object, findings: Findings, named: Collection[str] | None
+) -> dict[str, dict[str, Any]]:
+    """Return both splits of labelled folders; see ``preview``."""
     root = Path(spec["root"])
     labelled = folder.read_splits(spec, findings)
+    named = named if (spec.get("on_bad_image") or "fail") == "fail" else None
     splits = {}
     for split, images in labelled.images.items():
-        present = _present(images, root, split, spec, where, findings)
+        own, others = unnamed.divided(images, named)
+        present = _present(own, root, split, spec, where, findings)
+        aside = Findings()
+        present += _present(others, root, split, {**spec, "on_bad_image": "skip"}, where, aside)
+        for entry in aside.skipped:
+            unnamed.note_broken("", entry, split, root, findings, {})
+        present.sort(key=lambda image: image["id"])
         splits[split] = {"classes": labelled.classes, "images": present}
     labelled.note(root, findings)
     return splits

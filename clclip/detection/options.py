@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from clclip.core.errors import WrongValue
-from clclip.core.options import Needs, Options
+from clclip.core.options import Needs, Options, Positive
 
 SCALES = (4.0, 2.0, 1.0, 0.5)
 
@@ -60,9 +60,7 @@ class DetectorOptions(Options):
     anchor_size: float = Field(
         4.0, gt=0, le=1000, description="Anchor side in units of the level's stride (F-ViT: 8)."
     )
-    roi_convs: int = Field(
-        1, ge=0, le=32, description="3x3 convolutions shared by all classes per RoI."
-    )
+    roi_convs: int = Field(1, ge=0, le=32, description="3x3 RoI convolutions, of all classes.")
     fc_width: int = Field(
         256, ge=8, le=65_536, description="Width of the fully connected RoI layers."
     )
@@ -144,9 +142,7 @@ class MmaOptions(DistilledOptions):
 
     later: ClassVar[frozenset[str]] = DistilledOptions.later | {"distil_rpn_weight"}
 
-    distil_rpn_weight: float = Field(
-        1.0, ge=0, description="Weight of the distillation of proposals."
-    )
+    distil_rpn_weight: float = Field(1.0, ge=0, description="Weight of proposal distillation.")
 
 
 class ProtoOptions(DistilledOptions):
@@ -158,9 +154,7 @@ class ProtoOptions(DistilledOptions):
         "align_weight",
     }
 
-    distil_rpn_weight: float = Field(
-        1.0, ge=0, description="Weight of the distillation of proposals."
-    )
+    distil_rpn_weight: float = Field(1.0, ge=0, description="Weight of proposal distillation.")
     proto_fine: int = Field(
         8, ge=0, le=1000, description="Fine prototypes of a class, beside its coarse one."
     )
@@ -236,6 +230,7 @@ class ClClipOptions(DetectorOptions):
         "detach_experts": {"text_score": (True,)},
         "gate_floor": GATED,
         "refiner": GATED,
+        "fusion_score": {"fusion": Positive()},
         "expert_box": {"experts": (True,)},
         "route": {"experts": (True,)},
         "route_recall": {"route": ("share", "prior", "text")},
@@ -248,15 +243,15 @@ class ClClipOptions(DetectorOptions):
         # a path that is frozen, or one of the task's own, needs no guard
         "relegation_guard": {"shared": ("drift", "free")},
     }
-    later: ClassVar[frozenset[str]] = GUARD | {
-        "shared",
-        "adapter",
-        "path_start",
-        "drift",
-        "drift_weight",
-    }
+    later: ClassVar[frozenset[str]] = GUARD.union(
+        {"shared", "adapter", "path_start", "drift", "drift_weight"}
+    )
     optional: ClassVar[Mapping[str, Any]] = dict(
-        detach_experts=False, objectness=0.0, path_start="previous", text_weight=0.4
+        detach_experts=False,
+        fusion_score="sigmoid",
+        objectness=0.0,
+        path_start="previous",
+        text_weight=0.4,
     )
 
     # Gate and decoupling
@@ -311,6 +306,11 @@ class ClClipOptions(DetectorOptions):
         lt=1,
         description="route: text - smallest probability of a pair's class against that of the "
         "likeliest of its task's classes, earlier ones and background.",
+    )
+    fusion_score: Literal["sigmoid", "share"] = Field(
+        "sigmoid",
+        description="p_clip of a pair: the squashed prior, or its class's share of the region "
+        "among its task's classes, earlier ones and none of them (ours).",
     )
     route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
 

@@ -9,7 +9,7 @@ from typing import Any
 from clclip.clip.ids import text_file
 from clclip.core.errors import InputError
 from clclip.core.files import write_bytes, write_text
-from clclip.core.task import clip_dir, has_boxes
+from clclip.core.task import clip_dir, has_boxes, read_task, text_names
 from clclip.model.card import BESIDE, is_model, write_card
 from clclip.model.folder import new_folder
 from clclip.model.kinds import KINDS
@@ -50,7 +50,7 @@ def export(
     with new_folder(out) as folder:
         memory = copy_parts(model, folder, with_memory)
         if KINDS[model.plan["kind"]].dense:
-            _copy(text_file(model.plan, model.texts), text_file(model.plan, folder))
+            _copy_texts(model, folder)
         if with_tower:
             copy_tower(model, folder)
         if onnx:
@@ -132,6 +132,29 @@ def _copy_weights(source: Path, target: Path, without: str | None, prefix: str) 
     else:
         save_tensors(target / path.name, plain, metadata)
     return len(plain) < len(tensors)
+
+
+def _copy_texts(model: ModelPlace, folder: Path) -> None:
+    """Copy the text vectors of a model's columns.
+
+    Nothing embedded those of a part that a run took over from a model (``start:``): they are the
+    first rows of a later task's.
+
+    Raises:
+        InputError: if they are nowhere.
+    """
+    path = text_file(model.plan, model.texts)
+    later = () if path.is_file() else model.task_file.parent.parent.glob("task*/task.json")
+    for task_file in sorted(later):
+        longer = read_task(task_file)
+        source, names = text_file(longer, model.texts), text_names(model.plan)
+        if source.is_file() and text_names(longer)[: len(names)] == names:
+            from clclip.clip.text import read_background, read_text
+            from clclip.model.change.texts import write_rows
+
+            rows = read_text(source)[1][: len(names)]
+            return write_rows(model.plan, rows, read_background(source), folder)
+    _copy(path, text_file(model.plan, folder))
 
 
 def copy_tower(model: ModelPlace, folder: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clclip.config.experiment import Experiment
 from clclip.config.streams import stream
+from clclip.core.artifacts import Task
 from clclip.core.errors import InputError, WrongValue, nearest
 from clclip.core.files import expanded
 from clclip.core.models import check_groups
@@ -161,6 +162,12 @@ def class_groups(
             what = f"text for {name!r}{nearest(name, classes)}"
             raise InputError(what, f"{where}: text", "a class of the tasks")
     return groups, text
+
+
+def named_classes(tasks: Iterable[Task], data: str) -> list[str]:
+    """Return the classes that the tasks of a plan name of a data set, sorted."""
+    own = (task["groups"] for task in tasks if task["data"]["id"] == data)
+    return sorted({name for groups in own for group in groups for name in group})
 
 
 @contextlib.contextmanager

@@ -9,15 +9,13 @@ from typing import Any
 from clclip.classification.features.layout import WHOLE
 from clclip.config.experiment import Experiment
 from clclip.config.load import find_experiment, read_experiment
-from clclip.core.artifacts import (
-    ClipSource,
-    Task,
-)
+from clclip.config.names import shadowed
+from clclip.config.run import read_seeds
+from clclip.core.artifacts import ClipSource, Task
 from clclip.core.digest import canonical
-from clclip.core.errors import InputError, WrongValue
+from clclip.core.errors import InputError
 from clclip.core.files import expanded
 from clclip.core.homes import hub_home
-from clclip.core.models import as_list, check_seeds
 from clclip.core.task import current_classes
 from clclip.data.checks.findings import Findings
 from clclip.data.holdout import divided, share_held_out
@@ -31,6 +29,7 @@ from clclip.evaluation.ap import METRIC_NAMES
 from clclip.model.kinds import KINDS
 from clclip.training.epochs import epochs_of
 from clclip.workflow.clip_checks import shared_texts
+from clclip.workflow.data_spec import named_classes
 from clclip.workflow.plan import ExperimentPlan, RunPlan, add_as_planned
 
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px (larger canvases
@@ -57,7 +56,8 @@ def describe(
             of images no more than what a doubt about them needs.
 
     Returns:
-        {"name", "kind", "method", "seeds", "start": what is taken over from a model, "tasks":
+        {"name", "kind", "shadows": by another kind the name of its experiment that this name
+        stands before, "method", "seeds", "start": what is taken over from a model, "tasks":
         [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
         "metric"}, "data", "warnings": what is odd about data and classes, "unscored": classes of
         the tasks without test instances (None where they are not known), "clip", "features",
@@ -70,21 +70,23 @@ def describe(
     experiment, folder = read_experiment(source := find_experiment(entry))
     base = expanded(data_root).absolute() if data_root else folder
     plan = RunPlan()
-    chosen = experiment.seeds if seeds is None else _seeds(seeds)
+    chosen = experiment.seeds if seeds is None else read_seeds(seeds)
     with memo_scope():
         planned = add_as_planned(plan, experiment, chosen, base, source, present=False)
         data, clip = next(iter(plan.data.values())), next(iter(plan.clips.values()))
         findings = Findings()
-        splits = preview(data, source, findings=findings)
+        named = named_classes((t.payload for t in planned.tasks.values()), data["id"])
+        splits = preview(data, source, findings=findings, named=named)
         counts = _image_counts(data, splits)
         tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
-        warnings = check_data(data) if check_images and splits else findings.warnings()
-    warnings += shared_texts([name for task in tasks for name in task["classes"]], experiment.text)
+        warnings = check_data(data, named) if check_images and splits else findings.warnings()
+    warnings += shared_texts(planned.tasks[chosen[0], planned.numbers[-1]].payload)
     return {
         "name": planned.name,
         "file": str(source.file),
         "kind": experiment.kind,
+        "shadows": shadowed(entry) if source.shipped else {},
         "method": experiment.method,
         "protocol": experiment.stream_name,
         "seeds": list(chosen),
@@ -101,16 +103,6 @@ def describe(
         "estimate": _estimate(plan, planned, counts, tasks),
         "spec": data,
     }
-
-
-def _seeds(text: str) -> list[int]:
-    """Read the seeds of the command line."""
-    try:
-        return check_seeds([int(part := one) for one in as_list(text)])
-    except WrongValue as error:
-        raise InputError(error.what, "--seeds", error.expected) from None
-    except ValueError:
-        raise InputError(f"{part!r:.60}", "--seeds", "numbers, e.g. 0,1,2") from None
 
 
 def _tasks(
@@ -306,6 +298,7 @@ def text(described: dict[str, Any]) -> str:
         f"{d['name']}: {d['kind']}, method {d['method']}, {len(d['tasks'])} tasks, "
         f"seeds {', '.join(map(str, d['seeds']))}  ({d['file']})"
     ]
+    lines += [f"  that of {kind} is called {name}" for kind, name in d["shadows"].items()]
     if start := d["start"]:
         known = [name for names in start["tasks"] for name in names]
         lines.append(

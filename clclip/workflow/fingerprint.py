@@ -22,7 +22,9 @@ IGNORED = frozenset(
     f"clclip.{name}"
     for name in "core.artifacts core.errors core.files core.kind core.machine core.models "
     "core.options detection.kind detection.options detection.registry "
-    "classification.kind classification.options classification.registry training.tracking".split()
+    "classification.kind classification.options classification.registry "
+    "classification.closed_form.options classification.rapf.options classification.vis.options "
+    "classification.zeroshot.options training.tracking".split()
 )
 
 
@@ -44,10 +46,11 @@ def stage_fingerprint(
         method: of the task.
         package: folder of the package.
         switches: of the task; modules that they never run are left out (``Options.modules``).
+            None: not known, so that none is.
     """
     of = KINDS[kind]
     own = of.methods.get(method)
-    idle = frozenset() if own is None else own.options.idle(switches or {})
+    idle = frozenset() if own is None or switches is None else own.idle(switches)
     stage_code = fingerprint(of.module(stage, method), package, idle)
     # None: of a task file made by hand; the stage itself says what is wrong
     if own is None or stage not in ("train", "predict"):

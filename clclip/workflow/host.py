@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clclip.config.load import listed_for_jobs
+from clclip.config.load import is_path, listed_for_jobs
 from clclip.config.yaml_files import PACKAGE, project_folder
 from clclip.core.files import expanded
 from clclip.core.homes import name_account
@@ -110,11 +110,6 @@ def _entry_for_jobs(entry: Any, folders: Sequence[Path]) -> Any:
     if is_path(entry):
         return _absolute(entry, folders, Path.is_file)
     return listed_for_jobs(entry, folders) if isinstance(entry, Mapping) else entry
-
-
-def is_path(entry: object) -> bool:
-    """Tell whether an entry of ``experiments`` is a path, as opposed to a shipped name."""
-    return isinstance(entry, str) and (entry.endswith((".yaml", ".yml")) or os.sep in entry)
 
 
 def _absolute(entry: str, folders: Sequence[Path], there: Callable[[Path], bool]) -> str:

@@ -23,7 +23,7 @@ from clclip.config.resolve import (
     resolve_training,
 )
 from clclip.config.run import RunConfig
-from clclip.config.start import Start, check_new, check_same, clip_of, read_start
+from clclip.config.start import Start, check_new, check_same, read_start
 from clclip.config.streams import stream
 from clclip.core.artifacts import ClipSource, Task
 from clclip.core.digest import canonical
@@ -31,7 +31,7 @@ from clclip.core.errors import InputError
 from clclip.core.models import parse
 from clclip.core.task import RUNTIME_KEYS, text_names
 from clclip.model.kinds import KINDS
-from clclip.workflow.clip_checks import check_own, check_size
+from clclip.workflow.clip_checks import check_size, checked_clip
 from clclip.workflow.data_spec import (
     check_places,
     class_groups,
@@ -208,8 +208,7 @@ def add_experiment(
     declared = None if missing else declared_classes(spec, where, cache)
     unfit = {} if missing else unfit_classes(spec, cache)
     start = None if experiment.start is None else read_start(experiment.start, where)
-    clip = clip_of(experiment.clip, start, cache, job)
-    check_own(clip)
+    clip = checked_clip(experiment.clip, start, cache, job, where)
     plan.data[spec["id"]], plan.clips[clip["id"]] = spec, clip
     tasks: dict[tuple[int, int], TaskPlan] = {}
     at_once = KINDS[experiment.kind].methods[experiment.method].trains == "all"

@@ -11,6 +11,7 @@ from clclip.data.relocate import relocate
 from clclip.core.errors import InputError
 from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
 from clclip.core.digest import canonical
+from clclip.workflow.data_spec import named_classes
 from clclip.workflow.plan import plan_run
 from clclip.core.machine import announce as announce_speed
 from clclip.training.online import check_online
@@ -68,6 +69,12 @@ def planned(wildcards):
         return PLAN.task(wildcards.experiment, wildcards.seed, wildcards.task)
     except KeyError:
         raise ValueError(f"no task {dict(wildcards)} in this run's config") from None
+
+
+def classes_of_data(data):
+    """Return the classes that the tasks of this run name of a data set."""
+    tasks = [task.payload for e in PLAN.experiments.values() for task in e.tasks.values()]
+    return named_classes(tasks, data)
 
 
 def task_json(wildcards):

@@ -17,8 +17,9 @@ rule prepare_data:
         # functions of the output are not compared by Snakemake: the id tells of all but the place
         spec=lambda wildcards, output: canonical(PLAN.data[wildcards.data]),
         folder=subpath(output[0], parent=True),
+        classes=lambda wildcards, output: canonical(classes_of_data(wildcards.data)),
     shell:
-        "clclip prepare --spec {params.spec:q} --out {params.folder:q} --log {log:q}"
+        "clclip prepare --spec {params.spec:q} --classes {params.classes:q} --out {params.folder:q} --log {log:q}"
 
 
 rule fetch_clip:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clclip.classification.closed_form.solver import cholesky, forward, solve
-from clclip.classification.closed_form.sums import Sums, unit
+from clclip.classification.closed_form.sums import Sums
+from clclip.classification.features.vectors import unit
 
 Array = np.ndarray
 
@@ -80,9 +81,3 @@ def _least_spread(means: Array) -> float:
 def whitened(factor: Array, rows: Array) -> Array:
     """Return rows (K, d) in the space where the covariance ``factor factor^T`` is the identity."""
     return forward(factor, rows.T).T
-
-
-def log_softmax(logits: Array) -> Array:
-    """Return log probabilities of logits (N, K)."""
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

@@ -8,17 +8,15 @@ seen, five folds of them; sums make a fold cheap, since leaving images out is a 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from clclip.classification.closed_form.heads import log_softmax
+from clclip.classification.features.vectors import log_softmax
 
 Array = np.ndarray
 
-FOLDS = 5
 FIRST_FACTORS = (0.0, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 SECOND_FACTORS = (0.0, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
@@ -37,11 +35,6 @@ USUAL = Balance(0.5, 0.2)
 def joined_logits(first: Array, second: Array, balance: Balance) -> Array:
     """Return logits (N, K) of the two halves' (N, K)."""
     return balance.first * first + balance.second * second
-
-
-def fold_of(image_id: int | str) -> int:
-    """Return the fold of an image, by its id alone: the same whatever the order of tasks."""
-    return hashlib.sha256(f"fold {image_id}".encode()).digest()[0] % FOLDS
 
 
 def fitted_balance(first: Array, second: Array, labels: Array) -> Balance:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from clclip.classification.closed_form.texts import reads_text
 from clclip.core.options import Needs, Options
 
 
@@ -20,11 +21,17 @@ class ClosedFormOptions(Options):
         "spread": {"head": ("ncm", "ridge", "gda", "joined")},  # texts are compared with features
     }
     optional: ClassVar[Mapping[str, Any]] = {"spread": False}
+    modules: ClassVar[Mapping[str, Needs]] = {
+        "clclip.classification.closed_form.gda_text": {"head": ("gda_text",)},
+        "clclip.classification.closed_form.joining": {"head": ("gda_text", "joined")},
+        "clclip.classification.closed_form.seca_cov": {"head": ("joined",)},
+        "clclip.classification.closed_form.semantics": {"head": ("joined",)},
+    }
 
     @property
     def reads_text(self) -> bool:
         """Whether the classifier reads the class texts."""
-        return self.head == "gda_text" or (self.head == "joined" and self.prior == "text")
+        return reads_text(self.head, self.prior)
 
     head: Literal["ncm", "ridge", "gda", "gda_text", "joined"] = Field(
         "ridge",

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from clclip.classification.closed_form.fitting import published_penalty, solved, text_balance
-from clclip.classification.closed_form.joining import fold_of
-from clclip.classification.closed_form.learner import Maps, Solved, task_record
+from clclip.classification.closed_form.fitting import published_penalty, solved
+from clclip.classification.closed_form.gda_text import text_balance
+from clclip.classification.closed_form.learner import Solved
+from clclip.classification.closed_form.maps import Maps, task_record
 from clclip.classification.closed_form.options import ClosedFormOptions
-from clclip.classification.closed_form.record import Record, check_widths, read_record, write_record
+from clclip.classification.closed_form.record import check_widths, fold_of, read_record
+from clclip.classification.closed_form.texts import reads_text
 from clclip.classification.features.reader import new_texts, open_store
+from clclip.classification.features.records import Record, write_record
 from clclip.classification.features.tasks import class_columns, task_counts, write_predictions
 from clclip.classification.registry import METHODS
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
@@ -51,7 +54,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     maps = maps_of(task, store.width)
     new = len(current_classes(task))
     record = task_record(maps, features, labels, folds, new)
-    if maps.options.reads_text:
+    if reads_text(maps.options.head, maps.options.prior):
         record["text"] = new_texts(task, store, resources)
     if maps.options.head == "gda_text" and not previous_classes(task):
         balance = text_balance(maps, features, labels, folds, record["text"].astype(np.float64))
@@ -92,7 +95,7 @@ def load_solved(task_file: Path, width: int) -> Solved:
     records = [read_record(folder / "weights.safetensors") for folder in folders]
     check_widths(records, folders, width)
     maps = maps_of(task, width)
-    text = _text(records, folders) if maps.options.reads_text else None
+    text = _text(records, folders) if reads_text(maps.options.head, maps.options.prior) else None
     try:
         return solved(maps, records, task_counts(task), text)
     except (KeyError, ValueError, IndexError) as error:

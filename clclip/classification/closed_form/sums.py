@@ -66,9 +66,3 @@ def one_hot(labels: Array, classes: int) -> Array:
     targets = np.zeros((len(labels), classes))
     targets[np.arange(len(labels)), labels] = 1
     return targets
-
-
-def unit(rows: Array) -> Array:
-    """Return rows (..., d) of unit length, in float64; a row of zeros stays."""
-    rows = np.asarray(rows, dtype=np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clclip.classification.closed_form.heads import log_softmax
-from clclip.classification.closed_form.record import Record, read_tensors, write_record
 from clclip.classification.features.reader import new_texts, open_store
+from clclip.classification.features.records import Record, read_tensors, write_record
 from clclip.classification.features.tasks import class_columns, write_predictions
+from clclip.classification.features.vectors import log_softmax
 from clclip.classification.rapf.adapter import Gaussians, cosines, fused, gaussians_of, trained
 from clclip.classification.rapf.options import RapfOptions
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata

@@ -66,3 +66,11 @@ def compute_frozen(
             torch.cat([s.h for s in stems]), torch.cat([s.fed for s in stems]), stems[0].context
         )
     return Frozen(joined, torch.cat(raw), torch.cat(vectors) if vectors else None)
+
+
+def raw_prototypes(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return unit class means (classes, d) of un-normalised features (N, d), labels (N,)."""
+    sums = torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device)
+    sums.index_add_(0, labels, features)
+    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
+    return F.normalize(sums / counts[:, None], dim=-1)

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clclip.classification.options import ClassificationOptions, refines
+from clclip.classification.options import ClassificationOptions
 from clclip.classification.pixels import Pixels
 from clclip.classification.records import Memory, Record
 from clclip.classification.seca.adapters import VisualTower
 from clclip.classification.seca.frozen import compute_frozen
-from clclip.classification.seca.parts.classifier import VisualClassifier
+from clclip.classification.seca.parts.classifier import VisualClassifier, refines
 from clclip.classification.seca.parts.context import Context, Step, TaskData
 from clclip.classification.seca.parts.replay import Replay
 from clclip.classification.seca.parts.teacher import Teacher
@@ -105,13 +105,16 @@ class Learner:
         self.tower, self.device = context.tower, context.device
         self.visual = VisualSide(context)
         self.text = TextSide(context, model, tokenizer, names)
-        self.teacher = Teacher(context, self.visual, self.text)
         self.classifier = VisualClassifier(context)
-        self.replay = Replay(context)
-        self.modules = self.visual.modules | self.teacher.modules | self.classifier.modules
+        # a part that the options leave out has no code in the task's fingerprint
+        distils = options.visual == "adapter" and options.distillation != "none"
+        self.teacher = Teacher(context, self.visual, self.text) if distils else None
+        self.replay = Replay(context) if options.replay == "gaussian" else None
+        teacher = (self.teacher.modules, self.teacher.parameters) if self.teacher else ({}, {})
+        self.modules = self.visual.modules | teacher[0] | self.classifier.modules
         self.trained: dict[str, nn.Parameter] = {
             **self.text.parameters,
-            **self.teacher.parameters,
+            **teacher[1],
             **self.classifier.parameters,
         }
         for name, module in self.modules.items():
@@ -132,12 +135,15 @@ class Learner:
             labels: (N,) columns of the classes among the current ones.
         """
         keep_stem = self.options.visual != "tower"
-        frozen = compute_frozen(self.tower, images, self.teacher.snapshots(), keep_stem)
+        snapshots = self.teacher.snapshots() if self.teacher else []
+        frozen = compute_frozen(self.tower, images, snapshots, keep_stem)
         self.data = TaskData(images, labels.to(self.device), frozen)
-        self.teacher.begin(self.data)
+        if self.teacher:
+            self.teacher.begin(self.data)
         self.classifier.begin(self.data)
         self.text.begin()
-        self.replay.begin()
+        if self.replay:
+            self.replay.begin()
 
     def losses(self, batch: Tensor, step: int, share: Share = WHOLE) -> Losses:
         """Return the weighted losses of a share of a batch.
@@ -153,8 +159,9 @@ class Learner:
         losses["ce_text"] = F.cross_entropy(logits, inputs.targets)
         visual, refined = self.classifier.losses(inputs)
         losses |= visual
-        losses |= self.teacher.losses(inputs)
-        if self.replay.gaussians is not None:
+        if self.teacher:
+            losses |= self.teacher.losses(inputs)
+        if self.replay and self.replay.gaussians:
             losses.add("replay", *self.replay.loss(inputs, refined))
         return losses
 
@@ -174,8 +181,12 @@ class Learner:
     def _columns(self) -> slice:
         """Return the text columns that a step needs: all only where they are compared."""
         everything = refines(self.options) or self.options.compare == "seen"
-        everything = everything or self.replay.gaussians is not None
-        return slice(0 if everything else self.context.old, None)
+        return slice(0 if everything or self._replays else self.context.old, None)
+
+    @property
+    def _replays(self) -> bool:
+        """Whether there are old classes to replay."""
+        return self.replay is not None and self.replay.gaussians is not None
 
     @torch.no_grad()
     def record(self) -> Record:
@@ -185,7 +196,9 @@ class Learner:
             record |= {f"{name}.{key}": value for key, value in module.named_parameters()}
         own, text = self.text.record()
         record |= own
-        replayed = self.replay.gaussians is not None
-        record |= self.classifier.record(text, self.visual, replayed)
-        record |= self.replay.record(self.data, self.visual)
-        return record | self.teacher.record(text[self.context.old :])
+        record |= self.classifier.record(text, self.visual, self._replays)
+        if self.replay:
+            record |= self.replay.record(self.data, self.visual)
+        if self.teacher:
+            record |= self.teacher.record(text[self.context.old :])
+        return record

@@ -42,14 +42,6 @@ class Refinement(nn.Module):
         return F.normalize(self.norm_p(mixed), dim=-1)
 
 
-def raw_prototypes(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Return unit class means (classes, d) of un-normalised features (N, d), labels (N,)."""
-    sums = torch.zeros(classes, features.shape[1], dtype=features.dtype, device=features.device)
-    sums.index_add_(0, labels, features)
-    counts = torch.bincount(labels, minlength=classes).clamp(min=1)
-    return F.normalize(sums / counts[:, None], dim=-1)
-
-
 def consistency_loss(stored: Tensor, refined: Tensor) -> Tensor:
     """L_reg: mean of 1 - cos of stored (K_old, d) and new prototypes; stored: no gradient."""
     return (1 - (stored.detach() * refined).sum(dim=-1)).mean()

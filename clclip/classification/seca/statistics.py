@@ -18,18 +18,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clclip.classification.closed_form.heads import Linear, log_softmax
+from clclip.classification.closed_form import heads
+from clclip.classification.closed_form.heads import Linear
 from clclip.classification.closed_form.joining import (
-    FOLDS,
     Balance,
     fitted_balance,
     joined_logits,
     out_of_fold,
 )
-from clclip.classification.closed_form.learner import Maps, Seen, chosen_penalty, linear
+from clclip.classification.closed_form.maps import Maps, Seen, chosen_penalty
 from clclip.classification.closed_form.options import ClosedFormOptions
+from clclip.classification.closed_form.record import FOLDS
 from clclip.classification.closed_form.solver import gcv_penalty, solve
-from clclip.classification.closed_form.sums import unit
+from clclip.classification.closed_form.sums import Sums
+from clclip.classification.features.vectors import log_softmax, unit
 
 Array = np.ndarray
 
@@ -136,14 +138,19 @@ def solved(
     maps = Maps(options, seed, rows.shape[1])
     folds = np.arange(len(labels)) % FOLDS
     known = Seen(maps.ridge_sums(rows[None], labels, classes), None, (rows[None], labels, folds))
-    penalty = chosen_penalty(maps, known) if options.head == "ridge" else None
-    scores = linear(options, known.ridge, penalty)
+    penalty = chosen_penalty(maps, known) if options.head == "ridge" else 0.0
+
+    def fitted(sums: Sums) -> Linear:
+        ridge = options.head == "ridge"
+        return heads.ridge(sums, penalty) if ridge else heads.discriminant(sums)
+
+    scores = fitted(known.ridge)
     balance = Balance(0.0, 1.0)
     if with_text:
 
         def visual(out: Array) -> Array:
             rest = known.ridge - maps.ridge_sums(rows[None, out], labels[out], classes)
-            return linear(options, rest, penalty).logits(maps.hidden(rows[out]))
+            return fitted(rest).logits(maps.hidden(rows[out]))
 
         first, second = out_of_fold(
             folds, classes, (lambda out: text_logits(rows[out], *text), visual)

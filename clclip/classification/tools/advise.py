@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from clclip.classification.closed_form.joining import FOLDS, fold_of
+from clclip.classification.closed_form.record import FOLDS, fold_of
 from clclip.classification.features import builder
 from clclip.classification.features.layout import TEMPLATE
 from clclip.classification.tools.folds import (

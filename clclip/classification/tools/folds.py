@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from clclip.classification.closed_form import heads
-from clclip.classification.closed_form.joining import FOLDS, fitted_balance, joined_logits
+from clclip.classification.closed_form.joining import fitted_balance, joined_logits
 from clclip.classification.closed_form.learner import TEXT_SCALE
-from clclip.classification.closed_form.projection import Hidden
+from clclip.classification.closed_form.maps import Hidden
+from clclip.classification.closed_form.record import FOLDS
 from clclip.classification.closed_form.solver import gcv_penalty, gcv_penalty_of_rows
-from clclip.classification.closed_form.sums import Sums, one_hot, unit
+from clclip.classification.closed_form.sums import Sums, one_hot
+from clclip.classification.features.vectors import unit
 from clclip.classification.registry import METHODS
 from clclip.classification.tools.time_limit import Clock, TimeLimit
 

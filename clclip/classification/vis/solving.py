@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from clclip.classification.closed_form.heads import Linear
-from clclip.classification.closed_form.projection import Hidden
+from clclip.classification.closed_form.maps import Hidden
 from clclip.classification.closed_form.solver import solve
 from clclip.classification.closed_form.sums import Sums, one_hot
 

@@ -8,18 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from clclip.classification.closed_form.heads import Linear, log_softmax
-from clclip.classification.closed_form.learner import Maps, seen, task_record
+from clclip.classification.closed_form.heads import Linear
+from clclip.classification.closed_form.maps import Maps, seen, task_record
 from clclip.classification.closed_form.options import ClosedFormOptions
-from clclip.classification.closed_form.record import (
-    Record,
-    check_widths,
-    read_record,
-    read_tensors,
-    write_record,
-)
+from clclip.classification.closed_form.record import check_widths, read_record
 from clclip.classification.features.reader import open_store
+from clclip.classification.features.records import Record, read_tensors, write_record
 from clclip.classification.features.tasks import class_columns, task_counts, write_predictions
+from clclip.classification.features.vectors import log_softmax
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.classification.vis.mixer import KEYS, Mixer, trained_mixer
 from clclip.classification.vis.options import VisOptions

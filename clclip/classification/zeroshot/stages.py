@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from clclip.classification.closed_form.heads import log_softmax
-from clclip.classification.closed_form.record import read_tensors, write_record
-from clclip.classification.closed_form.sums import unit
 from clclip.classification.features.reader import new_texts, open_store
+from clclip.classification.features.records import read_tensors, write_record
 from clclip.classification.features.tasks import write_predictions
+from clclip.classification.features.vectors import log_softmax, unit
 from clclip.classification.task_files import UNTRAINED_HISTORY, record_metadata
 from clclip.core.errors import InputError
 from clclip.core.files import write_text

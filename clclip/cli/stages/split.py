@@ -15,6 +15,8 @@ from clclip.cli.command import command
 )
 def run(options: argparse.Namespace) -> None:
     """Write train.json and test.json of a task."""
+    from clclip.data.checks.unnamed import check_task
     from clclip.data.split import split_task
 
+    check_task(options.task, options.resources)
     split_task(options.task, options.resources)

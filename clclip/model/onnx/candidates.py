@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from clclip.clip.cost_volume import cost_volume
 from clclip.core.errors import InputError
 from clclip.detection.layers.path import REGION, SharedPath
 from clclip.detection.layers.region_maps import _bilinear
@@ -74,12 +75,12 @@ def candidates(detector: Detector, canvases: Canvases) -> Iterator[Candidates]:
     if isinstance(detector, TwoStageDetector):
         yield _two_stage(detector, canvases)
     elif isinstance(detector, ClClip):
-        base = None
+        bases: dict[int, Levels] = {}  # the first levels of each line
         for index, path in enumerate(detector.shared_paths()):
             shared = len(detector.paths) == 1
             tasks = range(len(detector.groups)) if shared else [index]
-            levels = path.levels(canvases.taps, base)
-            base = base or levels
+            levels = path.levels(canvases.taps, bases.get(detector.origins[index]))
+            bases.setdefault(detector.origins[index], levels)
             yield from _pathways(detector, path, levels, canvases, tasks, 0)
     elif isinstance(detector, Merged):
         for line in detector.lines:
@@ -98,16 +99,25 @@ def candidates(detector: Detector, canvases: Canvases) -> Iterator[Candidates]:
 # ---- what all share -----------------------------------------------------------------------------
 
 
-def propose(path: SharedPath, levels: Levels, extents: Tensor) -> Proposals:
-    """Return the proposals of a path, as torchvision's RPN does: the best, of each level apart."""
+def propose(
+    path: SharedPath, levels: Levels, extents: Tensor, objectness: float = 0.0
+) -> Proposals:
+    """Return the proposals of a path, as torchvision's RPN does: the best, of each level apart.
+
+    Args:
+        path: the path.
+        levels: its pyramid.
+        extents: (B, 2) height and width of each image on the canvas.
+        objectness: the smallest of a proposal (CL-CLIP, ``objectness``).
+    """
     rpn = path.rpn
     maps = list(levels.values())
-    objectness, deltas = rpn.head(maps)
+    presences, deltas = rpn.head(maps)
     generator = rpn.anchor_generator
     strides = [[torch.tensor(stride)] * 2 for stride in generator.strides]
     anchors = generator.grid_anchors([list(level.shape[-2:]) for level in maps], strides)
     boxes, scores = [], []
-    for presence, delta, anchor in zip(objectness, deltas, anchors, strict=True):
+    for presence, delta, anchor in zip(presences, deltas, anchors, strict=True):
         batch = presence.shape[0]
         logit = presence.permute(0, 2, 3, 1).reshape(batch, -1)
         delta = delta.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
@@ -116,7 +126,9 @@ def propose(path: SharedPath, levels: Levels, extents: Tensor) -> Proposals:
         chosen, origin = delta.gather(1, rows), anchor[place]
         moved = rpn.box_coder.decode_single(chosen.reshape(-1, 4), origin.reshape(-1, 4))
         box = within(moved.view(batch, -1, 4), extents)
-        score = best.sigmoid().masked_fill((sides(box) < rpn.min_size).any(-1), ABSENT)
+        score = best.sigmoid()
+        dropped = (sides(box) < rpn.min_size).any(-1) | (score < objectness)
+        score = score.masked_fill(dropped, ABSENT)
         boxes.append(box)
         scores.append(score.masked_fill(~survivors(box, score, rpn.nms_thresh), ABSENT))
     box, score = torch.cat(boxes, 1), torch.cat(scores, 1)
@@ -214,7 +226,7 @@ def _pathways(
         tasks: 0-based tasks.
         first: the column of the model's first class.
     """
-    proposals = propose(path, levels, canvases.extents)
+    proposals = propose(path, levels, canvases.extents, model.options.objectness)
     features = region_features(path, levels, proposals.boxes)
     vectors = path.vectors(features)
     deltas = path.box(vectors).view(proposals.boxes.shape)
@@ -228,7 +240,11 @@ def _pathways(
             logits = path.text.join(logits, odds)
         score = logits.sigmoid()
         if a := model.options.fusion:
-            score = score.pow(1 - a) * model.gate.score(prior).pow(a)
+            if model.options.fusion_score == "share":
+                clip = _shares(model, classes, canvases.dense, proposals.boxes)
+            else:
+                clip = model.gate.score(prior)
+            score = score.pow(1 - a) * clip.pow(a)
         there = proposals.present[:, None] & _scored(model, prior)
         boxes = shared[:, None].expand(*score.shape, 4)
         if own is not None:
@@ -260,6 +276,15 @@ def _experts(
         if bank.box is not None:
             deltas.append((flat @ bank.box[expert].T).view(batch, count, 4))
     return torch.stack(logits, 1), prior, torch.stack(deltas, 1) if deltas else None
+
+
+def _shares(model: Pathways, classes: slice, dense: Tensor, boxes: Tensor) -> Tensor:
+    """Return the shares (B, K, N) of a task's classes among those known when it ended."""
+    cost = cost_volume(dense, model.text[: classes.stop])
+    rows, columns = _axes(dense, boxes, model.stride)
+    prior = torch.einsum("bkhw,bnh,bnw->bnk", cost.float(), rows.mean(2), columns.mean(2))
+    share = model.gate.share(prior.flatten(0, 1)).view_as(prior)
+    return share[..., classes].exp().transpose(1, 2)
 
 
 def _axes(maps: Tensor, boxes: Tensor, stride: float) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from clclip.classification.closed_form.heads import Linear
 from clclip.classification.closed_form.learner import TEXT_SCALE, Solved
-from clclip.classification.closed_form.projection import Hidden
+from clclip.classification.closed_form.maps import Hidden
 from clclip.classification.rapf.stages import Adapted
 from clclip.classification.seca.statistics import Joined
 from clclip.classification.vis.mixer import Mixer

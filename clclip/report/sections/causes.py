@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from clclip.core.errors import InputError
-from clclip.core.files import read_json
 from clclip.evaluation.causes import CAUSES
 from clclip.evaluation.diagnosis import diagnose
 from clclip.report.benchmark import Benchmark, Experiment
@@ -120,12 +119,9 @@ def _sorted(classes: dict[str, Row]) -> tuple[list[str], list[tuple[str, Row]]]:
 
 
 def _diagnosis(experiment: Experiment, task: int, seed: int) -> dict[str, Row]:
-    """Return the classes of diagnosis.json, or compute them from the predictions."""
-    folder = experiment.task_dir(task, seed)
+    """Compute the classes of a task's diagnosis from its predictions."""
     try:
-        if (folder / "diagnosis.json").exists():
-            return read_json(folder / "diagnosis.json")["classes"]
-        return diagnose(folder / "task.json")["classes"]
+        return diagnose(experiment.task_dir(task, seed) / "task.json")["classes"]
     except InputError as error:
         logger.warning("no diagnosis of %s: %s", experiment.name, error)
         return {}

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clclip.config.run import read_seeds
 from clclip.config.yaml_files import project_folder
 from clclip.core.errors import InputError
 from clclip.core.files import check_writable
@@ -40,8 +41,10 @@ def command(
         data_root: folder that relative data roots start from.
 
     Raises:
-        InputError: if both the one-minute run and experiments are asked for.
+        InputError: if both the one-minute run and experiments are asked for, or seeds are none.
     """
+    if seeds is not None:
+        read_seeds(seeds)
     if smoke and experiments:
         raise InputError(f"got {experiments[0]!r}", "--smoke", "it alone, or experiments alone")
     project = project_folder()

@@ -12,15 +12,12 @@ import numpy as np
 import pytest
 
 from clclip.classification.closed_form import heads, record, solver, stages
-from clclip.classification.closed_form.joining import (
-    Balance,
-    fitted_balance,
-    fold_of,
-    joined_logits,
-)
-from clclip.classification.closed_form.projection import projection
+from clclip.classification.closed_form.joining import Balance, fitted_balance, joined_logits
+from clclip.classification.closed_form.maps import projection
+from clclip.classification.closed_form.record import fold_of
 from clclip.classification.closed_form.semantics import refined_means
 from clclip.classification.closed_form.sums import Sums, joined, one_hot
+from clclip.classification.features import records
 from clclip.core.errors import InputError
 from tests.helpers import closed_form as making
 
@@ -182,9 +179,7 @@ def test_no_order_of_tasks_changes_an_answer(method, tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_sums_and_rows_make_the_same_classifier(method, tmp_path, monkeypatch):
     _, rows = run(tmp_path / "rows", method)
-    monkeypatch.setattr(
-        "clclip.classification.closed_form.learner.rows_are_smaller", lambda *a: False
-    )
+    monkeypatch.setattr("clclip.classification.closed_form.maps.rows_are_smaller", lambda *a: False)
     files, sums = run(tmp_path / "sums", method)
     kept = record.read_record(files[0].parent / "weights.safetensors")
     assert "gram" in kept and "features" not in kept
@@ -345,7 +340,7 @@ def damaged(base: Path, what: str) -> None:
     elif what == "not a record":
         weights.write_bytes(b"x")
     elif what == "another width":
-        record.write_record(
+        records.write_record(
             weights,
             {
                 "features": np.zeros((1, 2, 5), np.float32),
@@ -355,9 +350,9 @@ def damaged(base: Path, what: str) -> None:
             {},
         )
     elif what == "not finite":
-        record.write_record(weights, {"features": np.full((1, 2, 12), np.nan, np.float32)}, {})
+        records.write_record(weights, {"features": np.full((1, 2, 12), np.nan, np.float32)}, {})
     elif what == "no features":
-        record.write_record(weights, {"text": np.zeros((2, 12), np.float32)}, {})
+        records.write_record(weights, {"text": np.zeros((2, 12), np.float32)}, {})
     elif what == "no store":
         (store / "done.json").unlink()
     elif what == "cut store":

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from clclip.classification.inference import hybrid_probabilities
 from clclip.classification.seca.adapters import VisualTower, adapter_stack, seeded_dropout
+from clclip.classification.seca.frozen import raw_prototypes
 from clclip.classification.seca.prompts import PromptedText, new_prompt, template_text, text_tower
 from clclip.classification.seca.replay import fit_gaussians
-from clclip.classification.seca.sevpr import Refinement, consistency_loss, raw_prototypes
+from clclip.classification.seca.sevpr import Refinement, consistency_loss
 from clclip.classification.seca.sgakt import (
     Mixer,
     aggregation_loss,

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from clclip.classification import stages
 from clclip.classification.classifier import load_classifier
 from clclip.classification.closed_form.heads import discriminant
-from clclip.classification.closed_form.sums import Sums, unit
+from clclip.classification.closed_form.sums import Sums
+from clclip.classification.features.vectors import unit
 from clclip.classification.options import CLASSIFIERS
 from clclip.classification.seca import statistics
 from clclip.core.errors import InputError

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from clclip.classification.closed_form.projection import projection
-from clclip.classification.closed_form.record import read_tensors, write_record
+from clclip.classification.closed_form.maps import projection
 from clclip.classification.closed_form.sums import Sums
+from clclip.classification.features.records import read_tensors, write_record
 from clclip.classification.vis import mixer as mixing
 from clclip.classification.vis import solving, stages
 from clclip.classification.vis.options import VisOptions
@@ -130,9 +130,7 @@ def test_a_stream_is_repeated_byte_for_byte_and_sums_serve_as_well(tmp_path, mon
     for one, two in zip(runs[0][0], runs[1][0], strict=True):
         places = [file.parent / "weights.safetensors" for file in (one, two)]
         assert places[0].read_bytes() == places[1].read_bytes()
-    monkeypatch.setattr(
-        "clclip.classification.closed_form.learner.rows_are_smaller", lambda *a: False
-    )
+    monkeypatch.setattr("clclip.classification.closed_form.maps.rows_are_smaller", lambda *a: False)
     assert np.allclose(run(tmp_path / "c")[1], runs[0][1], atol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -254,3 +255,23 @@ def test_an_empty_path_is_a_variable_that_was_not_set(tmp_path, monkeypatch, cap
         main(["detect", "--run", "results/x/seed0", "--out", "", "image.png"])
     assert ended.value.code == 2 and "empty path" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("words", [["describe", "smoke_fvit"], ["list"]], ids=["short", "long"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_standard_output_that_cannot_be_written_is_named(words, unbuffered, tmp_path):
+    with open("/dev/full", "w") as full:
+        made = subprocess.run(
+            [sys.executable, "-m", "clclip", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    (line,) = made.stderr.splitlines()
+    assert made.returncode == 2 and "No space left on device" in line
+    assert (
+        line.startswith("error: ") and "in standard output," in line and str(tmp_path) not in line
+    )

@@ -18,6 +18,7 @@ from clclip.clip.own.settle import clip_id
 from clclip.config.run import ReportStyle
 from clclip.core.files import check_writable
 from clclip.data import own_images
+from clclip.data.checks import unnamed
 from clclip.model import place
 from clclip.workflow import host
 
@@ -27,7 +28,7 @@ CALLS = [
     (
         'prepare --spec {"id":"x"} --out d',
         "clclip.data.prepare:prepare",
-        (({"id": "x"}, P("d")), {}),
+        (({"id": "x"}, P("d"), None), {}),
     ),
     (
         'fetch-clip --clip {"model":"embedded"} --out c',
@@ -134,6 +135,7 @@ def test_options_reach_the_stage(line, target, expected, monkeypatch):
     monkeypatch.setitem(sys.modules, module, stub)
     monkeypatch.setattr(place, "check_place", lambda *_: None)  # no such model and no images
     monkeypatch.setattr(own_images, "find_images", lambda *_: [])
+    monkeypatch.setattr(unnamed, "check_task", lambda *_: None)
     assert main(line.split()) == 0
     assert calls == [expected]
 

@@ -139,9 +139,9 @@ def test_a_pickle_is_never_run(small_architecture, tmp_path):
 
 
 def test_unknown_names_are_answered_with_known_ones(small_architecture, tmp_path):
-    with pytest.raises(InputError, match="did you mean 'ViT-B-16'"):
+    with pytest.raises(InputError, match="did you mean 'ViT-B-16 openai'"):
         fetch.fetch_clip({"model": "ViT-B16", "tag": "openai"}, tmp_path)
-    with pytest.raises(InputError, match=r"unknown tag 'opena'.*openai"):
+    with pytest.raises(InputError, match=r"no weights 'opena' .*'ViT-B-16 openai'"):
         fetch.fetch_clip({"model": "ViT-B-16", "tag": "opena"}, tmp_path)
     with pytest.raises(InputError, match="without weights"):
         settle.clip_id({"model": "ViT-B-16"})

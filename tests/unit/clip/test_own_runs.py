@@ -9,6 +9,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from clclip.cli.main import main
+from clclip.clip.architecture import timm_module
+from clclip.workflow.clip_checks import DENSE_MODULES
 from clclip.workflow.plan import FACTS, plan_run
 from tests.helpers.bad_input.world import CLASSIFICATION, DETECTION, calls_of, make_data
 from tests.helpers.own_clips import config_of, write_own
@@ -146,6 +148,12 @@ BAD = {  # name: (edit of the config, or its whole text; words of the one line)
     "a word for layers": (vision(layers="two"), ["'two'", "vision_cfg: layers"]),
     "a ResNet": (vision(layers=[1, 1, 1, 1]), ["a ResNet has no patch tokens", "own.json"]),
     "a ConvNeXt": (vision(timm_model_name="convnext_tiny"), ["convnext_tiny has no patch tokens"]),
+    "a BEiT": (
+        vision(timm_model_name="beit_base_patch16_224"),
+        ["beit_base_patch16_224 has no dense mode", "own.json: vision_cfg: timm_model_name"],
+    ),
+    "a hybrid": (vision(timm_model_name="test_resnet"), ["no dense mode", "own.json"]),
+    "an XCiT": (vision(timm_model_name="xcit_nano_12_p16_224.fb_in1k"), ["no dense mode"]),
     "few words": (text(vocab_size=64), ["vocab_size 64", "49408", "hf_tokenizer_name"]),
     "oblong": (vision(image_size=[32, 64]), ["[32, 64]", "vision_cfg: image_size"]),
     "a hub's with more": (
@@ -155,7 +163,6 @@ BAD = {  # name: (edit of the config, or its whole text; words of the one line)
 }
 BUILT = {  # refused by the stage that builds it: the plan imports no torch
     "unknown timm model": (vision(timm_model_name="vit_none"), ["cannot be built", "own.json"]),
-    "a hybrid": (vision(timm_model_name="test_resnet"), ["no patch tokens", "own.json"]),
     "heads that do not divide": (vision(width=33), ["cannot be built", "own.json"]),
     "other weights": (vision(width=48), ["weights do not load", "own.safetensors"]),
 }
@@ -185,7 +192,29 @@ def test_a_bad_config_is_told_in_one_line(name, work, capsys):
     change, words = BAD[name]
     edited(work, change)
     assert main(["describe", "cards.yaml"]) == 2
-    one_line(capsys, words)
+    one_line(capsys, [*words, "cards.yaml: clip"])
+
+
+def test_what_is_missing_of_a_clip_names_the_file_that_asks_for_it(work, capsys):
+    for name, words in (("own.safetensors", "clip.file"), ("own.json", "clip.config")):
+        (work / "clips" / name).unlink()
+        assert main(["describe", "cards.yaml"]) == 2
+        one_line(capsys, [f"cards.yaml: {words}", "no such"])
+
+
+def test_every_module_of_timm_with_a_dense_mode_is_known():
+    """And a tower of each other module whose blocks look like a ViT's is refused when planned."""
+    import timm
+
+    with torch.device("meta"):
+        for name in ("deit3_small_patch16_224", "eva02_tiny_patch14_224", "vitamin_small_224"):
+            tower = timm.create_model(name)
+            assert timm_module(name) in DENSE_MODULES and hasattr(tower, "_pos_embed"), name
+        for name in ("beit_base_patch16_224", "xcit_nano_12_p16_224", "samvit_base_patch16"):
+            tower = timm.create_model(name)
+            assert timm_module(name) not in DENSE_MODULES
+            assert not (hasattr(tower, "_pos_embed") and hasattr(tower, "fc_norm")), name
+    assert timm_module("vit_none") is None
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -106,7 +106,10 @@ WRONG = {
     "lr is text": ({"training": {"lr": "fast"}}, "valid number"),
     "no batch": ({"training": {"batch_size": 0}}, "greater than or equal to 1"),
     "half an epoch": ({"training": {"epochs": 1.5}}, "integer"),
-    "falling milestones": ({"training": {"milestones": [0.9, 0.5]}}, "rise strictly"),
+    "falling milestones": (
+        {"training": {"schedule": "multistep", "milestones": [0.9, 0.5]}},
+        "rise strictly",
+    ),
     "per_task beyond": ({"per_task": {3: {"training": {"lr": 0.1}}}}, r"got task 3.*tasks 1\.\.2"),
     "per_task zero": ({"per_task": {0: {"training": {"lr": 0.1}}}}, "got task 0"),
     "per_task wrong key": ({"per_task": {2: {"traning": {}}}}, "did you mean 'training'"),

@@ -3,20 +3,22 @@
 import hashlib
 import itertools
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 from clclip.cli.main import main
-from clclip.config.listing import stream_rows
+from clclip.config.listing import resolved_yaml, stream_rows
 from clclip.config.load import find_experiment, read_experiment
-from clclip.config.names import fitting, read_name, shipped_names
+from clclip.config.names import fitting, read_name, shadowed, shipped_names
 from clclip.config.streams import stream_file, stream_files, streams, streams_of
 from clclip.config.variants import shared_variants
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.model.kinds import KINDS
+from clclip.workflow.describe import describe, text
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 
 BEFORE = json.loads((Path(__file__).parent / "names_before.json").read_text())
@@ -74,7 +76,9 @@ PARTS = {
     "shapes_10_10_fvit_current": ("shapes_10_10", "fvit_current", ()),
     "shapes_cil_seca_adapted_centroid": ("shapes_cil_8x5", "seca", ("adapted_centroid",)),
     "shapes_cil_4x10_finetune_tuned": ("shapes_cil_4x10", "finetune", ("tuned",)),
-    "smoke_seca": ("smoke", "seca", ()),
+    "smoke_seca": ("smoke_cil", "seca", ()),
+    "smoke_cil_joint": ("smoke_cil", "joint", ()),
+    "smoke_joint": ("smoke", "joint", ()),
     "smoke_fvit": ("smoke", "fvit", ()),
 }
 
@@ -101,6 +105,30 @@ def test_every_stream_method_and_fitting_variant_makes_an_experiment():
                         read_name(name)
                     read += 1
     assert read > 2000 and len(shipped_names()) > 300
+
+
+def test_every_stream_and_method_has_a_name_of_its_own_and_a_shadowed_one_says_so():
+    """Two kinds may share a short name; then each experiment has a longer one, and describe it."""
+    whole, short = Counter(), Counter()
+    for stem in stream_files():
+        for called, stream in streams_of(stem).items():
+            for method in KINDS[stream_file(stem).kind].methods:
+                short[f"{called}_{method}"] += 1
+                name = f"{stream.name}_{method}"
+                found = read_name(name)
+                assert (found.stream.file, found.method) == (stem, method), name
+                whole[name] += called == stream.name
+    assert set(whole.values()) == {1}
+    twice = {name for name, count in short.items() if count > 1}
+    assert twice == {"smoke_joint"}  # of detection, as ever
+    assert read_name("smoke_joint").file.kind == "detection"
+    for name in short:
+        other = {"classification": "smoke_cil_joint"} if name in twice else {}
+        assert shadowed(name) == other
+    assert "that of classification is called smoke_cil_joint" in text(describe("smoke_joint"))
+    assert "that of classification is smoke_cil_joint" in resolved_yaml("smoke_joint")
+    old, new = planned("smoke_seca").tasks, planned("smoke_cil_seca").tasks
+    assert [task.json for task in old.values()] == [task.json for task in new.values()]
 
 
 WRONG = {

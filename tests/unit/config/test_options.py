@@ -9,11 +9,13 @@ import pytest
 import yaml
 from pydantic import Field
 
+from clclip.cli.main import main
 from clclip.config import resolve
 from clclip.config.load import read_experiment
 from clclip.config.resolve import check_settings, resolve_options
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
+from clclip.core.options import Positive
 from clclip.detection.options import ReplayOptions
 from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
@@ -130,6 +132,79 @@ def test_a_switch_without_meaning_is_refused_where_a_file_sets_it(case, tmp_path
         tasks(write(tmp_path, **values))
     message = str(told.value)
     assert "\n" not in message and "mine.yaml" in message and re.search(words, message), message
+
+
+IDLE = {
+    "a metric of boxes": (
+        "smoke_seca",
+        {"evaluation": {"ap": "coco"}},
+        "evaluation.ap, .*detection",
+    ),
+    "images of boxes": ("smoke_ridge", {"evaluation": {"images": "full"}}, "evaluation.images"),
+    "a threshold of boxes": ("smoke_seca", {"evaluation": {"threshold": "f1"}}, "threshold"),
+    "bad boxes": ("smoke_seca", {"data": {"on_bad_box": "fail"}}, "data.on_bad_box, .*detection"),
+    "milestones of a cosine": (
+        "smoke_clclip",
+        {"training": {"milestones": [0.5]}},
+        "nothing with schedule: cosine, in .*training.milestones, expected schedule: multistep",
+    ),
+    "milestones of another task's schedule": (
+        "smoke_clclip",
+        {
+            "per_task": {
+                1: {"training": {"schedule": "multistep"}},
+                2: {"training": {"milestones": [0.5]}},
+            }
+        },
+        "per_task.2: training.milestones",
+    ),
+    "drift of a first task": (
+        "smoke_clclip_paper",
+        {"per_task": {1: {"switches": {"drift_weight": 1.0}}}},
+        "nothing in task 1, .*per_task.1: switches.drift_weight, expected a later task",
+    ),
+    "distillation of a first task": (
+        "smoke_fvit_mma",
+        {"per_task": {1: {"switches": {"distil_weight": 1.0}}}},
+        "nothing in task 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IDLE)
+def test_a_key_without_meaning_is_refused_where_a_file_sets_it(case, tmp_path):
+    base, values, words = IDLE[case]
+    with pytest.raises(InputError) as told:
+        tasks(write(tmp_path, base=base, **values))
+    message = str(told.value)
+    assert "\n" not in message and "mine.yaml" in message and re.search(words, message), message
+
+
+def test_a_key_that_means_something_in_one_task_stays(tmp_path):
+    steps = {1: {"training": {"schedule": "multistep"}}}
+    one, two = tasks(
+        write(tmp_path, base="smoke_fvit", training={"milestones": [0.5]}, per_task=steps)
+    )
+    assert one["training"]["milestones"] == two["training"]["milestones"] == [0.5]
+    drift = {"drift_weight": 1.0}
+    tasks(write(tmp_path, base="smoke_clclip_paper", per_task={2: {"switches": drift}}))
+    tasks(write(tmp_path, base="smoke_clclip_paper", switches=drift))
+
+
+def test_an_inherited_key_that_lost_its_meaning_is_left_out(tmp_path, capsys):
+    """Of the plan, and of the file that `describe --yaml` writes."""
+    base = {"kind": "classification", "method": "seca", "stream": "smoke"}
+    base |= {"training": {"schedule": "multistep", "milestones": [0.5]}}
+    write(tmp_path, "base.yaml", **base)
+    mine = write(tmp_path, base="base.yaml", training={"schedule": "cosine"})
+    assert main(["describe", str(mine), "--yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "milestones" not in text and "schedule: cosine" in text
+    (tmp_path / "saved.yaml").write_text(text)
+    assert len(tasks(mine)) == len(tasks(tmp_path / "saved.yaml"))
+    assert main(["describe", "smoke_ridge", "--yaml"]) == 0
+    (tmp_path / "saved.yaml").write_text(capsys.readouterr().out)
+    assert tasks(tmp_path / "saved.yaml")
 
 
 UNTRAINED = [name for name, (_, method) in METHODS.items() if method.closed_form]
@@ -253,7 +328,7 @@ def test_tables_of_what_options_need_name_options_and_their_values(name):
     assert set(cls.only_with) | cls.later | cls.across_tasks <= set(cls.model_fields)
     for needs in cls.only_with.values():
         for other, values in needs.items():
-            for value in values:
+            for value in (0.5,) if isinstance(values, Positive) else values:
                 assert getattr(cls(**{other: value}), other) == value
 
 

@@ -83,3 +83,31 @@ def test_a_word_in_other_capitals_is_the_nearest(known):
     assert nearest("VIT-B-16", known) == " (did you mean 'ViT-B-16'?)"
     assert nearest("EMBEDDED", ["embedded"]) == " (did you mean 'embedded'?)"
     assert not nearest("nothing", ["embedded"])
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "rest"),
+    [
+        ("shapes_10_10_clclip_text_alone_no_text", "text_alone", "shapes_10_10_clclip_no_text"),
+        ("shapes_10_10_clclip_no_text_text_alone", "text_alone", "shapes_10_10_clclip_no_text"),
+        ("smoke_seca_kd_clip_evict_min", "evict_min", "smoke_seca_kd_clip"),
+        ("smoke_seca_evict_oldest_kd_average", "evict_oldest", "smoke_seca_kd_average"),
+        ("smoke_seca_relevance_paper_kd_previous", "relevance_paper", "smoke_seca_kd_previous"),
+    ],
+)
+def test_a_variant_that_changes_nothing_makes_no_second_name_of_one_run(name, variant, rest):
+    line = refusal(name)
+    assert f"variant '{variant}' adds nothing to {rest}," in line
+    assert line.endswith(f"expected {rest}") and is_name(rest)
+
+
+def test_variants_that_each_change_something_stay_together():
+    for name in (
+        "smoke_seca_evict_min_relevance_paper",
+        "smoke_seca_kd_clip_centroid",
+        "shapes_10_10_clclip_text_alone_no_decoupling",
+        "voc_10_10_clclip_fast_no_text",
+        "voc_10_10_clclip_openai_no_text",
+        "voc_10_10_clclip_eva02_no_text",  # the tower of the stream, said aloud
+    ):
+        assert is_name(name), name

@@ -1,16 +1,21 @@
 """Labelled folders and CIFAR-100; counts made by hand."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clclip.cli.main import main
 from clclip.core.errors import InputError
+from clclip.data.checks.unnamed import check_named
 from clclip.data.prepare import data_version, declared_classes, prepare
 from clclip.data.readers.cifar import CIFAR100_CLASSES
 from tests.helpers.data import read, save_image
 from tests.helpers.folders import make_folders
+from tests.helpers.splits import make_task
 
 
 def test_folders_become_labels(tmp_path):
@@ -226,3 +231,55 @@ def test_cifar_has_one_version_before_and_after_its_download(tmp_path):
     assert declared_classes(spec) == CIFAR100_CLASSES and len(set(CIFAR100_CLASSES)) == 100
     with pytest.raises(InputError, match="no CIFAR-100"):
         data_version({"format": "cifar100", "root": str(tmp_path)})
+
+
+def test_a_broken_image_of_a_class_that_no_task_names_is_a_remark(tmp_path):
+    spec = make_folders(tmp_path / "data")
+    bad = tmp_path / "data/train/n10" / sorted(os.listdir(tmp_path / "data/train/n10"))[0]
+    bad.write_bytes(bad.read_bytes()[:40])
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="broken image"):
+        prepare(spec, out)
+    with pytest.raises(InputError, match="broken image"):
+        prepare(spec, out, ["n01", "n10"])
+    assert not out.exists() or not list(out.glob("*.json"))
+    prepare(spec, out, ["n01", "n02"])
+    index, train = read(out / "index.json"), read(out / "train.json")
+    assert any("no task names" in line and bad.name in line for line in index["warnings"])
+    assert bad.name not in [Path(i["file_name"]).name for i in train["images"]]
+    check_named(index, ["n01", "n02"])
+    with pytest.raises(InputError, match=r"broken image.*'n10'.*on_bad_image: skip"):
+        check_named(index, ["n01", "n10"])
+
+
+def test_describe_passes_over_an_empty_file_of_a_class_that_no_task_names(tmp_path, capsys):
+    make_folders(tmp_path / "data")
+    bad = tmp_path / "data/train/n10" / sorted(os.listdir(tmp_path / "data/train/n10"))[0]
+    bad.write_bytes(b"")
+    mine = tmp_path / "mine.yaml"
+    text = "kind: classification\nmethod: ncm\ndata: {format: folder, root: data}\n"
+    mine.write_text(f"{text}tasks: [[n01], [n02]]\n")
+    for words in ([], ["--check-images"]):
+        assert main(["describe", str(mine), *words]) == 0
+        assert "a class folder that no task names" in capsys.readouterr().out
+    mine.write_text(f"{text}tasks: [[n01], [n02], [n10]]\n")
+    assert main(["describe", str(mine)]) == 2
+    assert "broken image" in capsys.readouterr().err
+
+
+def test_split_refuses_a_task_of_a_class_that_was_broken_when_nothing_named_it(tmp_path, capsys):
+    """Another experiment had the data prepared; the index is that of its classes."""
+    spec = make_folders(tmp_path / "data")
+    bad = tmp_path / "data/test/n02"
+    bad = bad if bad.is_dir() else tmp_path / "data/val/n02"
+    bad = bad / sorted(os.listdir(bad))[0]
+    bad.write_bytes(b"")
+    told = ["--spec", json.dumps(spec | {"id": "d-1"}), "--classes", '["n01"]']
+    assert main(["prepare", *told, "--out", str(tmp_path / "resources/data/d-1")]) == 0
+    for groups, status in (([["n01"]], 0), ([["n01"], ["n02"]], 2)):
+        task = make_task(groups, "seca", "classification", id="d-1")
+        (tmp_path / "task.json").write_text(json.dumps(task))
+        words = ["--task", str(tmp_path / "task.json"), "--resources", str(tmp_path / "resources")]
+        assert main(["split", *words]) == status
+    assert "broken image" in capsys.readouterr().err
+    assert main(["prepare", *told[:-1], "[3]", "--out", str(tmp_path / "out")]) == 2

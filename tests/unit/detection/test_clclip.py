@@ -43,8 +43,10 @@ def test_frozen_parts_are_bit_equal_after_a_step_and_have_no_gradient(shared):
 
 @pytest.mark.parametrize("adapter", ["copy", "residual"])
 @pytest.mark.parametrize("shared", ["frozen", "adapters"])
-def test_whole_old_detections_are_bit_identical_after_later_tasks(shared, adapter):
+@pytest.mark.parametrize("fusion", [0.0, 0.3])
+def test_whole_old_detections_are_bit_identical_after_later_tasks(shared, adapter, fusion):
     switches = {"shared": shared, "adapter": adapter, "score_threshold": 0.0, "detections": 1000}
+    switches |= {"fusion": fusion, "fusion_score": "share"}
     first = learned([GROUPS[0], GROUPS[1]], **switches)
     wanted = old_detections(first, 3)
     assert sum(len(image["scores"]) for image in wanted) > 0

@@ -60,6 +60,13 @@ def test_equal_bytes_to_the_run_that_had_all_tasks(boxes_run, first, tmp_path):
     assert all((a.scores == b.scores).all() for a, b in zip(before, after, strict=True))
 
 
+def test_a_new_class_with_the_text_of_an_old_one_is_a_remark(boxes_run, first, tmp_path):
+    shutil.copytree(boxes_run.parents[2] / "boxes", tmp_path / "boxes")
+    words = {GROUPS[1][0]: GROUPS[0][0]}
+    told = describe(str(go_on(tmp_path, first, GROUPS[1:], data=BOXES, text=words)))["warnings"]
+    assert any(f"{GROUPS[0][0]!r}, {GROUPS[1][0]!r} are all" in line for line in told), told
+
+
 def test_a_classifier_goes_on_with_equal_bytes(folders_run, tmp_path):
     export(folders_run, tmp_path / "first", task=1)
     shutil.copytree(folders_run.parents[2] / "folders", tmp_path / "folders")
@@ -125,6 +132,23 @@ def test_old_classes_keep_their_category_ids_and_a_new_one_gets_a_free_id(
     assert open_place(longer, 3).card["categories"] == card["categories"][:5]
     assert open_place(longer, 2).card["categories"] == old
     assert open_place(longer).card["categories"] == card["categories"], "detect on the run"
+
+
+def test_a_part_that_was_taken_over_is_a_model_too(longer, cards_model, tmp_path):
+    """Of two parts the model's own text vectors, of the first their first rows."""
+    for task in (1, 2):
+        out = tmp_path / f"after{task}"
+        card = export(longer, out, task=task)
+        (path,) = (out / "text").iterdir()
+        names, rows = read_text(path)
+        assert names == card["classes"] and card["text"]["file"] == f"text/{path.name}"
+        (whole,) = (cards_model / "text").iterdir()
+        assert names == read_text(whole)[0][: len(names)]
+        assert torch.equal(rows, read_text(whole)[1][: len(names)])
+        assert torch.equal(read_background(path), read_background(whole))
+        assert read_card(out)["digest"] == card["digest"]
+    one = sorted((longer.parents[2] / "boxes/images").glob("*.png"))[:1]
+    assert clclip.load_model(tmp_path / "after1")(one, threshold=0)[0].scores is not None
 
 
 def test_a_start_of_an_older_version_goes_on(longer, tmp_path):

@@ -259,18 +259,6 @@ def test_causes_after_every_later_task(tmp_path):
     assert len(ends) == 1, "one scale for all tasks"
 
 
-def test_written_diagnosis_is_used(copy):
-    root, paths = copy
-    row = {"before": 90.0, "after": 20.0, "lost": 70.0, "causes": {"box": 70.0}}
-    for seed, lost in ((0, 70.0), (1, 10.0)):
-        task = root / "results" / "zoo_clclip" / f"seed{seed}" / "task2"
-        own = row | {"lost": lost, "causes": {"box": lost} if seed == 0 else {"score": lost}}
-        world.write(task / "diagnosis.json", {"classes": {"blue disc": own}})
-    tables = {e.name: classes for e, _, classes in why(load(paths)[0]).steps[-1].tables}
-    mean = row | {"lost": 40.0, "causes": {"score": 5.0, "box": 35.0}}
-    assert tables["zoo_clclip"] == [("blue disc", mean)]
-
-
 def test_calibration_is_told_for_old_and_new(made):
     for benchmark in load(made["paths"]):
         found = trust(benchmark)

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clclip.cli.main import main
 from clclip.core.digest import canonical
 from clclip.data.readers import coco
+from clclip.workflow.describe import describe
 from clclip.workflow.plan import plan_run
 from tests.helpers.cards import NAMES, write_coco, write_experiment, write_voc
 
@@ -283,3 +285,37 @@ def test_seeds_that_are_none_are_told_in_plain_words(seeds, told, capsys):
     assert main(["describe", "smoke_fvit", f"--seeds={seeds}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (
+            {"base": "smoke_clclip", "text": {"green circle": "red_circle"}},
+            "red circle green circle",
+        ),
+        (
+            {
+                "base": "smoke_seca",
+                "text": {"green circle": "red/circle", "red circle": "red or circle"},
+            },
+            "red circle green circle",
+        ),
+        (
+            {"base": "smoke_seca_cov", "text": {"red circle": "blue circle"}},
+            "red circle blue circle",
+        ),
+        # a text of the shipped stream
+        ({"base": "voc_10_10_fvit", "text": {"bottle": "potted plant"}}, "bottle pottedplant"),
+        ({"base": "smoke_ncm", "text": {"red circle": "blue circle"}}, ""),  # reads no text
+    ],
+)
+def test_two_classes_of_one_text_are_a_remark(values, names, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values))
+    lines = [line for line in describe(str(path))["warnings"] if "to the CLIP" in line]
+    assert len(lines) == bool(names), lines
+    if names:
+        assert "cannot tell them apart" in lines[0]
+        words = lines[0].partition(" are all ")[0].replace("'", "").split(", ")
+        assert " ".join(words) == names

@@ -1,14 +1,13 @@
 """Fingerprints change with statements of the modules in use, and with nothing else."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-import clclip
 from clclip.detection.registry import METHODS
 from clclip.model.kinds import KINDS
 from clclip.workflow.fingerprint import IGNORED, fingerprint, stage_fingerprint, used_modules
+from tests.helpers.fingerprints import CASES, changed_by, copy_package, switches
 
 
 @pytest.fixture
@@ -104,25 +103,12 @@ def test_stages_do_not_depend_on_how_plans_are_made():
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
     """A copy of the package whose files may be edited."""
-    home = tmp_path_factory.mktemp("copy") / "clclip"
-    ignore = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.html", "*.css")
-    shutil.copytree(Path(clclip.__file__).parent, home, ignore=ignore)
-    return home
+    return copy_package(tmp_path_factory.mktemp("copy"))
 
 
-def changed_by(path, package, stage="train", kind="detection"):
-    """Return the methods whose stage has another fingerprint once a file has a statement more."""
-
-    def told():
-        fingerprint.cache_clear()
-        methods = KINDS[kind].methods
-        return {name: stage_fingerprint(stage, kind, name, package) for name in methods}
-
-    text, before = path.read_text(), told()
-    path.write_text(text + "\nUNUSED = 1\n")
-    after = told()
-    path.write_text(text)
-    return {name for name in before if after[name] != before[name]}
+def detectors(*names):
+    """Return detection methods as ``changed_by`` names them."""
+    return {f"detection/{name}" for name in names}
 
 
 def own_files(method):
@@ -134,9 +120,12 @@ def own_files(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("stage", ["train", "predict"])
 def test_a_method_s_own_files_are_in_no_other_method_s_fingerprint(method, stage, copied):
-    """But in those of methods that are the same class, or build on it."""
+    """But in those of methods that are the same class, or build on it; so of both kinds.
+
+    For the files of classifiers see ``classification/test_fingerprints.py``.
+    """
     cls = METHODS[method].load()
-    same = {name for name, other in METHODS.items() if issubclass(other.load(), cls)}
+    same = detectors(*(name for name, other in METHODS.items() if issubclass(other.load(), cls)))
     files = [file for pattern in own_files(method) for file in copied.glob(str(pattern))]
     assert files
     for file in files:
@@ -146,16 +135,14 @@ def test_a_method_s_own_files_are_in_no_other_method_s_fingerprint(method, stage
 
 def test_what_methods_share_is_in_the_fingerprints_of_those_that_share_it(copied):
     methods = copied / "detection" / "methods"
-    baselines = {name for name in METHODS if not name.startswith("clclip")}
+    baselines = detectors(*(name for name in METHODS if not name.startswith("clclip")))
     assert changed_by(methods / "two_stage.py", copied) == baselines
-    assert changed_by(methods / "distilled.py", copied) == {
-        "fvit_mma",
-        "fvit_replay",
-        "fvit_proto",
-    }
-    assert changed_by(methods / "rehearsal" / "pasting.py", copied) == {"fvit_replay", "fvit_ior"}
+    distilled = detectors("fvit_mma", "fvit_replay", "fvit_proto")
+    assert changed_by(methods / "distilled.py", copied) == distilled
+    rehearsing = detectors("fvit_replay", "fvit_ior")
+    assert changed_by(methods / "rehearsal" / "pasting.py", copied) == rehearsing
     for shared in (methods / "detector.py", copied / "detection" / "layers" / "path.py"):
-        assert changed_by(shared, copied) == set(METHODS)
+        assert changed_by(shared, copied) == detectors(*METHODS)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +152,13 @@ def test_a_new_option_or_method_is_no_other_code(file, copied):
     assert not changed_by(copied / file, copied)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_edits_of_the_split_rerun_it_and_only_scoring_code_reruns_scores(kind, copied):
-    every = set(KINDS[kind].methods)
-    assert changed_by(copied / "data" / "split.py", copied, "split", kind) == every
-    assert changed_by(copied / "evaluation" / "score.py", copied, "score", kind) == every
+def test_edits_of_the_split_rerun_it_and_only_scoring_code_reruns_scores(copied):
+    assert changed_by(copied / "data" / "split.py", copied, "split") == set(CASES)
+    assert changed_by(copied / "evaluation" / "score.py", copied, "score") == set(CASES)
     for file in ("report/page.py", "report/benchmark.py", "clip/ids.py", "clip/trunk.py"):
-        assert not changed_by(copied / file, copied, "score", kind), file
+        assert not changed_by(copied / file, copied, "score"), file
+
+
+def test_where_no_switches_are_known_nothing_is_left_out():
+    task, own = ("train", "classification", "hpeft"), switches("classification/hpeft")
+    assert stage_fingerprint(*task) != stage_fingerprint(*task, switches=own)

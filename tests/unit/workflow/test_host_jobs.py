@@ -5,7 +5,7 @@ from pathlib import Path
 from snakemake.cli import parse_config
 from snakemake.common import dict_to_key_value_args
 
-from clclip.config.load import find_experiment, resolved
+from clclip.config.load import find_experiment, is_path, resolved
 from clclip.workflow import host
 
 
@@ -34,7 +34,7 @@ def test_listed_experiments_reach_jobs_as_they_are(tmp_path):
     for_jobs = host.config_for_jobs(config, [tmp_path / "work", tmp_path])
     arguments = dict_to_key_value_args(for_jobs, repr_obj=True)
     name, word = parse_config(arguments)["experiments"]
-    assert name == "smoke_seca" and not host.is_path(word)
+    assert name == "smoke_seca" and not is_path(word)
     assert host.config_for_jobs({"experiments": [word]}, []) == {"experiments": [word]}
     here = resolved(find_experiment(entry, [tmp_path / "work", tmp_path]))
     assert resolved(find_experiment(word, [Path("/elsewhere")])) == here

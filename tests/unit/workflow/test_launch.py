@@ -112,3 +112,11 @@ def test_windows_is_refused_in_one_line():
 def test_what_follows_two_dashes_is_snakemakes(typed, given, passed_on):
     options = build_parser().parse_args(["run", *typed])
     assert options.experiment == given and options.passed_on == passed_on
+
+
+@pytest.mark.parametrize("seeds", ["x", "0,1.5", "0,0", "-1", ""])
+def test_wrong_seeds_name_their_option(seeds, capsys, monkeypatch):
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("started"))
+    assert main(["run", "smoke_fvit", f"--seeds={seeds}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--seeds" in line and line.startswith("error: ")

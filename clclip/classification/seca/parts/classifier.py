@@ -8,16 +8,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clclip.classification.options import CLASSIFIERS, refines
+from clclip.classification.options import CLASSIFIERS, ClassificationOptions
 from clclip.classification.records import Record
 from clclip.classification.seca.baselines import new_linear
+from clclip.classification.seca.frozen import raw_prototypes
 from clclip.classification.seca.parts.context import Context, Step, TaskData
 from clclip.classification.seca.parts.visual import VisualSide
-from clclip.classification.seca.sevpr import Refinement, consistency_loss, raw_prototypes
+from clclip.classification.seca.sevpr import Refinement, consistency_loss
 from clclip.classification.seca.statistics import fitted_drift
 from clclip.training.seeds import generator
 
 logger = logging.getLogger(__name__)
+
+
+def refines(options: ClassificationOptions) -> bool:
+    """Tell whether refined prototypes take part in training."""
+    if options.classifier in CLASSIFIERS:
+        return options.visual_loss == "sevpr"
+    return options.classifier == "sevpr"
 
 
 class VisualClassifier:
@@ -89,6 +97,9 @@ class VisualClassifier:
             record["affinity"] = self.refinement.affinity(text)
         if "linear" in self.parameters:
             record["linear"] = self.parameters["linear"]
+        if self.context.options.classifier == "adapted_centroid":
+            features = visual.adapted(self.data, visual.adapters)
+            record["centroid"] = raw_prototypes(features, self.data.labels, self.context.new)
         return record | self._statistics(visual)
 
     def _statistics(self, visual: VisualSide) -> Record:
@@ -100,7 +111,7 @@ class VisualClassifier:
         record: Record = {"features": after, "labels": self.data.labels}
         size = after.numel() * after.element_size() / 2**20
         logger.info("features of %d images, %.3f MiB", len(after), size)
-        moves = options.counts("statistics") and options.statistics == "moved"
+        moves = options.adapt == "all" and options.statistics == "moved"
         if not moves or visual.adapters is None or context.task == 1:
             return record
         earlier = visual.snapshot(context.task - 1)

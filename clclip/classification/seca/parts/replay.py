@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clclip.classification.records import Record
+from clclip.classification.seca.frozen import raw_prototypes
 from clclip.classification.seca.parts.context import Context, Step, TaskData
 from clclip.classification.seca.parts.visual import VisualSide
-from clclip.classification.seca.replay import Gaussians, fit_gaussians, log_memory
-from clclip.classification.seca.sevpr import raw_prototypes
+from clclip.classification.seca.replay import Gaussians, concatenate, fit_gaussians, log_memory
 
 
 class Replay:
@@ -27,11 +27,14 @@ class Replay:
     def begin(self) -> None:
         """Read the Gaussians of the earlier tasks."""
         options, device = self.context.options, self.context.device
-        stored = self.context.memory.gaussians() if options.replay == "gaussian" else None
-        if stored is not None:
-            log_memory(stored, options.covariance, options.rank)
-            parts = (stored.mean, stored.factor, stored.spread)
-            self.gaussians = Gaussians(*(part.to(device) for part in parts))
+        records = [r for r in self.context.memory.records if "gaussian.mean" in r]
+        if not records:
+            return
+        names = [f"gaussian.{part}" for part in ("mean", "factor", "spread")]
+        stored = concatenate([Gaussians(*(r[name] for name in names)) for r in records])
+        log_memory(stored, options.covariance, options.rank)
+        parts = (stored.mean, stored.factor, stored.spread)
+        self.gaussians = Gaussians(*(part.to(device) for part in parts))
 
     def loss(self, step: Step, refined: Tensor | None) -> tuple[Tensor, int]:
         """Return L_gs and the number of features: pseudo ones of old classes and the batch's own.
@@ -53,17 +56,14 @@ class Replay:
         return loss, len(x)
 
     def record(self, data: TaskData, visual: VisualSide) -> Record:
-        """Return centroids and Gaussians of adapted features where the method uses them."""
+        """Return centroids and Gaussians of adapted features."""
         context, options = self.context, self.context.options
-        if options.classifier != "adapted_centroid" and options.replay == "none":
-            return {}
         features = visual.adapted(data, visual.adapters)
-        record: Record = {"centroid": raw_prototypes(features, data.labels, context.new)}
-        if options.replay == "gaussian":
-            fitted = fit_gaussians(
-                features, data.labels, context.new, options.covariance, options.rank
-            )
-            log_memory(fitted, options.covariance, options.rank)
-            record["gaussian.mean"] = fitted.mean
-            record["gaussian.factor"], record["gaussian.spread"] = fitted.factor, fitted.spread
-        return record
+        fitted = fit_gaussians(features, data.labels, context.new, options.covariance, options.rank)
+        log_memory(fitted, options.covariance, options.rank)
+        return {
+            "centroid": raw_prototypes(features, data.labels, context.new),
+            "gaussian.mean": fitted.mean,
+            "gaussian.factor": fitted.factor,
+            "gaussian.spread": fitted.spread,
+        }

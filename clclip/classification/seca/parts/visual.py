@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clclip.classification.options import CLASSIFIERS
 from clclip.classification.pixels import Pixels, over_batches
 from clclip.classification.seca.adapters import Stem, adapter_stack, seeded_dropout
 from clclip.classification.seca.frozen import EVAL_BATCH
@@ -27,7 +28,8 @@ class VisualSide:
         self.modules: dict[str, nn.Module] = {}
         self.adapters: nn.ModuleList | None = None
         # a first task's adapters that no later task trains
-        self.settled = options.counts("adapt") and options.adapt == "first" and context.task > 1
+        by_statistics = options.classifier in CLASSIFIERS
+        self.settled = by_statistics and options.adapt == "first" and context.task > 1
         if options.visual == "adapter":
             self.adapters = self.snapshot(None)
             if stored := context.memory.part("adapter"):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from clclip.clip.cost_volume import cost_volume
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.region_maps import RegionMaps
@@ -123,7 +124,7 @@ def _score(
         return _no_candidates(batch)
     score = torch.cat(logits).sigmoid()
     if a := model.options.fusion:
-        score = score.pow(1 - a) * model.gate.score(pairs.prior).pow(a)
+        score = score.pow(1 - a) * _frozen_score(model, batch, task, pairs).pow(a)
     image = pairs.gates.image[pairs.region]
     extents = torch.tensor(batch.canvas.image_sizes, device=image.device)[image]
     boxes = refine(torch.cat(proposals)[pairs.region], torch.cat(refined), extents)
@@ -134,6 +135,20 @@ def _score(
         [score[own] for own in members],
         [columns[own] for own in members],
     )
+
+
+def _frozen_score(model: Pathways, batch: Batch, task: int, pairs: Routed) -> Tensor:
+    """Return what the frozen CLIP says of the pairs, (N,) in [0, 1] (item 8).
+
+    The published sigmoid tells no class from another. The share does (``fusion_score``, ours), and
+    like F-ViT's softmax it is taken among all classes that were known when the task ended.
+    """
+    if model.options.fusion_score == "sigmoid":
+        return model.gate.score(pairs.prior)
+    classes = model.classes_of(task)
+    cost = cost_volume(batch.dense, model.text[: classes.stop])
+    share = model.gate.share(pairs.gates.of(cost).means())
+    return share[pairs.region, classes.start + pairs.column].exp()
 
 
 def likely(pairs: Routed, logits: Tensor, row: Tensor | None, ratio: float) -> Routed:

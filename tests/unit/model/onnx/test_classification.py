@@ -15,7 +15,8 @@ from PIL import Image
 import clclip
 from clclip.classification.closed_form.heads import Linear
 from clclip.classification.closed_form.joining import Balance
-from clclip.classification.closed_form.learner import Maps, Solved
+from clclip.classification.closed_form.learner import Solved
+from clclip.classification.closed_form.maps import Maps
 from clclip.classification.closed_form.options import ClosedFormOptions
 from clclip.classification.rapf.stages import Adapted
 from clclip.classification.seca.statistics import Joined

@@ -28,6 +28,8 @@ CASES = [(method, {}) for method in METHODS] + [
     ("clclip", {"gate": "softmax", "text_score": False}),
     ("clclip", {"gate": "off", "route": "prior", "route_cap": 1}),
     ("clclip", {"refiner": True, "route": "text"}),
+    ("clclip", {"fusion": 0.3, "fusion_score": "share"}),
+    ("clclip", {"adapter": "residual", "objectness": 0.51}),
 ]
 
 
