@@ -83,7 +83,7 @@ METHODS: dict[str, Method] = {
         ClClipOptions,
         "CL-CLIP",
         colour=0,
-        inference=INFERENCE | {"route_cap", "route_probability", "objectness"},
+        inference=INFERENCE | {"fusion_score", "route_cap", "route_probability", "objectness"},
         detects=GUARDED,
     ),
     "clclip_paper": Method(
