@@ -38,7 +38,7 @@ def _method(
         defining,
         trains=trains,
         colour=colour,
-        reads_ids=False,
+        numbers=frozenset(),
     )
 
 
@@ -84,7 +84,7 @@ METHODS: dict[str, Method] = {
         "RAPF",
         stages="clclip.classification.rapf.stages",
         closed_form=True,
-        reads_ids=False,
+        numbers=frozenset(),
     ),
     "vis": Method(
         "classification.vis.stages.Vis",
@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
         "VIS",
         stages="clclip.classification.vis.stages",
         closed_form=True,
-        reads_ids=False,
+        numbers=frozenset(),
     ),
     "seca_cov": _solved(
         "SECA-Cov", head="joined", hidden=2000, mirror=True, spread=True, prior="text"

@@ -31,7 +31,8 @@ class Method:
         stages: the module with ``train`` and ``predict``, where it is not that of the kind.
         closed_form: it reads stored features alone, by sums or a small matrix: one process.
         reads_training: its training reads training images, or their store.
-        reads_ids: its training may depend on the numbers of images, beyond their order.
+        numbers: of what its training may read the numbers in the data, beyond their order: images,
+            boxes (and their categories).
         inference: options that its training does not read: another value trains nothing again. Only
             those that were looked for in its code, all that it inherits included.
         detects: options with one value of which its training detects with an earlier model, or may:
@@ -50,7 +51,7 @@ class Method:
     stages: str | None = None
     closed_form: bool = False
     reads_training: bool = True
-    reads_ids: bool = True
+    numbers: frozenset[str] = frozenset({"images", "boxes"})
     inference: frozenset[str] = frozenset()
     detects: Needs = field(default_factory=dict)
 

@@ -27,10 +27,19 @@ CLCLIP = "detection.methods.clclip.detector.ClClip"
 # several values of each. A teacher proposes by `proposals_test`, and detects by all of them.
 SELECTION = frozenset("score_threshold nms detections fusion".split())
 INFERENCE = SELECTION | {"proposals_test"}
+# Draws are by the numbers of images; of a box training reads its place in the file alone.
+IMAGES = frozenset({"images"})
 
 METHODS: dict[str, Method] = {
     "fvit": Method(
-        FVIT, FViTOptions, "F-ViT", "baseline", colour=1, inference=INFERENCE, detects=GUARDED
+        FVIT,
+        FViTOptions,
+        "F-ViT",
+        "baseline",
+        colour=1,
+        inference=INFERENCE,
+        detects=GUARDED,
+        numbers=IMAGES,
     ),
     "fvit_current": Method(
         FVIT,
@@ -42,6 +51,7 @@ METHODS: dict[str, Method] = {
         colour=2,
         inference=INFERENCE,
         detects=GUARDED,
+        numbers=IMAGES,
     ),
     "fvit_mma": Method(
         "detection.methods.fvit_mma.MmaFViT",
@@ -50,12 +60,14 @@ METHODS: dict[str, Method] = {
         first_task="fvit",
         inference=SELECTION,
         detects=GUARDED,
+        numbers=IMAGES,
     ),
     "fvit_pseudo": Method(
         "detection.methods.fvit_pseudo.PseudoFViT",
         PseudoOptions,
         "F-ViT + pseudo-labels",
         first_task="fvit",
+        numbers=IMAGES,
     ),
     "fvit_replay": Method(
         "detection.methods.fvit_replay.ReplayFViT",
@@ -63,6 +75,7 @@ METHODS: dict[str, Method] = {
         "F-ViT + replay",
         inference=SELECTION,
         detects=GUARDED,
+        numbers=IMAGES,
     ),
     "fvit_ior": Method(
         "detection.methods.fvit_ior.detector.IorFViT",
@@ -70,6 +83,7 @@ METHODS: dict[str, Method] = {
         "F-ViT + IOR",
         inference=SELECTION,
         detects={**GUARDED, "invert_accept": (True,)},
+        numbers=IMAGES,
     ),
     "fvit_proto": Method(
         "detection.methods.fvit_proto.ProtoFViT",
@@ -77,6 +91,7 @@ METHODS: dict[str, Method] = {
         "F-ViT + prototypes",
         inference=SELECTION,
         detects=GUARDED,
+        numbers=IMAGES,
     ),
     "clclip": Method(
         CLCLIP,
@@ -85,6 +100,7 @@ METHODS: dict[str, Method] = {
         colour=0,
         inference=INFERENCE | {"fusion_score", "route_cap", "route_probability", "objectness"},
         detects=GUARDED,
+        numbers=IMAGES,
     ),
     "clclip_paper": Method(
         CLCLIP,
@@ -106,5 +122,6 @@ METHODS: dict[str, Method] = {
         trains="all",
         inference=INFERENCE,
         detects=GUARDED,
+        numbers=IMAGES,
     ),
 }

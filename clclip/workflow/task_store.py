@@ -91,8 +91,10 @@ def work_digest(task_file: Path, resources: Path, stage: str, code: str) -> str:
     images = _images(task, resources, splits)
     if images is None:
         return digest([stage, code, task, read], 32)
-    if stage == "train" and not _reads_ids(task):
-        read[-1] = digest(_numbered(read_json(splits[-1])), 64)
+    if stage == "train":
+        # where it is damaged, the stage itself says so
+        with contextlib.suppress(KeyError, TypeError):
+            read[-1] = digest(_renumbered(read_json(splits[-1]), task), 64)
     return digest([stage, code, _of_any_data(task), read, images], 32)
 
 
@@ -130,16 +132,24 @@ def _of_any_data(task: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _reads_ids(task: Mapping[str, Any]) -> bool:
-    """Tell whether training may depend on the numbers of images."""
+def _renumbered(split: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a training split with places for the numbers that training does not read.
+
+    A class more, or an annotation tool's next export, may shift these.
+    """
     method = KINDS[task["kind"]].methods.get(task["method"])
-    return method is None or method.reads_ids
-
-
-def _numbered(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a split whose images have their places for ids: a new class shifts these."""
-    images = [{**image, "id": n} for n, image in enumerate(split["images"])]
-    return {**split, "images": images}
+    read = {"images", "boxes"} if method is None else method.numbers
+    result = dict(split)
+    if "images" not in read:
+        result["images"] = [{**image, "id": n} for n, image in enumerate(split["images"])]
+    if "annotations" in split and "boxes" not in read:
+        names = {category["id"]: category["name"] for category in split["categories"]}
+        result["annotations"] = [
+            {**box, "id": n, "category_id": names[box["category_id"]]}
+            for n, box in enumerate(split["annotations"])
+        ]
+        result["categories"] = list(names.values())
+    return result
 
 
 def stored(

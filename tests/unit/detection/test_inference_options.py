@@ -4,6 +4,8 @@ The task store takes a registry's word for it (``Method.inference``), so that a 
 threshold does not train again. Where training detects with an earlier model they do matter.
 """
 
+import json
+
 import pytest
 import yaml
 from safetensors import safe_open
@@ -37,7 +39,22 @@ def work(tmp_path_factory):
     """A folder with data, whose runs share CLIP, texts and features."""
     home = tmp_path_factory.mktemp("options")
     draw_boxes(home / "boxes", NAMES, count=8)
+    draw_boxes(home / "shifted", NAMES, count=8)
+    shift_numbers(home / "shifted")
     return home
+
+
+def shift_numbers(root):
+    """Give boxes and categories other numbers, as one more class may."""
+    for split in ("train", "test"):
+        path = root / f"{split}.json"
+        content = json.loads(path.read_text())
+        for box in content["annotations"]:
+            box["id"] += 1000
+            box["category_id"] = 90 - box["category_id"]
+        for category in content["categories"]:
+            category["id"] = 90 - category["id"]
+        path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +62,15 @@ def weights(work):
     """Return a function that trains two tasks; the tensors of both, as bytes."""
     made = {}
 
-    def tensors(method, **switches):
+    def tensors(method, root="boxes", **switches):
         given = SWITCHES | QUICK.get(method, {}) | switches
         if method == "clclip" and "relegation_guard" in given:
             given |= {"shared": "free"}
         name = f"{method}_{len(made)}"
-        path = write_experiment(work, name, method=method, tasks=GROUPS, switches=given)
+        data = {"format": "coco", "root": root, "images": "images"}
+        data |= {"train": "train.json", "test": "test.json"}
+        keys = {"method": method, "tasks": GROUPS, "switches": given, "data": data}
+        path = write_experiment(work, name, **keys)
         key = path.read_text().replace(name, "")
         if key not in made:
             seed, made[key] = train(path), {}
@@ -77,6 +97,13 @@ def test_what_a_registry_calls_unread_changes_no_weight(weights, method):
     assert set(other) <= options_of(method)
     before, after = weights(method), weights(method, **other)
     assert before == after and len(before) > 10
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "clclip_paper"])
+def test_numbers_of_boxes_and_categories_change_no_weight(weights, method):
+    """The store looks away from them where a registry says ``numbers: images``."""
+    assert METHODS[method].numbers == {"images"}
+    assert weights(method) == weights(method, root="shifted")
 
 
 @pytest.mark.parametrize("method", ["fvit_mma", "fvit_replay", "fvit_ior", "fvit_proto"])

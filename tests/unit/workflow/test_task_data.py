@@ -3,13 +3,16 @@
 import copy
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from clclip.config.experiment import Experiment
+from clclip.core.kind import Method
 from clclip.data.prepare import prepare
 from clclip.data.split import split_task
+from clclip.detection.registry import METHODS
 from clclip.workflow.plan import RunPlan, add_experiment
 from clclip.workflow.task_store import stored, work_digest
 
@@ -27,7 +30,7 @@ class Animals:
 
     def __init__(self, home, suffix="png"):
         self.home, self.root, self.suffix = home, home / "animals", suffix
-        self.indent = None
+        self.indent, self.places = None, {}
         self.names = ["cat", "dog"]
         self.splits = {"train": {}, "test": {}}  # image number -> [(class, box)]
         for name in self.names:
@@ -49,6 +52,7 @@ class Animals:
         for split, labels in self.splits.items():
             entries = [
                 {"id": n, "file_name": self.file(split, n).name, "width": 24, "height": 20}
+                | ({"place": self.places[n]} if n in self.places else {})
                 for n in labels
             ]
             boxes = [
@@ -131,6 +135,35 @@ def test_training_images_that_join_let_the_predictions_be(animals):
     animals.splits["train"][9] = []
     picture(animals.file("train", 9), "9")
     assert animals.trained() == [] == animals.trained("predict")
+
+
+def test_boxes_of_a_new_class_on_old_images_shift_numbers_and_train_nothing(animals):
+    animals.splits["train"][1].insert(0, ("cow", [1, 1, 6, 6]))
+    animals.names.insert(0, "cow")  # the other categories have other numbers now
+    assert animals.trained() == []
+    assert animals.trained(tasks=[["cat"], ["dog"], ["cow"]]) == [3]
+
+
+def test_a_method_that_names_no_numbers_reads_them_all(animals, monkeypatch):
+    facts = METHODS["fvit_replay"]
+    monkeypatch.setitem(METHODS, "fvit_replay", replace(facts, numbers=Method.numbers))
+    animals.splits["train"][1].insert(0, ("cow", [1, 1, 6, 6]))
+    animals.names.append("cow")
+    assert animals.trained() == [1, 2]  # by the file itself, as before
+
+
+def test_new_images_in_a_place_of_their_own_train_nothing(tmp_path):
+    made = Animals(tmp_path)
+    made.places = {1: 1, 2: 1, 3: 2, 4: 2}
+    given = {"data": {"image_rule": "place"}, "tasks": [["cat"], ["dog"]]}
+    assert made.trained(**copy.deepcopy(given)) == [1, 2]
+    made.places |= {5: 3, 6: 3}
+    made.add("cow")
+    made.splits["train"][5].append(("cat", [12, 2, 6, 6]))
+    more = {**given, "tasks": [["cat"], ["dog"], ["cow"]]}
+    assert made.trained(**copy.deepcopy(more)) == [3]
+    made.places[2] = 2
+    assert made.trained(**copy.deepcopy(more)) == [1, 2, 3]
 
 
 def test_annotations_laid_out_otherwise_and_a_renamed_folder_train_nothing(animals):
