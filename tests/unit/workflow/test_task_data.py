@@ -2,115 +2,18 @@
 
 import copy
 import json
-import random
 from dataclasses import replace
 
 import pytest
-from PIL import Image
 
 from clclip.config.experiment import Experiment
 from clclip.core.kind import Method
 from clclip.data.prepare import prepare
-from clclip.data.split import split_task
 from clclip.detection.registry import METHODS
 from clclip.workflow.plan import RunPlan, add_experiment
-from clclip.workflow.task_store import stored, work_digest
-
-ONE_EACH = {"cat": [1, 2], "dog": [3, 4], "cow": [5, 6]}  # class -> its training images
-
-
-def picture(path, seed, size=(24, 20)):
-    """Write noise of a seed of its own; as BMP all have the same number of bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.frombytes("RGB", size, random.Random(seed).randbytes(3 * size[0] * size[1])).save(path)
-
-
-class Animals:
-    """A COCO data set that can be edited, and a stream on it whose training is a stand-in."""
-
-    def __init__(self, home, suffix="png"):
-        self.home, self.root, self.suffix = home, home / "animals", suffix
-        self.indent, self.places = None, {}
-        self.names = ["cat", "dog"]
-        self.splits = {"train": {}, "test": {}}  # image number -> [(class, box)]
-        for name in self.names:
-            self.add(name)
-
-    def add(self, name):
-        """Take in the images and boxes of a class."""
-        for number in ONE_EACH[name]:
-            for split in self.splits:
-                self.splits[split][number] = [(name, [2, 2, 8, 8])]
-                picture(self.file(split, number), f"{split} {number}")
-        self.names = [*dict.fromkeys([*self.names, name])]
-
-    def file(self, split, number):
-        return self.root / "images" / f"{split}{number}.{self.suffix}"
-
-    def write(self):
-        categories = [{"id": k, "name": name} for k, name in enumerate(self.names, 1)]
-        for split, labels in self.splits.items():
-            entries = [
-                {"id": n, "file_name": self.file(split, n).name, "width": 24, "height": 20}
-                | ({"place": self.places[n]} if n in self.places else {})
-                for n in labels
-            ]
-            boxes = [
-                {"image_id": n, "category_id": self.names.index(name) + 1, "bbox": box}
-                for n, own in labels.items()
-                for name, box in own
-            ]
-            boxes = [{"id": k, **one} for k, one in enumerate(boxes, 1)]
-            content = {"images": entries, "annotations": boxes, "categories": categories}
-            text = json.dumps(content, indent=self.indent)
-            (self.root / f"{split}.json").write_text(text)
-
-    def plan(self, **changes):
-        """Split the tasks of an experiment; return their folders, and what they are."""
-        self.write()
-        given = {
-            "name": "mine",
-            "kind": "detection",
-            "method": "fvit_replay",
-            "data": {"format": "coco", "root": str(self.root), "images": "images"},
-            "tasks": [["cat"], ["dog"]],
-        }
-        given["data"] |= {"train": "train.json", "test": "test.json"} | changes.pop("data", {})
-        plan = RunPlan()
-        planned = add_experiment(plan, Experiment(**(given | changes)), [0], self.home, "mine")
-        (spec,) = plan.data.values()
-        out = self.home / "resources" / "data" / spec["id"]
-        if not out.exists():
-            prepare(spec, out)
-        return write_tasks(planned, self.home)
-
-    def trained(self, stage="train", **changes):
-        """Run a stage of all tasks; return the numbers of those that were not in the store."""
-        return run_stage(self.plan(**changes), self.home, stage)
-
-
-def write_tasks(planned, home):
-    folders = []
-    for (_, number), task in planned.tasks.items():
-        folder = home / "seed0" / f"task{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "task.json").write_text(task.json)
-        split_task(folder / "task.json", home / "resources")
-        folders.append(folder)
-    return folders
-
-
-def run_stage(folders, home, stage, code="a"):
-    """Make a file of every task that holds what it was made of, through the store."""
-    name, done = {"train": "weights.safetensors", "predict": "predictions.json"}[stage], []
-    for number, folder in enumerate(folders, 1):
-
-        def work(folder=folder, number=number):
-            done.append(number)
-            (folder / name).write_text(f"{stage} {number} {random.random()}")
-
-        stored(folder / "task.json", home / "resources", stage, code, [name], work)
-    return done
+from clclip.workflow.start.changed_data import announced, first_changed
+from clclip.workflow.task_store import work_digest
+from tests.helpers.workflow.animals import Animals, picture, run_stage, write_tasks
 
 
 @pytest.fixture
@@ -286,24 +189,14 @@ def test_where_the_contents_are_not_known_the_id_of_the_data_decides(animals, la
 def test_images_that_change_between_plan_and_index_are_nothing_to_tell_by(animals):
     """Their contents are not those of the data set that the id names."""
     animals.indent = 2
-    animals.write()
-    experiment = {
-        "name": "mine",
-        "kind": "detection",
-        "method": "fvit",
-        "data": {"format": "coco", "root": str(animals.root), "images": "images"},
-        "tasks": [["cat"], ["dog"]],
-    }
-    experiment["data"] |= {"train": "train.json", "test": "test.json"}
-    plan = RunPlan()
-    planned = add_experiment(plan, Experiment(**experiment), [0], animals.home, "mine")
+    plan, planned = animals.planned(method="fvit")
     repaint(animals)
     (spec,) = plan.data.values()
     out = animals.home / "resources" / "data" / spec["id"]
     prepare(spec, out)
     folder = write_tasks(planned, animals.home)[1]
     args = (animals.home / "resources", "train", "a")
-    (animals.home / "seed0" / "task1" / "weights.safetensors").write_text("w")
+    (animals.home / "results/mine/seed0/task1" / "weights.safetensors").write_text("w")
     with_contents = work_digest(folder / "task.json", *args)
     (out / "contents.json").unlink()
     assert work_digest(folder / "task.json", *args) == with_contents
@@ -366,3 +259,58 @@ def test_an_image_more_in_a_class_trains_its_task_again(folders, tmp_path):
     picture(tmp_path / "pictures/train/dog/9.png", "ten", (30, 20))
     assert trained(["bee"], ["dog"]) == [2]
     assert trained(["bee"], ["dog"], stage="predict") == [1, 2]
+
+
+# ---- told before anything starts -------------------------------------------------------------
+
+
+def join(animals):
+    animals.add("cow")
+
+
+def show_a_dog_beside_it(animals):
+    animals.add("cow")
+    animals.splits["train"][5].append(("dog", [12, 2, 6, 6]))
+
+
+def lay_out(animals):
+    animals.indent = 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "first"),
+    [
+        (lambda animals: None, None),
+        (lay_out, None),
+        (join, None),
+        (show_a_dog_beside_it, 2),
+        (move_box, None),  # by a pixel: prepare moves boxes that far itself
+        (relabel, 1),
+        (drop_an_image, 2),
+    ],
+)
+def test_a_run_says_which_finished_task_other_labels_train_again(animals, monkeypatch, edit, first):
+    monkeypatch.chdir(animals.home)
+    edit(animals)
+    tasks = [["cat"], ["dog"], *([["cow"]] if "cow" in animals.names else [])]
+    plan, _ = animals.planned(tasks=tasks)
+    lines = announced(plan)
+    assert [line.split(" train again")[0] for line in lines] == (
+        [f"mine: task {first} and all after it"] if first else []
+    )
+    if first is None and edit is not lay_out and edit is not move_box:
+        return
+    changed = animals.trained(tasks=tasks)
+    assert first is None or changed[0] == first  # so it was
+    assert first_changed(animals.planned(tasks=tasks)[1], pytest.fail) is None  # same data now
+
+
+def test_an_unfinished_task_and_unreadable_data_are_not_announced(animals, monkeypatch):
+    monkeypatch.chdir(animals.home)
+    plan, planned = animals.planned(method="fvit", name="other", tasks=[["cat"]])
+    assert announced(plan) == []
+    relabel(animals)
+    plan, planned = animals.planned()
+    animals.file("train", 3).unlink()
+    assert announced(plan) == []
+    assert first_changed(planned, lambda: None) is None
