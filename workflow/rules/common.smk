@@ -52,8 +52,8 @@ try:
             )
             interrupt.handle_interrupts(running_jobs)
     if workflow.is_main_process and not runs_nothing(sys.argv[1:]):
-        for told in announced(PLAN):
-            print(told, file=sys.stderr, flush=True)
+        for line in announced(PLAN):
+            print(line, file=sys.stderr, flush=True)
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1

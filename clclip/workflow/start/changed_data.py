@@ -1,4 +1,4 @@
-"""Finished tasks that a changed data set trains again, told before anything starts.
+"""Finished tasks that a changed data set trains again, named before anything starts.
 
 What a task trains on is known from the annotations before images are indexed. That an image file
 holds other pixels is not: the run itself sees it.
@@ -38,10 +38,10 @@ def first_changed(planned: ExperimentPlan, splits: Callable[[], Splits]) -> int 
         if data is None:
             return None
         try:
-            now = _training_split(task, data["train"])
-        except (InputError, KeyError):  # the stage says what is wrong
-            return number
-        if not _alike(before, now):
+            alike = _alike(before, _training_split(task, data["train"]))
+        except (InputError, KeyError, TypeError, ValueError):  # the stage says what is wrong
+            continue
+        if not alike:
             return number
     return None
 
@@ -64,7 +64,7 @@ def announced(plan: RunPlan) -> list[str]:
         def splits(spec: dict[str, Any] = spec) -> Splits:
             try:
                 return preview(spec, "data")
-            except InputError:  # `prepare` says it
+            except (InputError, OSError):  # `prepare` says it
                 return None
 
         with memo_scope():
