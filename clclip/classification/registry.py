@@ -31,7 +31,14 @@ def _method(
     """Return the facts of a method; all are one learner."""
     learner = "classification.seca.learner.Learner"
     return Method(
-        learner, ClassificationOptions, label, role, defining, trains=trains, colour=colour
+        learner,
+        ClassificationOptions,
+        label,
+        role,
+        defining,
+        trains=trains,
+        colour=colour,
+        numbers=frozenset(),
     )
 
 
@@ -77,6 +84,7 @@ METHODS: dict[str, Method] = {
         "RAPF",
         stages="clclip.classification.rapf.stages",
         closed_form=True,
+        numbers=frozenset(),
     ),
     "vis": Method(
         "classification.vis.stages.Vis",
@@ -84,6 +92,7 @@ METHODS: dict[str, Method] = {
         "VIS",
         stages="clclip.classification.vis.stages",
         closed_form=True,
+        numbers=frozenset(),
     ),
     "seca_cov": _solved(
         "SECA-Cov", head="joined", hidden=2000, mirror=True, spread=True, prior="text"

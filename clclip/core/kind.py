@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from clclip.core.errors import InputError, nearest
-from clclip.core.options import Options
+from clclip.core.options import Needs, Options
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class Method:
         stages: the module with ``train`` and ``predict``, where it is not that of the kind.
         closed_form: it reads stored features alone, by sums or a small matrix: one process.
         reads_training: its training reads training images, or their store.
+        numbers: of what its training may read the numbers in the data, beyond their order: images,
+            boxes (and their categories).
+        inference: options that its training does not read: another value trains nothing again. Only
+            those that were looked for in its code, all that it inherits included.
+        detects: options with one value of which its training detects with an earlier model, or may:
+            then it reads all options.
     """
 
     code: str
@@ -45,6 +51,19 @@ class Method:
     stages: str | None = None
     closed_form: bool = False
     reads_training: bool = True
+    numbers: frozenset[str] = frozenset({"images", "boxes"})
+    inference: frozenset[str] = frozenset()
+    detects: Needs = field(default_factory=dict)
+
+    def unread_in_training(self, switches: Mapping[str, Any]) -> frozenset[str]:
+        """Return the options that the training of a task with such switches does not read."""
+        fields = self.options.model_fields
+        asked = any(
+            switches.get(key, self.defining.get(key, fields[key].default)) in values
+            for key, values in self.detects.items()
+            if key in switches or key in fields
+        )
+        return frozenset() if asked else self.inference
 
     @property
     def module(self) -> str:

@@ -1,7 +1,8 @@
 """``clclip prepare``: verify a data set and index it in one layout that every later stage reads.
 
 ``out/index.json`` is written last: where it is, the rest is whole. Images are never copied
-(CIFAR-100, which has no image files, and generated worlds are written as PNG).
+(CIFAR-100, which has no image files, and generated worlds are written as PNG). ``contents.json``
+says what the image files held, so that the task store knows images again in a changed data set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from clclip.data.checks.exif import Photo, choose_views, photos
 from clclip.data.checks.findings import Findings
 from clclip.data.checks.notes import note_detection, note_missing
 from clclip.data.checks.verify import verify_images
+from clclip.data.contents import write_contents
 from clclip.data.index import instances
 from clclip.data.readers import cifar, folder, voc
 from clclip.data.readers.annotated import Annotated
@@ -285,6 +287,7 @@ def _write(
     version = data_version(spec)
     for split, data in splits.items():
         write_json(out / f"{split}.json", data)
+    write_contents(out, version, findings.contents, folders or {})
     linked = {"linked_images": findings.links} if findings.links else {}
     skipped = {f"skipped_{kind}": findings.skipped_count(k) for kind, k in _SKIPPED}
     index = {

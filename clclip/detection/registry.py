@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from clclip.core.kind import Method
 from clclip.detection.options import (
+    GUARDED,
     ClClipOptions,
     FViTOptions,
     IorOptions,
@@ -22,8 +23,24 @@ from clclip.detection.options import (
 FVIT = "detection.methods.fvit.FViT"
 CLCLIP = "detection.methods.clclip.detector.ClClip"
 
+# What a finished detector alone reads. `tests/unit/detection/test_inference_options.py` trains with
+# several values of each. A teacher proposes by `proposals_test`, and detects by all of them.
+SELECTION = frozenset("score_threshold nms detections fusion".split())
+INFERENCE = SELECTION | {"proposals_test"}
+# Draws are by the numbers of images; of a box training reads its place in the file alone.
+IMAGES = frozenset({"images"})
+
 METHODS: dict[str, Method] = {
-    "fvit": Method(FVIT, FViTOptions, "F-ViT", "baseline", colour=1),
+    "fvit": Method(
+        FVIT,
+        FViTOptions,
+        "F-ViT",
+        "baseline",
+        colour=1,
+        inference=INFERENCE,
+        detects=GUARDED,
+        numbers=IMAGES,
+    ),
     "fvit_current": Method(
         FVIT,
         FViTOptions,
@@ -32,24 +49,59 @@ METHODS: dict[str, Method] = {
         defining={"columns": "current"},
         first_task="fvit",
         colour=2,
+        inference=INFERENCE,
+        detects=GUARDED,
+        numbers=IMAGES,
     ),
     "fvit_mma": Method(
-        "detection.methods.fvit_mma.MmaFViT", MmaOptions, "F-ViT + MMA", first_task="fvit"
+        "detection.methods.fvit_mma.MmaFViT",
+        MmaOptions,
+        "F-ViT + MMA",
+        first_task="fvit",
+        inference=SELECTION,
+        detects=GUARDED,
+        numbers=IMAGES,
     ),
     "fvit_pseudo": Method(
         "detection.methods.fvit_pseudo.PseudoFViT",
         PseudoOptions,
         "F-ViT + pseudo-labels",
         first_task="fvit",
+        numbers=IMAGES,
     ),
     "fvit_replay": Method(
-        "detection.methods.fvit_replay.ReplayFViT", ReplayOptions, "F-ViT + replay"
+        "detection.methods.fvit_replay.ReplayFViT",
+        ReplayOptions,
+        "F-ViT + replay",
+        inference=SELECTION,
+        detects=GUARDED,
+        numbers=IMAGES,
     ),
-    "fvit_ior": Method("detection.methods.fvit_ior.detector.IorFViT", IorOptions, "F-ViT + IOR"),
+    "fvit_ior": Method(
+        "detection.methods.fvit_ior.detector.IorFViT",
+        IorOptions,
+        "F-ViT + IOR",
+        inference=SELECTION,
+        detects={**GUARDED, "invert_accept": (True,)},
+        numbers=IMAGES,
+    ),
     "fvit_proto": Method(
-        "detection.methods.fvit_proto.ProtoFViT", ProtoOptions, "F-ViT + prototypes"
+        "detection.methods.fvit_proto.ProtoFViT",
+        ProtoOptions,
+        "F-ViT + prototypes",
+        inference=SELECTION,
+        detects=GUARDED,
+        numbers=IMAGES,
     ),
-    "clclip": Method(CLCLIP, ClClipOptions, "CL-CLIP", colour=0),
+    "clclip": Method(
+        CLCLIP,
+        ClClipOptions,
+        "CL-CLIP",
+        colour=0,
+        inference=INFERENCE | {"fusion_score", "route_cap", "route_probability", "objectness"},
+        detects=GUARDED,
+        numbers=IMAGES,
+    ),
     "clclip_paper": Method(
         CLCLIP,
         ClClipOptions,
@@ -62,5 +114,14 @@ METHODS: dict[str, Method] = {
         },
         alias="clclip",
     ),
-    "joint": Method(FVIT, FViTOptions, "Joint training", "upper bound", trains="all"),
+    "joint": Method(
+        FVIT,
+        FViTOptions,
+        "Joint training",
+        "upper bound",
+        trains="all",
+        inference=INFERENCE,
+        detects=GUARDED,
+        numbers=IMAGES,
+    ),
 }

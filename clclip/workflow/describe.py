@@ -31,6 +31,7 @@ from clclip.training.epochs import epochs_of
 from clclip.workflow.clip_checks import shared_texts
 from clclip.workflow.data_spec import named_classes
 from clclip.workflow.plan import ExperimentPlan, RunPlan, add_as_planned
+from clclip.workflow.start.changed_data import first_changed, in_one_line
 
 # Rough rates in images per second, of 2 CPU cores with the embedded CLIP at 128 px (larger canvases
 # cost by their area); a ViT-B/16 at 640 px on one data-centre GPU is about as fast. They serve to
@@ -60,7 +61,8 @@ def describe(
         stands before, "method", "seeds", "start": what is taken over from a model, "tasks":
         [{"task", "classes", "images"}], "image_rule", "fractions", "evaluation": {"ap", "images",
         "metric"}, "data", "warnings": what is odd about data and classes, "unscored": classes of
-        the tasks without test instances (None where they are not known), "clip", "features",
+        the tasks without test instances (None where they are not known), "trained_again": first
+        finished task that changed data trains again, "clip", "features",
         "estimate", "spec": the data set as ``clclip prepare --spec`` takes it}; a task's "images"
         is the number that ``clclip split`` will leave it, None where the data is not there.
 
@@ -80,6 +82,7 @@ def describe(
         counts = _image_counts(data, splits)
         tasks = _tasks(planned, splits, source)
         unscored = _unscored(tasks, splits)
+        again = first_changed(planned, lambda: splits)
         warnings = check_data(data, named) if check_images and splits else findings.warnings()
     warnings += shared_texts(planned.tasks[chosen[0], planned.numbers[-1]].payload)
     return {
@@ -98,6 +101,7 @@ def describe(
         "data": _data(data, counts),
         "warnings": warnings,
         "unscored": unscored,
+        "trained_again": again,
         "clip": _clip(clip),
         "features": _features(planned),
         "estimate": _estimate(plan, planned, counts, tasks),
@@ -324,6 +328,8 @@ def text(described: dict[str, Any]) -> str:
     lines.append(f"  data {data['id']} ({data['format']}): {state}, {data['where']}; {count}")
     lines += [f"  not scored: {line}" for line in _unscored_lines(d)]
     lines += [f"  about the data: {line}" for line in d["warnings"]]
+    if again := d["trained_again"]:
+        lines.append(f"  {in_one_line(d['name'], again)}")
     state = "there" if clip["there"] else "to be fetched"
     lines.append(f"  CLIP {clip['id']}: {state}, {clip['where']}")
     if clip["model"].startswith("embedded") and data["format"] != "shapes":

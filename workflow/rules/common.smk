@@ -13,6 +13,7 @@ from clclip.workflow.fingerprint import fingerprint, stage_fingerprint
 from clclip.core.digest import canonical
 from clclip.workflow.data_spec import named_classes
 from clclip.workflow.plan import plan_run
+from clclip.workflow.start.changed_data import announced
 from clclip.core.machine import announce as announce_speed
 from clclip.training.online import check_online
 
@@ -50,6 +51,9 @@ try:
                 PLAN.data.values(), Path("resources"), Path("resources/data/.facts")
             )
             interrupt.handle_interrupts(running_jobs)
+    if workflow.is_main_process and not runs_nothing(sys.argv[1:]):
+        for line in announced(PLAN):
+            print(line, file=sys.stderr, flush=True)
 except InputError as error:
     print(f"error: {error}", file=sys.stderr, flush=True)
     os._exit(2)  # snakemake would turn any exception into a traceback and status 1

@@ -19,11 +19,13 @@ class Findings:
             out on request.
         clipped: number of boxes cut at the border of their image.
         links: number of images reached through symbolic links.
+        contents: {split: {file name: digest of its bytes}} of the good images.
     """
 
     skipped: list[dict[str, Any]] = field(default_factory=list)
     clipped: int = 0
     links: int = 0
+    contents: dict[str, dict[str, str]] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
     _notes: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from clclip.data.readers.links import broken_link, check_inside
 logger = logging.getLogger(__name__)
 
 _BATCH = 2048  # images between two lines of progress
+_LENGTH = 32  # hex digits of a digest
 
 
 def verify_images(
@@ -37,7 +39,7 @@ def verify_images(
         split: for the list of skipped images.
         on_bad_image: "fail" raises for the first bad image in order, "skip" lists it.
         where: the place of the n-th image in the annotations.
-        findings: receives skipped images and warnings.
+        findings: receives skipped images, warnings and the digests of the good images' bytes.
         home: a folder that no link may leave; None follows links wherever they lead.
 
     Returns:
@@ -47,6 +49,7 @@ def verify_images(
         InputError: for a missing, broken, too large or outside image, unless they are skipped.
     """
     facts: list[ImageFacts | None] = []
+    contents = findings.contents.setdefault(split, {})
     # Decoders release the interpreter lock; more threads than that would only hold more decoded
     # images.
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
@@ -58,19 +61,25 @@ def verify_images(
                     _bad_image(result, images[n], split, on_bad_image, where(n), findings)
                     facts.append(None)
                     continue
-                if result.animated:
+                own, contents[images[n]["file_name"]] = result
+                if own.animated:
                     findings.note("animated image, first frame used", repr(images[n]["file_name"]))
-                facts.append(result)
+                facts.append(own)
             logger.info("%s: %d of %d images verified", split, len(facts), len(images))
     return facts
 
 
-def _inspect(folder: Path, home: Path | None, name: str) -> ImageFacts | InputError:
-    """Return the facts of one image, or what is wrong (returned, so that the pool keeps order)."""
+def _inspect(folder: Path, home: Path | None, name: str) -> tuple[ImageFacts, str] | InputError:
+    """Return the facts of one image and the digest of its bytes.
+
+    Or else what is wrong, not raised: so the pool keeps the order.
+    """
     path = folder / name
     try:
         check_inside(path, name, home)
-        return inspect(path)
+        facts = inspect(path)
+        with path.open("rb") as handle:  # decoded a moment ago, so read from memory
+            return facts, hashlib.file_digest(handle, "sha256").hexdigest()[:_LENGTH]
     except InputError as error:
         broken = broken_link(path)
         return InputError(f"{broken} ({name!r})", path, "an image file") if broken else error

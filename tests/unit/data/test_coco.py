@@ -65,7 +65,7 @@ def test_result_is_the_same_twice_and_images_stay_where_they_are(tmp_path):
     texts = []
     for out in ("one", "two"):
         prepare({**spec, "id": "x"}, tmp_path / out)
-        names = ("index.json", "train.json", "test.json")
+        names = ("index.json", "train.json", "test.json", "contents.json")
         texts.append([(tmp_path / out / name).read_text() for name in names])
         assert sorted(p.name for p in (tmp_path / out).iterdir()) == sorted(names)
     assert texts[0] == texts[1]

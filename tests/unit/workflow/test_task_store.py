@@ -106,12 +106,12 @@ def test_failed_work_leaves_no_entry(runs, tmp_path, train):
     assert train("two")
 
 
-def test_prediction_depends_on_the_tasks_own_weights(runs):
+def test_prediction_depends_on_the_tasks_own_weights(runs, tmp_path):
     task = runs["one"] / "task1" / "task.json"
     with pytest.raises(InputError, match=r"weights\.safetensors"):
-        work_digest(task, "predict", "a")
+        work_digest(task, tmp_path / "resources", "predict", "a")
     digests = []
     for content in ("x", "y"):
         (runs["one"] / "task1" / "weights.safetensors").write_text(content)
-        digests.append(work_digest(task, "predict", "a"))
+        digests.append(work_digest(task, tmp_path / "resources", "predict", "a"))
     assert digests[0] != digests[1]
