@@ -77,7 +77,9 @@ def planned(wildcards):
 
 def classes_of_data(data):
     """Return the classes that the tasks of this run name of a data set."""
-    tasks = [task.payload for e in PLAN.experiments.values() for task in e.tasks.values()]
+    tasks = [
+        task.payload for e in PLAN.experiments.values() for task in e.tasks.values()
+    ]
     return named_classes(tasks, data)
 
 
