@@ -1,7 +1,7 @@
 """The options of the detection methods (``switches:`` in an experiment file); torch-free.
 
 One class per detector, and they inherit as the detectors do: an option belongs to the methods that
-read it, and a new one is in no other method's task.json.
+read it, and a new one is in no other method's task.json. CL-CLIP's stand in its own folder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field
 
 from clclip.core.errors import WrongValue
 from clclip.core.options import Needs, Options, Positive
@@ -101,7 +101,25 @@ class DetectorOptions(Options):
     )
 
 
-class FViTOptions(DetectorOptions):
+class TwoStageOptions(DetectorOptions):
+    """F-ViT and its kin: how softly the frozen CLIP holds one class against another."""
+
+    only_with: ClassVar[Mapping[str, Needs]] = {
+        **DetectorOptions.only_with,
+        "fusion_temperature": {"fusion": Positive()},
+    }
+    optional: ClassVar[Mapping[str, Any]] = {"fusion_temperature": 75.0}
+
+    fusion_temperature: float = Field(
+        75.0,
+        gt=0,
+        le=1000,
+        description="Scale of the cosines in the softmax that is p_clip (F-ViT: 75); a lower one "
+        "is softer.",
+    )
+
+
+class FViTOptions(TwoStageOptions):
     """F-ViT: its classifier's training softmax besides."""
 
     later: ClassVar[frozenset[str]] = GUARD | {"columns"}
@@ -115,7 +133,7 @@ class PseudoOptions(FViTOptions):
     """``fvit_pseudo``: from which score on a detection of the previous model is a label."""
 
     only_with: ClassVar[Mapping[str, Needs]] = {
-        "guard_threshold": GUARDED
+        key: needs for key, needs in FViTOptions.only_with.items() if key != "guard_overlap"
     }  # pseudo-labels have an overlap without a guard too
     later: ClassVar[frozenset[str]] = FViTOptions.later | {"pseudo_threshold"}
 
@@ -124,7 +142,7 @@ class PseudoOptions(FViTOptions):
     )
 
 
-class DistilledOptions(DetectorOptions):
+class DistilledOptions(TwoStageOptions):
     """Distillation of regions from the model before the task."""
 
     later: ClassVar[frozenset[str]] = GUARD | {"distil_weight"}
@@ -214,137 +232,3 @@ class IorOptions(DistilledOptions):
     invert_accept: bool = Field(
         False, description="Keep only objects that the model detects again (IOR keeps all)."
     )
-
-
-GATED = {"gate": ("sigmoid", "minmax", "softmax")}
-DRIFT = {"shared": ("drift",)}
-
-
-class ClClipOptions(DetectorOptions):
-    """CL-CLIP: the gate, the experts, and what protects the shared path."""
-
-    only_with: ClassVar[Mapping[str, Needs]] = {
-        **DetectorOptions.only_with,
-        "temperature": {"text_score": (True,)},
-        "text_weight": {"text_score": (True,)},
-        "detach_experts": {"text_score": (True,)},
-        "gate_floor": GATED,
-        "refiner": GATED,
-        "fusion_score": {"fusion": Positive()},
-        "expert_box": {"experts": (True,)},
-        "route": {"experts": (True,)},
-        "route_recall": {"route": ("share", "prior", "text")},
-        "route_probability": {"route": ("text",)},
-        "adapter": {"shared": ("adapters",)},
-        "path_start": {"shared": ("adapters",)},
-        "drift": DRIFT,
-        "drift_weight": DRIFT,
-        "orthogonality_weight": {"orthogonality": ("regions", "maps")},
-        # a path that is frozen, or one of the task's own, needs no guard
-        "relegation_guard": {"shared": ("drift", "free")},
-    }
-    later: ClassVar[frozenset[str]] = GUARD.union(
-        {"shared", "adapter", "path_start", "drift", "drift_weight"}
-    )
-    optional: ClassVar[Mapping[str, Any]] = dict(
-        detach_experts=False,
-        fusion_score="sigmoid",
-        objectness=0.0,
-        path_start="previous",
-        text_weight=0.4,
-    )
-
-    # Gate and decoupling
-    gate: Literal["sigmoid", "minmax", "softmax", "off"] = Field(
-        "sigmoid", description="How the cost volume is squashed; off: no decoupling."
-    )
-    gate_floor: float = Field(0.5, ge=0, le=1, description="eps of F * (eps + gate).")
-    refiner: bool = Field(
-        False, description="Refine the cost volume by a small net shared by all classes."
-    )
-
-    # Experts
-    experts: bool = Field(True, description="One expert per class; false: one shared by all.")
-    expert_width: int = Field(32, ge=4, le=4096, description="Channels of an expert.")
-    expert_depth: int = Field(2, ge=1, le=32, description="3x3 convolutions of an expert.")
-    expert_box: bool = Field(False, description="Experts refine the box per class.")
-    negatives: int = Field(
-        1, ge=1, description="Classes per region used as negatives: those of the highest prior."
-    )
-    text_score: bool = Field(
-        True,
-        description="A pair's score is the weighted mean of its expert's log-odds and of those of "
-        "its region by a text classifier of the path, against background and earlier classes "
-        "(ours, not published).",
-    )
-    text_weight: float = Field(
-        0.4,
-        ge=0,
-        le=1,
-        description="Weight of these log-odds in the mean with the experts' when a trained task "
-        "detects; while it is trained it is 0.1.",
-    )
-    detach_experts: bool = Field(
-        False, description="Experts read the path's features without training them (ours)."
-    )
-    score_loss: Literal["bce", "focal"] = Field("focal", description="Loss of the expert scores.")
-    route: Literal["share", "prior", "text", "all"] = Field(
-        "share",
-        description="Score a pair if its class's share of the region among its task's classes, or "
-        "its prior, exceeds the class's own threshold; text: by share, and then by the path's own "
-        "text classifier (needs text_score), which must be trained well; or score every pair.",
-    )
-    route_recall: float = Field(
-        0.999,
-        gt=0,
-        le=1,
-        description="Share of a class's regions that its threshold keeps, fitted to training's.",
-    )
-    route_probability: float = Field(
-        0.003,
-        gt=0,
-        lt=1,
-        description="route: text - smallest probability of a pair's class against that of the "
-        "likeliest of its task's classes, earlier ones and background.",
-    )
-    fusion_score: Literal["sigmoid", "share"] = Field(
-        "sigmoid",
-        description="p_clip of a pair: the squashed prior, or its class's share of the region "
-        "among its task's classes, earlier ones and none of them (ours).",
-    )
-    route_cap: int = Field(0, ge=0, description="At most so many classes per region; 0: no cap.")
-
-    @field_validator("route")
-    @classmethod
-    def _text_has_a_classifier(cls, value: str, info: ValidationInfo) -> str:
-        if value == "text" and info.data.get("text_score") is False:
-            raise WrongValue("route text without a text score", "text_score: true, or route: share")
-        return value
-
-    objectness: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Smallest objectness of a proposal that a path looks at when it detects; a "
-        "path without any rests on the image (ours).",
-    )
-
-    # The shared path across tasks
-    shared: Literal["drift", "free", "frozen", "adapters"] = Field(
-        "adapters", description="What protects the shared path after task 1."
-    )
-    adapter: Literal["copy", "residual"] = Field(
-        "copy", description="shared: adapters - a full copy of the path, or residual convolutions."
-    )
-    path_start: Literal["first", "previous"] = Field(
-        "previous",
-        description="shared: adapters - the task whose path a later one starts from (ours).",
-    )
-    drift: Literal["feature", "parameter", "both"] = Field(
-        "feature", description="shared: drift - what is held in place."
-    )
-    drift_weight: float = Field(3.0, ge=0, description="lambda_drift.")
-    orthogonality: Literal["regions", "maps", "off"] = Field(
-        "regions", description="Where cross-class co-activation is penalised."
-    )
-    orthogonality_weight: float = Field(0.1, ge=0, description="lambda_orth.")

@@ -9,9 +9,9 @@ runs is in its fingerprint method by method.
 from __future__ import annotations
 
 from clclip.core.kind import Method
+from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.options import (
     GUARDED,
-    ClClipOptions,
     FViTOptions,
     IorOptions,
     MmaOptions,
@@ -25,8 +25,12 @@ CLCLIP = "detection.methods.clclip.detector.ClClip"
 
 # What a finished detector alone reads. `tests/unit/detection/test_inference_options.py` trains with
 # several values of each. A teacher proposes by `proposals_test`, and detects by all of them.
-SELECTION = frozenset("score_threshold nms detections fusion".split())
+DETECTED = frozenset("score_threshold nms detections fusion".split())
+SELECTION = DETECTED | {"fusion_temperature"}  # of F-ViT and its kin
 INFERENCE = SELECTION | {"proposals_test"}
+ROUTED = DETECTED | frozenset(
+    "proposals_test fusion_score route_cap route_probability objectness".split()
+)
 # Draws are by the numbers of images; of a box training reads its place in the file alone.
 IMAGES = frozenset({"images"})
 
@@ -98,7 +102,7 @@ METHODS: dict[str, Method] = {
         ClClipOptions,
         "CL-CLIP",
         colour=0,
-        inference=INFERENCE | {"fusion_score", "route_cap", "route_probability", "objectness"},
+        inference=ROUTED,
         detects=GUARDED,
         numbers=IMAGES,
     ),

@@ -17,9 +17,9 @@ from clclip.classification.rapf.options import RapfOptions
 from clclip.classification.vis.options import VisOptions
 from clclip.core.artifacts import Task
 from clclip.core.options import Options
+from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.options import (
     GUARD,
-    ClClipOptions,
     DetectorOptions,
     DistilledOptions,
     FViTOptions,

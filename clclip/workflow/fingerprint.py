@@ -21,7 +21,8 @@ IGNORED_PACKAGES = ("clclip.cli", "clclip.config", "clclip.workflow")
 IGNORED = frozenset(
     f"clclip.{name}"
     for name in "core.artifacts core.errors core.files core.kind core.machine core.models "
-    "core.options detection.kind detection.options detection.registry "
+    "core.options detection.kind detection.methods.clclip.options detection.options "
+    "detection.registry "
     "classification.kind classification.options classification.registry "
     "classification.closed_form.options classification.rapf.options classification.vis.options "
     "classification.zeroshot.options training.tracking".split()

@@ -28,7 +28,7 @@ from clclip.detection.layers.regions import (
 )
 from clclip.detection.layers.text_score import TextClassifier
 from clclip.detection.methods.detector import Detector, DetectorInputs, Prediction
-from clclip.detection.options import DetectorOptions
+from clclip.detection.options import TwoStageOptions
 from clclip.training.shares import Losses
 
 
@@ -50,10 +50,12 @@ class TwoStageDetector(Detector):
         options: the method's options.
     """
 
+    options: TwoStageOptions
+
     asks_teacher = False
     """Whether the method needs the model from before the task."""
 
-    def __init__(self, inputs: DetectorInputs, options: DetectorOptions) -> None:
+    def __init__(self, inputs: DetectorInputs, options: TwoStageOptions) -> None:
         super().__init__(inputs, options)
         self.path = SharedPath(inputs.width, inputs.stride, options)
         width = inputs.text.shape[1]
@@ -169,8 +171,13 @@ class TwoStageDetector(Detector):
         return Prediction(results, [proposals])
 
     def _fuse(self, scores: Tensor, dense: Tensor, boxes: list[Tensor]) -> Tensor:
-        """Return p_det^(1-a) * p_clip^a as F-ViT does at test time, p_clip at temperature 75."""
+        """Return p_det^(1-a) * p_clip^a as F-ViT does at test time.
+
+        ``fusion_temperature`` scales the cosines whose softmax is p_clip (F-ViT: 75). It is ours: a
+        tower whose classes lie far apart says 0 or 1 at 75, and corrects nothing that it is unsure
+        of.
+        """
         pooled = functional.normalize(pool_maps(dense, boxes, self.stride).mean((2, 3)), dim=-1)
-        clip = (75.0 * pooled @ self.text.T).softmax(-1)
+        clip = (self.options.fusion_temperature * pooled @ self.text.T).softmax(-1)
         a = self.options.fusion
         return scores.pow(1 - a) * clip.pow(a)

@@ -202,7 +202,7 @@ def _frozen_scores(detector: TwoStageDetector, dense: Tensor, boxes: Tensor) -> 
     rows, columns = _axes(dense, boxes, detector.stride)
     pooled = torch.einsum("bdhw,bnh,bnw->bnd", dense, rows.mean(2), columns.mean(2))
     pooled = functional.normalize(pooled.flatten(0, 1), dim=-1)
-    return (75.0 * pooled @ detector.text.T).softmax(-1)
+    return (detector.options.fusion_temperature * pooled @ detector.text.T).softmax(-1)
 
 
 # ---- CL-CLIP ------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ from clclip.detection.layers.regions import select_detections
 from clclip.detection.methods.clclip.adapter import ResidualPath
 from clclip.detection.methods.clclip.detector import ClClip
 from clclip.detection.methods.clclip.inference import Candidates, path_candidates
+from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.detector import Detector, DetectorInputs, Prediction
-from clclip.detection.options import ClClipOptions
 from clclip.detection.stages.build import load_detector, make_detector
 from clclip.detection.weights import MEMORY, read_weights
 from clclip.model.card import GATE

@@ -32,11 +32,11 @@ from clclip.detection.methods.clclip.losses import (
     map_orthogonality,
     score_loss,
 )
+from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.clclip.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.methods.clclip.pairs import training_pairs
 from clclip.detection.methods.clclip.pathways import Pathways
 from clclip.detection.methods.detector import DetectorInputs, Prediction
-from clclip.detection.options import ClClipOptions
 from clclip.training.shares import Losses
 
 CALIBRATION_IMAGES, IMAGES_PER_PASS = 64, 16

@@ -14,8 +14,8 @@ from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.adapter import ResidualPath
 from clclip.detection.methods.clclip.experts import ExpertBank
 from clclip.detection.methods.clclip.gate import Gate
+from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.detector import Detector, DetectorInputs
-from clclip.detection.options import ClClipOptions
 
 
 class Pathways(Detector):

@@ -22,6 +22,7 @@ GROUPS = [NAMES[:2], NAMES[2:5]]
 EXTENTS = torch.tensor([[SIDE, SIDE], [SIDE, 41], [9, SIDE]])
 CASES = [(method, {}) for method in METHODS] + [
     ("fvit", {"fusion": 0.3, "extra_level": True}),
+    ("fvit_mma", {"fusion": 0.3, "fusion_temperature": 5.0}),
     ("clclip", {"shared": "drift", "fusion": 0.2}),
     ("clclip", {"adapter": "residual", "expert_box": True}),
     ("clclip", {"experts": False, "gate": "minmax"}),
