@@ -58,7 +58,7 @@ def followed(tmp_path_factory) -> Path:
     options = re.search(r"(\w+Options),", line).group(1)
     entered = before.replace('    "joint":', line + '    "joint":')
     table.write_text(
-        entered.replace("    FViTOptions,\n", f"    FViTOptions,\n    {options},\n", 1)
+        entered.replace("    ReplayOptions,\n", f"    ReplayOptions,\n    {options},\n", 1)
     )
     assert entered != before and line.count("\n") == 3
     return home
