@@ -26,8 +26,8 @@ from clclip.detection.inputs.dataset import FeatureBatches, read_labels
 from clclip.detection.inputs.online import OnlineFeatures
 from clclip.detection.layers.batch import Batch
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.detector import DetectorInputs
+from clclip.detection.options.clclip import ClClipOptions
 
 BATCH = 8
 

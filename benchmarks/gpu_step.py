@@ -27,10 +27,10 @@ from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.methods.clclip.detector import ClClip
 from clclip.detection.methods.clclip.dispatch import DISPATCHES
-from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import FViTOptions
+from clclip.detection.options.clclip import ClClipOptions
+from clclip.detection.options.fvit import FViTOptions
 from clclip.training.device import precision, to_device
 from clclip.training.seeds import generator
 

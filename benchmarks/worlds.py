@@ -29,10 +29,10 @@ from clclip.detection.inputs.views import View, render
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import FViTOptions
+from clclip.detection.options.clclip import ClClipOptions
+from clclip.detection.options.fvit import FViTOptions
 from clclip.training.seeds import generator
 
 SIZE, DENSE, TAPS = 128, "tokens", (1, 2, 3)  # what a plan resolves for the embedded tower

@@ -91,9 +91,9 @@ def config_page() -> str:
         "# Config reference",
         "",
         "Generated from the models that read your files (`clclip/config/experiment.py`, "
-        "`clclip/detection/options.py`, `clclip/detection/methods/clclip/options.py`, "
-        "`clclip/classification/options.py`), so it is what the program accepts. An "
-        "unknown key, a value out of range or a wrong type ends the command with one line. "
+        "`clclip/detection/options/*.py`, `clclip/classification/options.py`), so it is "
+        "what the program accepts. An unknown key, a value out of range or a wrong type ends the "
+        "command with one line. "
         "`config/schema.json` says the same to editors: start a file with "
         "`# yaml-language-server: $schema=PATH/config/schema.json` and keys complete themselves.",
     ]

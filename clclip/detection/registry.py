@@ -9,9 +9,9 @@ runs is in its fingerprint method by method.
 from __future__ import annotations
 
 from clclip.core.kind import Method
-from clclip.detection.methods.clclip.options import ClClipOptions
-from clclip.detection.options import (
-    GUARDED,
+from clclip.detection.options.clclip import ClClipOptions
+from clclip.detection.options.detector import GUARDED
+from clclip.detection.options.fvit import (
     FViTOptions,
     IorOptions,
     MmaOptions,

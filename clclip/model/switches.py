@@ -17,10 +17,9 @@ from clclip.classification.rapf.options import RapfOptions
 from clclip.classification.vis.options import VisOptions
 from clclip.core.artifacts import Task
 from clclip.core.options import Options
-from clclip.detection.methods.clclip.options import ClClipOptions
-from clclip.detection.options import (
-    GUARD,
-    DetectorOptions,
+from clclip.detection.options.clclip import ClClipOptions
+from clclip.detection.options.detector import GUARD, DetectorOptions
+from clclip.detection.options.fvit import (
     DistilledOptions,
     FViTOptions,
     IorOptions,
@@ -71,7 +70,7 @@ SHAPING: Named = {
     DetectorOptions: _words("scales channels roi_convs fc_width"),
     ProtoOptions: _words("proto_fine"),
     ClClipOptions: _words(
-        "refiner experts expert_width expert_depth expert_box text_score shared adapter"
+        "refiner experts expert_width expert_depth expert_box text_score shared adapter rest"
     ),
     ClassificationOptions: _words("visual adapter_width prompt prompt_length random_features"),
     ClosedFormOptions: _words("hidden spread"),

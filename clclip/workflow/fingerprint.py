@@ -17,12 +17,11 @@ from clclip.model.kinds import KINDS
 
 PACKAGE = Path(__file__).parents[1]
 # What these decide reaches a stage through task.json alone, or is bookkeeping.
-IGNORED_PACKAGES = ("clclip.cli", "clclip.config", "clclip.workflow")
+IGNORED_PACKAGES = ("clclip.cli", "clclip.config", "clclip.detection.options", "clclip.workflow")
 IGNORED = frozenset(
     f"clclip.{name}"
     for name in "core.artifacts core.errors core.files core.kind core.machine core.models "
-    "core.options detection.kind detection.methods.clclip.options detection.options "
-    "detection.registry "
+    "core.options detection.kind detection.registry "
     "classification.kind classification.options classification.registry "
     "classification.closed_form.options classification.rapf.options classification.vis.options "
     "classification.zeroshot.options training.tracking".split()

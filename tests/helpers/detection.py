@@ -8,6 +8,8 @@ from torch.nn import functional
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.proposals import canvas_list
 from clclip.detection.methods.clclip.detector import ClClip
+from clclip.detection.methods.clclip.fit_rest import examples
+from clclip.detection.methods.clclip.rest import best_of_images
 from clclip.detection.methods.detector import Detector, DetectorInputs
 from clclip.detection.methods.fvit import FViT
 from clclip.detection.registry import METHODS
@@ -110,6 +112,21 @@ def old_detections(model, count: int, images: int = 2) -> list[dict[str, torch.T
     return [
         {name: value[image["labels"] < count] for name, value in image.items()} for image in found
     ]
+
+
+def drowsy(model, data: Batch) -> ClClip:
+    """Let each later path rest on two of the four images of ``data``, as nets of noise decide."""
+    model.eval()
+    for place, rest in getattr(model, "rests", {}).items():
+        for name in ("weight_in", "bias_in", "weight_out"):
+            value = getattr(rest, name)
+            draws = generator("drowsy", place, name)
+            value.copy_(0.2 * torch.randn(value.shape, generator=draws))  # none is sure
+        rest.spread.fill_(1.0)
+        seen = examples(model, int(place), [data])
+        best = best_of_images(rest.likely(seen.evidence), seen.image, 4)
+        rest.threshold.copy_(best.sort(0).values[1:3].mean(0))
+    return model
 
 
 def truth_of(data: Batch) -> dict:

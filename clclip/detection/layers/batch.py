@@ -29,6 +29,21 @@ class Batch:
     targets: list[dict[str, Tensor]] = field(default_factory=list)
     generators: Sequence[torch.Generator] = ()
 
+    def of(self, images: Sequence[int]) -> Batch:
+        """Return the batch of some of its images, by their places."""
+        if len(images) == len(self.canvas.image_sizes):
+            return self
+        index = torch.tensor(images, device=self.dense.device)
+        sizes = [self.canvas.image_sizes[n] for n in images]
+        return replace(
+            self,
+            taps=[tap.index_select(0, index) for tap in self.taps],
+            dense=self.dense.index_select(0, index),
+            canvas=ImageList(self.canvas.tensors.index_select(0, index), sizes),
+            targets=[self.targets[n] for n in images] if self.targets else [],
+            generators=[self.generators[n] for n in images] if self.generators else (),
+        )
+
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device; the generators stay on the CPU, as their draws do."""
         if device.type == "cpu":

@@ -13,7 +13,7 @@ from clclip.detection.layers.proposals import region_proposals
 from clclip.detection.layers.pyramid import Pyramid, group_norm
 from clclip.detection.layers.region_align import region_align
 from clclip.detection.layers.text_score import TextClassifier, TextScore
-from clclip.detection.options import DetectorOptions
+from clclip.detection.options.detector import DetectorOptions
 from clclip.training.checkpointing import checkpointed
 from clclip.training.shares import Losses
 

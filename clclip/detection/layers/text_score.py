@@ -31,7 +31,14 @@ class TextClassifier(nn.Module):
 
     def forward(self, vectors: Tensor, text: Tensor) -> Tensor:
         """Return logits (R, K + 1) of vectors (R, width) against text (K, dim); background last."""
-        z = functional.normalize(self.project(vectors).float(), dim=-1)
+        return self.against(self.embed(vectors), text)
+
+    def embed(self, vectors: Tensor) -> Tensor:
+        """Return the unit embeddings (R, dim) of vectors (R, width)."""
+        return functional.normalize(self.project(vectors).float(), dim=-1)
+
+    def against(self, z: Tensor, text: Tensor) -> Tensor:
+        """Return logits (R, K + 1) of embeddings (R, dim) against text; background last."""
         columns = torch.cat([text, functional.normalize(self.background, dim=0)[None]])
         return self.log_scale.exp().clamp(max=100.0) * z @ columns.T
 

@@ -15,7 +15,7 @@ from clclip.core.artifacts import Task
 from clclip.detection.inputs.dataset import FeatureBatches
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
-from clclip.detection.options import DetectorOptions
+from clclip.detection.options.detector import DetectorOptions
 from clclip.training.shares import Losses
 
 

@@ -14,7 +14,7 @@ from clclip.detection.layers.distillation import (
     unbiased_distillation,
 )
 from clclip.detection.methods.two_stage import TrainingPass, TwoStageDetector
-from clclip.detection.options import DistilledOptions
+from clclip.detection.options.fvit import DistilledOptions
 
 BEST, DRAWN = 128, 64  # of the teacher's proposals
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clclip.detection.methods.two_stage import TwoStageDetector
-from clclip.detection.options import FViTOptions
+from clclip.detection.options.fvit import FViTOptions
 
 
 class FViT(TwoStageDetector):

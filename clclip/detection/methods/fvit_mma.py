@@ -20,7 +20,7 @@ from clclip.detection.layers.distillation import (
 )
 from clclip.detection.methods.distilled import DistilledDetector
 from clclip.detection.methods.two_stage import TrainingPass
-from clclip.detection.options import MmaOptions
+from clclip.detection.options.fvit import MmaOptions
 
 
 class MmaFViT(DistilledDetector):

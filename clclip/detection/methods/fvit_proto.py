@@ -37,7 +37,7 @@ from clclip.detection.layers.prototypes import class_prototypes
 from clclip.detection.methods.detector import DetectorInputs
 from clclip.detection.methods.distilled import DistilledDetector
 from clclip.detection.methods.two_stage import TrainingPass
-from clclip.detection.options import ProtoOptions
+from clclip.detection.options.fvit import ProtoOptions
 
 OBJECTS = 200  # at most, of a class, that prototypes are taken from
 STEP = 16  # images a pass

@@ -12,7 +12,7 @@ from torch import Tensor
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.guard import apply_guard
 from clclip.detection.methods.fvit import FViT
-from clclip.detection.options import PseudoOptions
+from clclip.detection.options.fvit import PseudoOptions
 
 
 class PseudoFViT(FViT):

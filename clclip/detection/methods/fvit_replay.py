@@ -52,7 +52,7 @@ from clclip.detection.methods.rehearsal.pasting import (
     uniform,
 )
 from clclip.detection.methods.two_stage import TrainingPass
-from clclip.detection.options import ReplayOptions
+from clclip.detection.options.fvit import ReplayOptions
 
 logger = logging.getLogger(__name__)
 

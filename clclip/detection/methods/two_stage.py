@@ -28,7 +28,7 @@ from clclip.detection.layers.regions import (
 )
 from clclip.detection.layers.text_score import TextClassifier
 from clclip.detection.methods.detector import Detector, DetectorInputs, Prediction
-from clclip.detection.options import TwoStageOptions
+from clclip.detection.options.fvit import TwoStageOptions
 from clclip.training.shares import Losses
 
 

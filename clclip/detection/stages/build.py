@@ -14,7 +14,7 @@ from clclip.core.artifacts import Task
 from clclip.core.kind import method_of
 from clclip.core.task import read_task, task_folders, trains_all
 from clclip.detection.methods.detector import Detector, DetectorInputs
-from clclip.detection.options import DetectorOptions
+from clclip.detection.options.detector import DetectorOptions
 from clclip.detection.registry import METHODS
 from clclip.detection.weights import load_chain
 from clclip.training.seeds import derive_seed

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import clclip
 from clclip.core.errors import InputError
 from clclip.model.onnx.agreement import agreement, canvases, probes
-from clclip.model.onnx.candidates import Canvases
+from clclip.model.onnx.regions import Canvases
 from clclip.model.onnx.selection import best_detections, score_maps
 from clclip.model.onnx.suppression import ABSENT, translations
 from clclip.model.onnx.writing import any_number_of_images, write_graph

@@ -11,7 +11,8 @@ from torch import Tensor
 from clclip.detection.methods.detector import Detector
 from clclip.evaluation.calibrated.part import Calibrated
 from clclip.evaluation.calibrated.score_map import EDGE
-from clclip.model.onnx.candidates import Candidates, Canvases, candidates, sides
+from clclip.model.onnx.candidates import candidates
+from clclip.model.onnx.regions import Candidates, Canvases, sides
 from clclip.model.onnx.suppression import ABSENT, survivors
 
 

@@ -27,9 +27,9 @@ from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.regions import select_detections
 from clclip.detection.methods.clclip.adapter import ResidualPath
 from clclip.detection.methods.clclip.detector import ClClip
-from clclip.detection.methods.clclip.inference import Candidates, path_candidates
-from clclip.detection.methods.clclip.options import ClClipOptions
+from clclip.detection.methods.clclip.inference import Candidates, run_paths
 from clclip.detection.methods.detector import Detector, DetectorInputs, Prediction
+from clclip.detection.options.clclip import ClClipOptions
 from clclip.detection.stages.build import load_detector, make_detector
 from clclip.detection.weights import MEMORY, read_weights
 from clclip.model.card import GATE
@@ -164,15 +164,7 @@ class _OnOwnBase:
 
 def _of_line(line: Line, batch: Batch) -> Iterator[tuple[int, Candidates, list[Tensor]]]:
     """Yield each part of a line with its candidates, columns of the whole model, and proposals."""
-    base = None
-    for part in line.parts:
-        path = line.network.shared_paths()[part]
-        levels = path.levels(batch.taps, base)
-        base = base or levels
-        proposals, _ = path.propose(levels, batch.canvas)
-        ((boxes, scores, columns),) = path_candidates(
-            line.network, batch, path, levels, proposals, [part]
-        )
+    for part, ((boxes, scores, columns),), proposals in run_paths(line.network, batch, line.parts):
         yield part, (boxes, scores, [own + line.first for own in columns]), proposals
 
 
@@ -256,7 +248,7 @@ def moved_tensors(tensors: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
     result = {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
-        if kind in ("paths", "banks"):
+        if kind in ("paths", "banks", "rests"):
             place, _, own = rest.partition(".")
             name = f"{kind}.{int(place) + by}.{own}"
         if not name.startswith(MEMORY):

@@ -19,7 +19,8 @@ from clclip.model.kinds import KINDS
 
 PACKAGE = Path(clclip.__file__).parent
 CHECKS = (
-    "config/experiment config/clip config/streams core/models core/machine detection/options "
+    "config/experiment config/clip config/streams core/models core/machine "
+    "detection/options/detector detection/options/fvit detection/options/clclip "
     "classification/options"
 ).split()
 STRICT = [ClipConfig, DataConfig, EvaluationConfig, Experiment, TrainingConfig, TaskOverride]

@@ -16,7 +16,7 @@ from clclip.config.resolve import check_settings, resolve_options
 from clclip.core.digest import canonical
 from clclip.core.errors import InputError
 from clclip.core.options import Positive
-from clclip.detection.options import ReplayOptions
+from clclip.detection.options.fvit import ReplayOptions
 from clclip.model.kinds import KINDS
 from clclip.workflow.plan import RunPlan, add_experiment, plan_run
 

@@ -26,7 +26,7 @@ def test_a_fused_share_is_a_softmax_over_own_earlier_and_no_class():
     both = []
     for fusion in (0.0, 0.5):
         model.options = model.options.model_copy(update={"fusion": fusion})
-        ((_, (scores,), (columns,)),) = path_candidates(
+        ((_, (scores,), (columns,)),), _ = path_candidates(
             model, data, model.paths[1], levels, boxes, [1]
         )
         assert columns.tolist() == [3, 4]

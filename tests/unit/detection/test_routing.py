@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.methods.clclip import inference as candidates
-from clclip.detection.methods.clclip.options import ClClipOptions
+from clclip.detection.options.clclip import ClClipOptions
 from clclip.detection.stages.probe import ProposalOverlaps
 from clclip.detection.stages.recall import covered, recall_table
 from clclip.evaluation.causes import RESTING

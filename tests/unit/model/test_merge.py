@@ -144,7 +144,7 @@ def residual(tmp_path_factory):
     """A folder with two models of residual paths, and both as one."""
     work = tmp_path_factory.mktemp("residual")
     lines = {"one": [[NAMES[0]], [NAMES[1]]], "two": [[NAMES[4]], [NAMES[3]]]}
-    keys = {"method": "clclip", "switches": {"adapter": "residual"}}
+    keys = {"method": "clclip", "switches": {"adapter": "residual", "rest": 0.1}}
     draw_boxes(work / "boxes", [*NAMES, "cyan square"])
     for name, tasks in lines.items():
         run = train(write_experiment(work, name, tasks=tasks, **keys))

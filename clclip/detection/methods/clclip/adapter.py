@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from clclip.detection.layers.path import SharedPath
 from clclip.detection.layers.pyramid import group_norm
-from clclip.detection.options import DetectorOptions
+from clclip.detection.options.detector import DetectorOptions
 
 
 class LevelAdapter(nn.Module):

@@ -25,18 +25,19 @@ from clclip.detection.layers.regions import (
     without_classes_from,
 )
 from clclip.detection.layers.text_score import TRAINING_WEIGHT
-from clclip.detection.methods.clclip.inference import path_candidates
+from clclip.detection.methods.clclip.fit_rest import fit_rest
+from clclip.detection.methods.clclip.inference import run_paths
 from clclip.detection.methods.clclip.losses import (
     drift_loss,
     expert_box_loss,
     map_orthogonality,
     score_loss,
 )
-from clclip.detection.methods.clclip.options import ClClipOptions
 from clclip.detection.methods.clclip.orthogonality import orthogonality_loss, region_response_pairs
 from clclip.detection.methods.clclip.pairs import training_pairs
 from clclip.detection.methods.clclip.pathways import Pathways
 from clclip.detection.methods.detector import DetectorInputs, Prediction
+from clclip.detection.options.clclip import ClClipOptions
 from clclip.training.shares import Losses
 
 CALIBRATION_IMAGES, IMAGES_PER_PASS = 64, 16
@@ -93,7 +94,7 @@ class ClClip(Pathways):
     def new_tensors(self) -> list[str]:
         """Return the names of this task's experts and, where it has one, of its own path."""
         task = len(self.groups) - 1
-        own = (f"paths.{task}.", f"banks.{task}.")
+        own = (f"paths.{task}.", f"banks.{task}.", f"rests.{task}.")
         return [name for name in self.state_dict() if name.startswith(own)]
 
     @torch.no_grad()
@@ -108,8 +109,8 @@ class ClClip(Pathways):
     def fitted(self, batches: FeatureBatches) -> dict[str, Tensor]:
         """Fix what a trained task detects with.
 
-        That is the routing thresholds of its classes, from its own labelled boxes, and the weight
-        of the text score.
+        That is the routing thresholds of its classes, from its own labelled boxes, the weight of
+        the text score, and on which images the task's path may rest.
         """
         bank = self.banks[-1]
         if self.options.experts:
@@ -122,6 +123,10 @@ class ClClip(Pathways):
         if (text := self.paths[-1].text) is not None:
             text.gamma.fill_(self.options.text_weight)
             fitted[f"paths.{len(self.paths) - 1}.text.gamma"] = text.gamma
+        place = len(self.paths) - 1
+        if (rest := self.rest_of(place)) is not None:
+            fit_rest(self, rest, place, self._in_passes(batches, len(batches.images)))
+            fitted |= {f"rests.{place}.{name}": value for name, value in rest.state_dict().items()}
         return fitted
 
     def _in_passes(self, batches: FeatureBatches, count: int) -> Iterator[Batch]:
@@ -268,15 +273,8 @@ class ClClip(Pathways):
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Return detections, and the proposals of every path."""
-        candidates, proposed = [], []
-        bases: dict[int, OrderedDict[str, Tensor]] = {}  # the first levels of each line
-        for index, path in enumerate(self.paths):
-            levels = path.levels(batch.taps, bases.get(self.origins[index]))
-            bases.setdefault(self.origins[index], levels)
-            proposals, _ = path.propose(levels, batch.canvas)
-            proposed.append(proposals)
-            tasks = range(len(self.groups)) if len(self.paths) == 1 else [index]
-            candidates += path_candidates(self, batch, path, levels, proposals, tasks)
+        made = list(run_paths(self, batch, range(len(self.paths))))
+        candidates = [own for one in made for own in one.candidates]
         s = self.options
         results = []
         for n in range(len(batch.canvas.image_sizes)):
@@ -293,4 +291,4 @@ class ClClip(Pathways):
                     limit=s.detections,
                 )
             )
-        return Prediction(results, proposed)
+        return Prediction(results, [one.proposals for one in made])

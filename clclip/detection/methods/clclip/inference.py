@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.layers.regions import refine
 from clclip.detection.methods.clclip.pairs import routed_pairs
 from clclip.detection.methods.clclip.pathways import Pathways
+from clclip.detection.methods.clclip.rest import Sight
 
 # pairs per expert call: bounds the memory, and is fixed so that results do not depend on the class
 # count; on a CPU the pairs' features stay in the cache, elsewhere few large calls are better
@@ -42,10 +43,76 @@ class Routed(NamedTuple):
 class Regions(NamedTuple):
     """Outputs of a path's region layers on the proposals that they ran on."""
 
+    boxes: list[Tensor]  # per image (R_i, 4)
     features: Tensor  # (R, C, 7, 7)
     vectors: Tensor  # (R, fc_width)
     deltas: Tensor  # (R, 4)
     row: Tensor | None  # row of each proposal in the above; None: all proposals, in order
+
+
+class PathResult(NamedTuple):
+    """What a path says of a batch.
+
+    Attributes:
+        place: its 0-based place.
+        candidates: of each task whose experts read the path.
+        proposals: per image (N, 4); none where the path rests.
+    """
+
+    place: int
+    candidates: list[Candidates]
+    proposals: list[Tensor]
+
+
+class First(NamedTuple):
+    """What the later paths of a line read of its first one."""
+
+    levels: OrderedDict[str, Tensor]
+    sight: Sight | None  # None: nothing rests by it
+
+
+@torch.no_grad()
+def run_paths(model: Pathways, batch: Batch, parts: Iterable[int]) -> Iterator[PathResult]:
+    """Yield what each path says; a later one runs on the images alone on which it does not rest.
+
+    Args:
+        model: the detector, or one line of a merged one.
+        batch: the images.
+        parts: 0-based places of the paths; the first of a line stands before the others of it.
+    """
+    lines: dict[int, First] = {}
+    for index in parts:
+        line = lines.get(model.origins[index])
+        images = _awake(model, batch, index, line)
+        if not images:
+            nothing = [batch.dense.new_zeros(0, 4)] * len(batch.canvas.image_sizes)
+            yield PathResult(index, [_no_candidates(batch)], nothing)
+            continue
+        path, own, base = model.shared_paths()[index], batch.of(images), line and line.levels
+        if base and own is not batch:
+            base = OrderedDict((name, level[images]) for name, level in base.items())
+        levels = path.levels(own.taps, base)
+        proposals, _ = path.propose(levels, own.canvas)
+        tasks = range(len(model.groups)) if len(model.paths) == 1 else [index]
+        candidates, regions = path_candidates(model, own, path, levels, proposals, tasks)
+        if line is None:
+            sight = look(model, batch, path, index, regions) if model.rests and regions else None
+            lines[index] = First(levels, sight)
+        if own is not batch:
+            candidates = [_spread(made, images, batch) for made in candidates]
+            (proposals,) = _spread((proposals,), images, batch)
+        yield PathResult(index, candidates, proposals)
+
+
+def _awake(model: Pathways, batch: Batch, index: int, line: First | None) -> list[int]:
+    """Return the images on which a path does not rest."""
+    rest, count = model.rest_of(index), len(batch.canvas.image_sizes)
+    if rest is None or line is None:
+        return list(range(count))
+    if line.sight is None:
+        return []
+    evidence = line.sight.evidence(batch.dense, model.text[model.classes_of(index)])
+    return torch.where(rest.awake(evidence, line.sight.costs.image, count))[0].tolist()
 
 
 @torch.no_grad()
@@ -56,8 +123,8 @@ def path_candidates(
     levels: OrderedDict[str, Tensor],
     proposals: list[Tensor],
     tasks: Sequence[int],
-) -> list[Candidates]:
-    """Return the candidates of the tasks whose experts read one path.
+) -> tuple[list[Candidates], Regions | None]:
+    """Return the candidates of the tasks whose experts read one path, and the regions it looked at.
 
     Args:
         model: the detector.
@@ -68,25 +135,51 @@ def path_candidates(
         tasks: 0-based indices of the tasks.
     """
     routed = [route(model, batch, task, proposals) for task in tasks]
-    counts = [len(own) for own in proposals]
+    regions = run_regions(model, path, levels, proposals, routed[0])
+    if regions is None:
+        return [_no_candidates(batch) for _ in tasks], None
+    candidates = [
+        _score(model, batch, path, task, pairs, proposals, regions)
+        for task, pairs in zip(tasks, routed, strict=True)
+    ]
+    return candidates, regions
+
+
+def run_regions(
+    model: Pathways,
+    path: SharedPath,
+    levels: OrderedDict[str, Tensor],
+    proposals: list[Tensor],
+    routed: Routed,
+) -> Regions | None:
+    """Run the region layers of a path; None without a region.
+
+    A path of one task looks at the regions that some class of the task is routed to. One shared
+    path runs all proposals: a batch that depended on later tasks' routing would change earlier
+    scores by rounding; so would the batch of the first task.
+    """
     boxes, place = proposals, None
-    # one shared path runs all proposals: a batch that depended on later tasks' routing would change
-    # earlier scores by rounding; so would the batch of the first task
     if model.options.shared == "adapters":
-        used = torch.zeros(sum(counts), dtype=torch.bool, device=batch.dense.device)
-        used[routed[0].region] = True
+        counts = [len(own) for own in proposals]
+        used = torch.zeros(sum(counts), dtype=torch.bool, device=model.device)
+        used[routed.region] = True
         place = used.cumsum(0) - 1
         used_counts = torch.stack([own.sum() for own in used.split(counts)]).tolist()
         boxes = list(torch.cat(proposals)[used].split(used_counts))
     if not sum(map(len, boxes)):
-        return [_no_candidates(batch) for _ in tasks]
+        return None
     features = path.regions(levels, boxes)
     vectors = path.vectors(features)
-    regions = Regions(features, vectors, path.box(vectors), place)
-    return [
-        _score(model, batch, path, task, pairs, proposals, regions)
-        for task, pairs in zip(tasks, routed, strict=True)
-    ]
+    return Regions(boxes, features, vectors, path.box(vectors), place)
+
+
+def look(model: Pathways, batch: Batch, path: SharedPath, index: int, regions: Regions) -> Sight:
+    """Return what the first path of a line sees of a batch, in the regions that it looked at."""
+    text = model.text[model.classes_of(index)]
+    assert path.text is not None  # without one nothing rests
+    classifier = path.text.classifier
+    costs = RegionMaps(cost_volume(batch.dense, text), regions.boxes, model.stride)
+    return Sight(classifier, classifier.embed(regions.vectors), text, costs)
 
 
 def route(model: Pathways, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:
@@ -170,6 +263,17 @@ def likely(pairs: Routed, logits: Tensor, row: Tensor | None, ratio: float) -> R
     own = logits[:, -1 - classes : -1] - logits.amax(1, keepdim=True)
     keep = own[region if row is None else row[region], pairs.column] > math.log(ratio)
     return Routed(pairs.gates, *(part[keep] for part in pairs[1:]))
+
+
+def _spread(
+    parts: Sequence[list[Tensor]], images: Sequence[int], batch: Batch
+) -> tuple[list[Tensor], ...]:
+    """Return lists over some images as lists over all of a batch, empty on the others."""
+    place = {image: n for n, image in enumerate(images)}
+    return tuple(
+        [own[place[n]] if n in place else own[0][:0] for n in range(len(batch.canvas.image_sizes))]
+        for own in parts
+    )
 
 
 def _no_candidates(batch: Batch) -> Candidates:

@@ -14,8 +14,9 @@ from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.adapter import ResidualPath
 from clclip.detection.methods.clclip.experts import ExpertBank
 from clclip.detection.methods.clclip.gate import Gate
-from clclip.detection.methods.clclip.options import ClClipOptions
+from clclip.detection.methods.clclip.rest import Rest
 from clclip.detection.methods.detector import Detector, DetectorInputs
+from clclip.detection.options.clclip import ClClipOptions
 
 
 class Pathways(Detector):
@@ -47,6 +48,12 @@ class Pathways(Detector):
         if options.objectness:
             for path in self.paths:
                 path.rpn.register_forward_pre_hook(partial(_drop_below, options.objectness))
+        self.rests = nn.ModuleDict()  # by the place of a path
+        if options.rest and options.shared == "adapters":
+            for place, origin in enumerate(self.origins):
+                if origin != place:
+                    sizes = len(self.groups[origin]), len(self.groups[place])
+                    self.rests[str(place)] = Rest(*sizes)
         self.banks = nn.ModuleList(
             ExpertBank(
                 names if options.experts else ["every class"],
@@ -99,6 +106,10 @@ class Pathways(Detector):
         """
         classes = self.classes_of(index)
         return path.text(vectors, self.text[: classes.stop], classes.start)  # type: ignore[misc]  # has one
+
+    def rest_of(self, index: int) -> Rest | None:
+        """Return what lets a task's path rest, by the 0-based index; None: it never does."""
+        return self.rests[str(index)] if str(index) in self.rests else None
 
     def bank_of(self, index: int) -> ExpertBank:
         """Return the experts of a task, by its 0-based index."""

@@ -42,7 +42,7 @@ from clclip.detection.methods.rehearsal.batches import (
 from clclip.detection.methods.rehearsal.memory import Crop, packed, read_memory
 from clclip.detection.methods.rehearsal.pasting import IOR_RULE, Pasted, drawn, mixup, resized
 from clclip.detection.methods.two_stage import TrainingPass, TwoStageDetector
-from clclip.detection.options import IorOptions
+from clclip.detection.options.fvit import IorOptions
 
 ANCHORS, REGIONS, IMAGES = 1000, 128, 8
 

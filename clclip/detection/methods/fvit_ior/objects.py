@@ -28,7 +28,7 @@ from clclip.detection.methods.fvit_ior.inversion import (
 )
 from clclip.detection.methods.rehearsal.memory import Crop, cut
 from clclip.detection.methods.two_stage import TwoStageDetector
-from clclip.detection.options import IorOptions
+from clclip.detection.options.fvit import IorOptions
 from clclip.detection.weights import MEMORY, read_weights
 from clclip.training.seeds import generator
 

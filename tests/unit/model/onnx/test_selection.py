@@ -12,11 +12,11 @@ from clclip.detection.registry import METHODS
 from clclip.evaluation.calibrated.part import Calibrated
 from clclip.evaluation.calibrated.score_map import ScoreMap
 from clclip.model.onnx.agreement import every_pair
-from clclip.model.onnx.candidates import Canvases
+from clclip.model.onnx.regions import Canvases
 from clclip.model.onnx.selection import best_detections, score_maps
 from clclip.model.onnx.suppression import ABSENT, survivors
 from clclip.training.seeds import generator
-from tests.helpers.detection import NAMES, SIDE, batch, make
+from tests.helpers.detection import NAMES, SIDE, batch, drowsy, make
 
 GROUPS = [NAMES[:2], NAMES[2:5]]
 EXTENTS = torch.tensor([[SIDE, SIDE], [SIDE, 41], [9, SIDE]])
@@ -31,6 +31,7 @@ CASES = [(method, {}) for method in METHODS] + [
     ("clclip", {"refiner": True, "route": "text"}),
     ("clclip", {"fusion": 0.3, "fusion_score": "share"}),
     ("clclip", {"adapter": "residual", "objectness": 0.51}),
+    ("clclip", {"adapter": "residual", "rest": 0.1}),
 ]
 
 
@@ -40,7 +41,7 @@ def made(method, **options):
     draws = generator("weights")
     for value in model.parameters():
         value.data += 0.03 * torch.randn(value.shape, generator=draws)
-    return model.requires_grad_(False)
+    return drowsy(model.requires_grad_(False), batch(4, classes=3))
 
 
 def seen(model, count=3):
@@ -71,6 +72,14 @@ def test_what_is_found_is_what_the_detector_finds(method, options):
         torch.testing.assert_close(scores, one["scores"], atol=2e-6, rtol=1e-5)
         torch.testing.assert_close(boxes, one["boxes"], atol=1e-3, rtol=1e-5)
         assert labels.tolist() == one["labels"].tolist()
+
+
+def test_on_an_image_on_which_a_path_rests_its_classes_are_absent():
+    model = made("clclip", rest=0.1)
+    model.rests["1"].threshold.fill_(2.0)
+    _, canvases = seen(model)
+    _, scores, labels = present(best_detections(model, canvases, list(range(5)), 100), 0)
+    assert len(scores) and set(labels.tolist()) == {0, 1}
 
 
 def test_classes_that_were_dropped_take_no_place():

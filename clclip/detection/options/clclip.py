@@ -1,4 +1,4 @@
-"""The options of CL-CLIP (``switches:`` in an experiment file); torch-free."""
+"""What CL-CLIP can be set to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from clclip.core.errors import WrongValue
 from clclip.core.options import Needs, Positive
-from clclip.detection.options import GUARD, DetectorOptions
+from clclip.detection.options.detector import GUARD, DetectorOptions
 
 GATED = {"gate": ("sigmoid", "minmax", "softmax")}
 DRIFT = {"shared": ("drift",)}
@@ -31,6 +31,7 @@ class ClClipOptions(DetectorOptions):
         "route_recall": {"route": ("share", "prior", "text")},
         "route_probability": {"route": ("text",)},
         "adapter": {"shared": ("adapters",)},
+        "rest": {"shared": ("adapters",)},
         "path_start": {"shared": ("adapters",)},
         "drift": DRIFT,
         "drift_weight": DRIFT,
@@ -39,13 +40,14 @@ class ClClipOptions(DetectorOptions):
         "relegation_guard": {"shared": ("drift", "free")},
     }
     later: ClassVar[frozenset[str]] = GUARD.union(
-        {"shared", "adapter", "path_start", "drift", "drift_weight"}
+        {"shared", "adapter", "path_start", "drift", "drift_weight", "rest"}
     )
     optional: ClassVar[Mapping[str, Any]] = dict(
         detach_experts=False,
         fusion_score="sigmoid",
         objectness=0.0,
         path_start="previous",
+        rest=0.0,
         text_weight=0.4,
     )
 
@@ -123,6 +125,22 @@ class ClClipOptions(DetectorOptions):
         description="Smallest objectness of a proposal that a path looks at when it detects; a "
         "path without any rests on the image (ours).",
     )
+
+    rest: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="A later task's path rests on images on which task 1's path sees none of its "
+        "classes; so fitted that it would miss this share of a class's training images. 0: it "
+        "never rests (ours).",
+    )
+
+    @field_validator("rest")
+    @classmethod
+    def _text_sees(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("text_score") is False:
+            raise WrongValue(f"rest {value:g} without a text score", "text_score: true, or rest: 0")
+        return value
 
     # The shared path across tasks
     shared: Literal["drift", "free", "frozen", "adapters"] = Field(
