@@ -231,6 +231,8 @@ def copied(model: ClClip, tasks: int) -> ClClip:
     for place, task in enumerate(origin):
         longer.paths[place].load_state_dict(model.paths[task].state_dict())
         longer.banks[place].load_state_dict(model.banks[task].state_dict())
+        if (rest := longer.rest_of(place)) is not None:
+            rest.load_state_dict(model.rests[str(task)].state_dict())
     return longer.requires_grad_(False).eval()
 
 
