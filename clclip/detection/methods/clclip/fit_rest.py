@@ -61,7 +61,7 @@ def examples(model: Pathways, index: int, batches: Iterable[Batch]) -> Examples 
             sight = look(model, batch, path, origin, regions)
             evidence = sight.evidence(batch.dense, model.text[own])
             labels = objects_in(regions.boxes, batch.targets, len(numbers))
-            parts.append((evidence, sight.costs.image + len(shown), labels))
+            parts.append((evidence, sight.maps.image + len(shown), labels))
         shown += [[k in one["labels"].tolist() for k in numbers] for one in batch.targets]
     if not parts:
         return None

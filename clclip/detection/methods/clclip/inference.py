@@ -112,7 +112,7 @@ def _awake(model: Pathways, batch: Batch, index: int, line: First | None) -> lis
     if line.sight is None:
         return []
     evidence = line.sight.evidence(batch.dense, model.text[model.classes_of(index)])
-    return torch.where(rest.awake(evidence, line.sight.costs.image, count))[0].tolist()
+    return torch.where(rest.awake(evidence, line.sight.maps.image, count))[0].tolist()
 
 
 @torch.no_grad()
@@ -178,8 +178,8 @@ def look(model: Pathways, batch: Batch, path: SharedPath, index: int, regions: R
     text = model.text[model.classes_of(index)]
     assert path.text is not None  # without one nothing rests
     classifier = path.text.classifier
-    costs = RegionMaps(cost_volume(batch.dense, text), regions.boxes, model.stride)
-    return Sight(classifier, classifier.embed(regions.vectors), text, costs)
+    maps = RegionMaps(cost_volume(batch.dense, text), regions.boxes, model.stride)
+    return Sight(classifier, classifier.embed(regions.vectors), text, maps, maps.means())
 
 
 def route(model: Pathways, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:

@@ -36,13 +36,15 @@ class Sight(NamedTuple):
         classifier: its text classifier.
         z: (R, d) unit embeddings of the regions that it looks at, of all images in order.
         text: (K1, d) texts of its own classes.
-        costs: the frozen costs of its own classes, seen through the regions.
+        maps: the frozen costs of its own classes, seen through the regions.
+        costs: (R, K1) their means.
     """
 
     classifier: TextClassifier
     z: Tensor
     text: Tensor
-    costs: RegionMaps
+    maps: RegionMaps
+    costs: Tensor
 
     def evidence(self, dense: Tensor, text: Tensor) -> Tensor:
         """Return what is read of each region for a later task, (R, 2 * (K1 + K) + 1).
@@ -53,8 +55,8 @@ class Sight(NamedTuple):
         """
         with torch.autocast(dense.device.type, enabled=False):
             logits = self.classifier.against(self.z, torch.cat([self.text, text]))
-            own = self.costs.of(cost_volume(dense, text)).means()
-            return torch.cat([logits.log_softmax(1), self.costs.means(), own], dim=1).float()
+            own = self.maps.of(cost_volume(dense, text)).means()
+            return torch.cat([logits.log_softmax(1), self.costs, own], dim=1).float()
 
 
 class Rest(nn.Module):
