@@ -59,9 +59,9 @@ def examples(model: Pathways, index: int, batches: Iterable[Batch]) -> Examples 
         regions = run_regions(model, path, levels, proposals, routed)
         if regions is not None:
             sight = look(model, batch, path, origin, regions)
-            evidence = sight.evidence(batch.dense, model.text[own])
+            evidence = sight.evidence(model.text[own])
             labels = objects_in(regions.boxes, batch.targets, len(numbers))
-            parts.append((evidence, sight.maps.image + len(shown), labels))
+            parts.append((evidence, sight.image + len(shown), labels))
         shown += [[k in one["labels"].tolist() for k in numbers] for one in batch.targets]
     if not parts:
         return None

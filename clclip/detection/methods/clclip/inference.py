@@ -111,8 +111,8 @@ def _awake(model: Pathways, batch: Batch, index: int, line: First | None) -> lis
         return list(range(count))
     if line.sight is None:
         return []
-    evidence = line.sight.evidence(batch.dense, model.text[model.classes_of(index)])
-    return torch.where(rest.awake(evidence, line.sight.maps.image, count))[0].tolist()
+    evidence = line.sight.evidence(model.text[model.classes_of(index)])
+    return torch.where(rest.awake(evidence, line.sight.image, count))[0].tolist()
 
 
 @torch.no_grad()
@@ -178,8 +178,9 @@ def look(model: Pathways, batch: Batch, path: SharedPath, index: int, regions: R
     text = model.text[model.classes_of(index)]
     assert path.text is not None  # without one nothing rests
     classifier = path.text.classifier
-    maps = RegionMaps(cost_volume(batch.dense, text), regions.boxes, model.stride)
-    return Sight(classifier, classifier.embed(regions.vectors), text, maps, maps.means())
+    tokens = RegionMaps(batch.dense, regions.boxes, model.stride)
+    z = classifier.embed(regions.vectors)
+    return Sight(classifier, z, tokens.means(), text, tokens.image)
 
 
 def route(model: Pathways, batch: Batch, task: int, proposals: list[Tensor]) -> Routed:

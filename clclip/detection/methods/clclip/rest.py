@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from clclip.clip.cost_volume import cost_volume
-from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.layers.text_score import TextClassifier
 from clclip.training.seeds import generator
 
@@ -30,33 +28,33 @@ LEAST_IMAGES = 10  # of a class, for a threshold; with fewer its path never rest
 
 
 class Sight(NamedTuple):
-    """What the first path of a line sees of a batch.
+    """What the first path of a line sees of a batch, in the regions that it looks at.
 
     Attributes:
         classifier: its text classifier.
-        z: (R, d) unit embeddings of the regions that it looks at, of all images in order.
+        z: (R, d) unit embeddings of the regions of all images, in order.
+        dense: (R, d) the frozen dense tokens, their mean in each region: times a text it is the
+            mean cost.
         text: (K1, d) texts of its own classes.
-        maps: the frozen costs of its own classes, seen through the regions.
-        costs: (R, K1) their means.
+        image: (R,) the image of each region.
     """
 
     classifier: TextClassifier
     z: Tensor
+    dense: Tensor
     text: Tensor
-    maps: RegionMaps
-    costs: Tensor
+    image: Tensor
 
-    def evidence(self, dense: Tensor, text: Tensor) -> Tensor:
+    def evidence(self, text: Tensor) -> Tensor:
         """Return what is read of each region for a later task, (R, 2 * (K1 + K) + 1).
 
         Args:
-            dense: (B, d, h, w) dense tokens.
             text: (K, d) texts of the later task's classes.
         """
-        with torch.autocast(dense.device.type, enabled=False):
-            logits = self.classifier.against(self.z, torch.cat([self.text, text]))
-            own = self.maps.of(cost_volume(dense, text)).means()
-            return torch.cat([logits.log_softmax(1), self.costs, own], dim=1).float()
+        with torch.autocast(text.device.type, enabled=False):
+            both = torch.cat([self.text, text])
+            logits = self.classifier.against(self.z, both)
+            return torch.cat([logits.log_softmax(1), self.dense @ both.T], dim=1).float()
 
 
 class Rest(nn.Module):
