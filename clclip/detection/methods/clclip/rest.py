@@ -127,6 +127,8 @@ class Rest(nn.Module):
         for name in ("weight_in", "weight_out"):
             value = getattr(self, name)
             value.copy_(torch.randn(value.shape, generator=draws) / value.shape[1] ** 0.5)
+        self.bias_in.zero_()
+        self.bias_out.zero_()
         fold = torch.arange(len(shown), device=image.device) % FOLDS
         seen = fold[image] != torch.arange(FOLDS, device=image.device)[:, None]  # (FOLDS, R)
         with torch.enable_grad():
