@@ -144,9 +144,10 @@ class Trained:
     Args:
         run: results/EXPERIMENT/seedN.
         resources: folder of features, texts and CLIPs.
+        images: number of test images that are timed.
     """
 
-    def __init__(self, run: Path, resources: Path) -> None:
+    def __init__(self, run: Path, resources: Path, images: int) -> None:
         file = find_task(run, None)
         self.name, self.task, folder = run.resolve().parent.name, read_task(file), file.parent
         source = open_features(self.task, "test", resources, folder / "test.json")
@@ -155,7 +156,12 @@ class Trained:
         ids = {c["name"]: c["id"] for c in self.truth["categories"]}
         self.ids = {name: ids[name] for name in names}
         self.batches = FeatureBatches(read_labels(folder / "test.json", names), source)
-        self.first = self.batches.plain(range(min(PREDICT_BATCH, len(self.batches.images))))
+        self.count = min(images, len(self.batches.images))
+        starts = range(0, self.count, PREDICT_BATCH)
+        self.timed = [
+            self.batches.plain(range(start, min(start + PREDICT_BATCH, self.count)))
+            for start in starts
+        ]
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -183,7 +189,7 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
     With a path per task each is measured with copies of its last task besides, up to ``TASKS``
     tasks in all: what a longer stream would cost.
     """
-    found = [Trained(run, chosen.resources) for run in chosen.runs]
+    found = [Trained(run, chosen.resources, chosen.images) for run in chosen.runs]
     cases = {(run.name, how): (run, run.detector, how) for run in found for how in run.routes}
     for run in found:
         if isinstance(run.model, ClClip) and 2 < len(run.task["groups"]) < TASKS:
@@ -196,14 +202,14 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
     base = seconds[next(key for key in cases if key[1] in ("text", ""))]
     for (name, how), (run, make, _) in cases.items():
         own, model = seconds[name, how], make(how)
-        pairs = pair_share(model, run.first) if how else None
+        pairs = pair_share(model, run.timed[0]) if how else None
         whole = name == run.name and not chosen.no_ap
         rows.append(
             {
                 "trained run": f"{name} {how}".strip(),
                 "classes": len(model.text),
                 "tasks": len(model.groups),
-                "ms per image": 1e3 * measure.median(own) / len(run.first.targets),
+                "ms per image": 1e3 * measure.median(own) / run.count,
                 "x first": measure.ratio(own, base),
                 **({"mAP@A": run.ap50(how)} if whole else {}),
                 "pairs a region": len(model.text) * pairs if pairs is not None else None,
@@ -214,7 +220,8 @@ def trained_rows(chosen: Any) -> list[dict[str, Any]]:
 
 
 def _detect(run: Trained, make: Callable[[str], nn.Module], how: str) -> object:
-    return make(how).detect(run.first)
+    model = make(how)
+    return [model.detect(batch) for batch in run.timed]
 
 
 def copied(model: ClClip, tasks: int) -> ClClip:
@@ -254,6 +261,7 @@ def main() -> None:
         __doc__,
         runs={"type": Path, "nargs": "*", "default": [], "metavar": "DIR"},
         resources={"type": Path, "default": Path("resources"), "metavar": "DIR"},
+        images={"type": int, "default": PREDICT_BATCH, "help": "of --runs, so many are timed"},
         no_ap={"action": "store_true", "help": "of --runs, measure times alone"},
         only_runs={"action": "store_true", "help": "leave out the untrained detectors"},
     )
