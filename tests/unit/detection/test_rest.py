@@ -73,6 +73,18 @@ def test_where_every_path_rests_the_first_task_is_all_that_is_found():
     assert not any(len(image["labels"]) for image in nothing.detections)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.1])
+def test_an_image_of_which_the_first_path_sees_nothing_is_judged_alone_as_beside_others(threshold):
+    model = resting(GROUPS[:2])
+    model.rests["1"].threshold.fill_(threshold)
+    model.paths[0].rpn.head.cls_logits.bias.data.fill_(-50.0)
+    model.paths[0].rpn.score_thresh = 0.5
+    model.rests["1"].bias_out.fill_(-9.0)
+    data = batch(4, labelled=False)
+    together, alone = at_rest(model.predict(data)), at_rest(model.predict(data.of([2])))
+    assert (2 in together[1]) == (0 in alone[1]) == (threshold > 0)
+
+
 def test_until_it_is_fitted_no_path_rests():
     assert not any(at_rest(learned(GROUPS, **OPTIONS).eval().predict(batch(4, labelled=False))))
 

@@ -109,8 +109,8 @@ def _awake(model: Pathways, batch: Batch, index: int, line: First | None) -> lis
     rest, count = model.rest_of(index), len(batch.canvas.image_sizes)
     if rest is None or line is None:
         return list(range(count))
-    if line.sight is None:
-        return []
+    if line.sight is None:  # as an image without a region, beside others that have some
+        return [] if (rest.threshold > 0).all() else list(range(count))
     evidence = line.sight.evidence(model.text[model.classes_of(index)])
     return torch.where(rest.awake(evidence, line.sight.image, count))[0].tolist()
 

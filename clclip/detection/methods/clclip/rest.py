@@ -133,7 +133,9 @@ class Rest(nn.Module):
         seen = fold[image] != torch.arange(FOLDS, device=image.device)[:, None]  # (FOLDS, R)
         with torch.enable_grad():
             self._train(evidence, labels, seen.float()[..., None])
-        unseen = self._logits(evidence).sigmoid()[fold[image], torch.arange(len(image))]
+        unseen = self._logits(evidence).sigmoid()[
+            fold[image], torch.arange(len(image), device=image.device)
+        ]
         best = best_of_images(unseen, image, len(shown))
         for k, own in enumerate(shown.T):
             scores = best[own, k].sort().values
