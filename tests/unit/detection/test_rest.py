@@ -133,6 +133,14 @@ def test_with_few_images_of_a_class_its_path_never_rests():
     assert rest.awake(evidence, image, len(shown)).all()
 
 
+def test_one_region_in_all_is_fitted_to_finite_numbers():
+    evidence, image, labels, shown = draws(images=1, regions=1)
+    rest = Rest(2, 2)
+    rest.fit(evidence, image, labels, shown, 0.0)
+    assert all(value.isfinite().all() for value in rest.state_dict().values())
+    assert rest.awake(evidence, image, 1).all()
+
+
 def test_the_best_region_of_an_image_and_the_objects_in_regions():
     scores = torch.tensor([[0.1, 0.9], [0.5, 0.2], [0.3, 0.3]])
     best = best_of_images(scores, torch.tensor([0, 0, 2]), 3)

@@ -122,7 +122,7 @@ class Rest(nn.Module):
             share: of a class's images, the share that may be missed.
         """
         self.middle.copy_(evidence.mean(0))
-        self.spread.copy_(evidence.std(0))
+        self.spread.copy_(evidence.std(0).nan_to_num())  # none of a single region
         draws = generator("rest", *evidence.shape[1:])
         for name in ("weight_in", "weight_out"):
             value = getattr(self, name)
