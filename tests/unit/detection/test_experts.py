@@ -65,6 +65,22 @@ def test_every_dispatch_equals_the_plain_loop_with_its_gradients(name, columns, 
         torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", DISPATCHES)
+def test_scores_and_boxes_are_float32_under_autocast(name):
+    bank = ExpertBank(NAMES, 5, 6, 2, box=True)
+    with torch.no_grad():
+        for value in bank.parameters():
+            value.normal_()
+    column = torch.tensor([0, 0, 1, 3])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = DISPATCHES[name](bank.stacked(), torch.randn(4, 5, 7, 7), column)
+    for k, flat, score, delta in zip(
+        column, found.activations.float().flatten(1), found.scores, found.deltas, strict=True
+    ):
+        torch.testing.assert_close(score, flat @ bank.score[k], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(delta, bank.box[k] @ flat, rtol=1e-4, atol=1e-4)
+
+
 def plain_activation(bank: ExpertBank, k: int, x: torch.Tensor) -> torch.Tensor:
     """The last activation of one pair, flat."""
     for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):

@@ -51,6 +51,15 @@ def dispatch_on(device: torch.device) -> Dispatch:
     return DISPATCHES[FASTEST.get(device.type, ELSEWHERE) if chosen == "auto" else chosen]
 
 
+def product(activations: Tensor, weights: Tensor) -> Tensor:
+    """Return ``activations @ weights`` in the weights' precision, under autocast too.
+
+    Scores are compared, and a CPU multiplies bf16 matrices by a vector slowly.
+    """
+    with torch.autocast(activations.device.type, enabled=False):
+        return activations.to(weights.dtype) @ weights
+
+
 def loop(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
     """Run class after class, those without pairs left out."""
     counts = torch.bincount(columns, minlength=len(bank.score)).tolist()
@@ -67,9 +76,9 @@ def loop(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
             x = functional.relu(functional.conv2d(x, conv[k], bias[k], padding=1))
         activations.append(x)
         flat = x.flatten(1)
-        logits.append(flat @ scores[k])
+        logits.append(product(flat, scores[k]))
         if boxes is not None:
-            deltas.append(flat @ boxes[k].T)
+            deltas.append(product(flat, boxes[k].T))
     if not logits:
         return _no_pairs(bank, features)
     return ExpertOutput(
@@ -93,10 +102,10 @@ def grouped(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
         x = functional.relu(functional.conv2d(x, weight, offset, padding=1, groups=classes))
     flat = x.view(most, classes, -1).transpose(0, 1)  # (classes, most, width * 49)
     order = owner * most + rank
-    score = (flat @ bank.score[present].unsqueeze(2)).flatten()[order]
+    score = product(flat, bank.score[present].unsqueeze(2)).flatten()[order]
     deltas = None
     if bank.box is not None:
-        deltas = (flat @ bank.box[present].transpose(1, 2)).flatten(0, 1)[order]
+        deltas = product(flat, bank.box[present].transpose(1, 2)).flatten(0, 1)[order]
     return ExpertOutput(score, x.reshape(most * classes, -1, *features.shape[2:])[place], deltas)
 
 
@@ -114,10 +123,10 @@ def blocks(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
         y = functional.relu(y).view(count, -1, BLOCK, side.numel())
         x = y.transpose(1, 2).reshape(count * BLOCK, -1, *side)
     flat = x.view(count, BLOCK, -1)
-    score = (flat @ bank.score[owner].unsqueeze(2)).flatten()[place]
+    score = product(flat, bank.score[owner].unsqueeze(2)).flatten()[place]
     deltas = None
     if bank.box is not None:
-        deltas = (flat @ bank.box[owner].transpose(1, 2)).flatten(0, 1)[place]
+        deltas = product(flat, bank.box[owner].transpose(1, 2)).flatten(0, 1)[place]
     return ExpertOutput(score, x[place], deltas)
 
 
