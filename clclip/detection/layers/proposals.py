@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import (
+    RegionProposalNetwork,
+    RPNHead,
+    concat_box_prediction_layers,
+)
 from torchvision.ops import batched_nms, box_iou, nms
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
@@ -105,8 +109,8 @@ class Float32Head(RPNHead):
 class RegionProposals(RegionProposalNetwork):
     """torchvision's RPN; targets may hold ``ignore`` boxes, whose anchors are neither class.
 
-    When it detects it proposes what torchvision's does, bit for bit, but decodes the anchors that
-    are among the best of their level alone, and suppresses no farther than it has to.
+    It proposes what torchvision's does, bit for bit, but decodes the anchors that are among the
+    best of their level alone, and suppresses no farther than it has to.
     """
 
     def forward(
@@ -116,13 +120,20 @@ class RegionProposals(RegionProposalNetwork):
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Return proposals (N_i, 4) xyxy per image and, in training, the losses."""
-        if self.training:
-            return super().forward(images, features, targets)
         maps = list(features.values())
-        return self._detected(images, maps, *self.head(maps)), {}
+        objectness, deltas = self.head(maps)
+        proposals = self._proposed(images, maps, objectness, deltas)
+        if targets is None:
+            return proposals, {}
+        anchors = self.anchor_generator(images, maps)
+        logits, moves = concat_box_prediction_layers(objectness, deltas)
+        labels, matched = self.assign_targets_to_anchors(anchors, targets)
+        wanted = self.box_coder.encode(matched, anchors)
+        present, box = self.compute_loss(logits, moves, labels, wanted)
+        return proposals, {"loss_objectness": present, "loss_rpn_box_reg": box}
 
     @torch.no_grad()
-    def _detected(
+    def _proposed(
         self, images: ImageList, maps: list[Tensor], objectness: list[Tensor], deltas: list[Tensor]
     ) -> list[Tensor]:
         """Return the proposals of a head's outputs."""

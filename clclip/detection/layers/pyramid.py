@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -20,13 +22,8 @@ class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a map (B, C, h, w), at each place alone."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised map, same shape.
-
-        On a CPU in the ordinary layout: GroupNorm's backward pass takes 25 times as long in
-        channels-last, which all that follows would inherit from the permutation.
-        """
-        x = super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return x if x.is_cuda else x.contiguous()
+        """Return the normalised map, same shape, in channels-last."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def resampler(width: int, scale: float) -> nn.Module:
@@ -51,6 +48,34 @@ def resampler(width: int, scale: float) -> nn.Module:
     raise ValueError(f"got scale {scale}; expected 4, 2, 1 or 0.5")
 
 
+class Unresampled(NamedTuple):
+    """A map that a transposed convolution is still to double."""
+
+    map: Tensor
+    by: nn.ConvTranspose2d
+
+
+class LateralFolding(FeaturePyramidNetwork):
+    """torchvision's network, whose lateral convolutions also double what is ``Unresampled``.
+
+    A transposed convolution and the 1x1 convolution after it are two linear maps. One with their
+    product of weights takes a quarter of the arithmetic and rounds otherwise.
+    """
+
+    def get_result_from_inner_blocks(self, x: Tensor | Unresampled, idx: int) -> Tensor:
+        """Return the lateral map of a level."""
+        if not isinstance(x, Unresampled):
+            return super().get_result_from_inner_blocks(x, idx)
+        lateral, *rest = self.inner_blocks[idx]
+        with torch.autocast(x.map.device.type, enabled=False):
+            mix = lateral.weight.flatten(1)  # (channels, width); norm_layer leaves it no bias
+            weight, bias = torch.einsum("oc,icyx->ioyx", mix, x.by.weight), mix @ x.by.bias
+        out = functional.conv_transpose2d(x.map, weight, bias, stride=2)
+        for layer in rest:
+            out = layer(out)
+        return out
+
+
 class Pyramid(nn.Module):
     """Resamplers and a feature pyramid network over the taps of a frozen tower.
 
@@ -70,7 +95,7 @@ class Pyramid(nn.Module):
         # orders of magnitude and one learning rate does not fit all.
         self.norms = nn.ModuleList(ChannelNorm(width) for _ in scales)
         self.resamplers = nn.ModuleList(resampler(width, scale) for scale in scales)
-        self.fpn = FeaturePyramidNetwork(
+        self.fpn = LateralFolding(
             [width] * len(self.scales),
             channels,
             extra_blocks=LastLevelMaxPool() if extra_level else None,
@@ -78,14 +103,36 @@ class Pyramid(nn.Module):
         )
 
     def forward(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor]:
-        """Return the levels {"0": (B, channels, h0, w0), ...}, finest first, plus "pool"."""
+        """Return the levels {"0": (B, channels, h0, w0), ...}, finest first, plus "pool".
+
+        Under autocast the last doubling of a level is left to its lateral convolution; in float32,
+        whose results are published, nothing is to round otherwise.
+        """
         maps = OrderedDict(
-            (str(i), resample(norm(tap)))
+            (str(i), _resampled(resample, norm(tap)))
             for i, (tap, norm, resample) in enumerate(
                 zip(taps, self.norms, self.resamplers, strict=True)
             )
         )
         return self.fpn(maps)
+
+
+def _resampled(resample: nn.Module, x: Tensor) -> Tensor | Unresampled:
+    """Return a resampled channels-last map, on a CPU in the ordinary layout.
+
+    There max-pooling is ten times as fast in channels-last, but GroupNorm's backward pass, and so
+    all that follows, 25 times as slow.
+    """
+    if isinstance(resample, nn.MaxPool2d):
+        x = resample(x)
+        return x if x.is_cuda else x.contiguous()
+    x = x if x.is_cuda else x.contiguous()
+    if torch.is_autocast_enabled(x.device.type):
+        if isinstance(resample, nn.ConvTranspose2d):
+            return Unresampled(x, resample)
+        if isinstance(resample, nn.Sequential):
+            return Unresampled(resample[:-1](x), resample[-1])
+    return resample(x)
 
 
 def feature_drift(levels: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:

@@ -1,6 +1,8 @@
-"""That proposals when detecting are torchvision's, bit for bit, for less work."""
+"""That proposals and their losses are torchvision's, bit for bit, for less work."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import pytest
 import torch
@@ -36,14 +38,14 @@ def maps(images: int, side: int, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-def torchvisions(rpn, canvas, levels):
-    """Return the proposals of torchvision's own code, its anchors included."""
+def torchvisions(rpn, canvas, levels, targets=None):
+    """Return what torchvision's own code does, its anchors included."""
     features = list(levels.values())
     generator = AnchorGenerator(rpn.anchor_generator.sizes, ((0.5, 1.0, 2.0),) * len(STRIDES))
     steps = [[torch.tensor(stride)] * 2 for stride in STRIDES]
     anchors = torch.cat(generator.grid_anchors([list(f.shape[-2:]) for f in features], steps))
     rpn.anchor_generator.forward = lambda images, maps: [anchors] * len(images.image_sizes)
-    found, _ = RegionProposalNetwork.forward(rpn, canvas, levels)
+    found = RegionProposalNetwork.forward(rpn, canvas, levels, targets)
     del rpn.anchor_generator.forward
     return found
 
@@ -63,11 +65,34 @@ def test_detecting_proposes_what_torchvision_does(side, images, objectness, ties
         canvas = canvas_list(images, (side, side), extents)
         with torch.no_grad():
             found, losses = rpn(canvas, levels)
-            wanted = torchvisions(rpn, canvas, levels)
+            wanted, _ = torchvisions(rpn, canvas, levels)
         assert not losses and len(found) == len(wanted) == images
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
         if objectness == 0:
             assert len(found[0]) > 10
+
+
+@pytest.mark.parametrize("side", [64, 160])
+@pytest.mark.parametrize("ties", [False, True])
+def test_training_proposes_and_loses_what_torchvision_does(side, ties):
+    for seed in range(3):
+        rpn = network(kept=100 if side == 160 else 20, seed=seed).train()
+        levels = maps(2, side, seed)
+        if ties:
+            levels = {name: level.round() for name, level in levels.items()}
+        canvas = canvas_list(2, (side, side), torch.tensor([[side, side], [side // 2, side]]))
+        targets = [
+            {"boxes": torch.tensor([[2.0, 3.0, 20.0, 30.0], [30.0, 8.0, 50.0, 24.0]])},
+            {"boxes": torch.zeros(0, 4)},
+        ]
+        made = []
+        for run in (rpn, partial(torchvisions, rpn)):
+            rpn.fg_bg_sampler.generators = [torch.Generator().manual_seed(n) for n in range(2)]
+            proposals, losses = run(canvas, levels, targets)
+            gradients = torch.autograd.grad(sum(losses.values()), list(rpn.parameters()))
+            made.append([*proposals, *losses.values(), *gradients])
+        assert list(losses) == ["loss_objectness", "loss_rpn_box_reg"] and len(proposals[0]) > 10
+        assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
 
 
 def test_survivors_are_the_first_of_batched_nms(monkeypatch):

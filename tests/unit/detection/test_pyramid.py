@@ -1,0 +1,83 @@
+"""The pyramid against torchvision's network over plain modules, and its fold under autocast."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torchvision.ops import FeaturePyramidNetwork
+
+from clclip.detection.layers.pyramid import Pyramid, Unresampled
+
+WIDTH, SCALES = 12, (4.0, 2.0, 1.0, 0.5)
+
+
+def pyramid(seed: int = 0) -> Pyramid:
+    torch.manual_seed(seed)
+    made = Pyramid(WIDTH, SCALES, 8)
+    for value in made.parameters():
+        torch.nn.init.normal_(value, std=0.5)
+    return made
+
+
+def taps(dtype=torch.float32, ties: bool = False) -> list[torch.Tensor]:
+    made = [torch.randn(2, WIDTH, 6, 8, dtype=dtype) for _ in SCALES]
+    return [tap.round() if ties else tap for tap in made]
+
+
+def plain(own: Pyramid, given: list[torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
+    """Every step by itself, in the ordinary layout."""
+    maps = OrderedDict()
+    for i, tap in enumerate(given):
+        x = torch.nn.LayerNorm.forward(own.norms[i], tap.permute(0, 2, 3, 1))
+        maps[str(i)] = own.resamplers[i](x.permute(0, 3, 1, 2).contiguous())
+    return FeaturePyramidNetwork.forward(own.fpn, maps)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_levels_and_gradients_are_those_of_plain_modules_bit_for_bit(ties):
+    own, given = pyramid(), taps(ties=ties)
+    found, wanted = own(given), plain(own, given)
+    assert list(found) == list(wanted) == ["0", "1", "2", "3"]
+    gradients = []
+    for levels in (found, wanted):
+        total = sum((level * (level + 1)).sum() for level in levels.values())
+        gradients.append(torch.autograd.grad(total, list(own.parameters())))
+    for one, other in zip(found.values(), wanted.values(), strict=True):
+        assert torch.equal(one, other) and one.is_contiguous()
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_lateral_that_doubles_is_the_two_maps_after_each_other(level):
+    own = pyramid().double()
+    x = torch.randn(2, WIDTH, 5, 7, dtype=torch.float64, requires_grad=True)
+    double = own.resamplers[level]
+    double = double[-1] if level == 0 else double
+    values = [x, *double.parameters(), *own.fpn.inner_blocks[level].parameters()]
+    folded = own.fpn.get_result_from_inner_blocks(Unresampled(x, double), level)
+    two = own.fpn.get_result_from_inner_blocks(double(x), level)
+    torch.testing.assert_close(folded, two, rtol=1e-9, atol=1e-9)
+    gradients = [torch.autograd.grad((y * (y + 1)).sum(), values) for y in (folded, two)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+def test_autocast_leaves_doubling_to_the_laterals_and_float32_does_not(monkeypatch):
+    own, given, seen = pyramid(), taps(), []
+    kind = type(own.fpn)
+    plainly = kind.get_result_from_inner_blocks
+    monkeypatch.setattr(
+        kind,
+        "get_result_from_inner_blocks",
+        lambda self, x, k: seen.append(isinstance(x, Unresampled)) or plainly(self, x, k),
+    )
+    wanted = own(given)
+    assert seen == [False] * 4
+    with torch.autocast("cpu", torch.bfloat16):
+        found = own(given)
+    assert sorted(seen[4:]) == [False, False, True, True]
+    for one, other in zip(found.values(), wanted.values(), strict=True):
+        assert one.shape == other.shape
+        assert (one.float() - other).norm() < 0.03 * other.norm()
