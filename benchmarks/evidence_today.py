@@ -16,6 +16,8 @@ from clclip.core.files import read_json, write_text
 from clclip.workflow.fingerprint import stage_fingerprint
 from clclip.workflow.plan import plan_run
 
+AGAIN = "the same numbers again, on a processor of the kind that made the kept ones"
+
 
 def why_stale(entry: Entry) -> str | None:
     """Return what today's code would do otherwise, None if nothing."""
@@ -53,11 +55,11 @@ def prove(folders: Sequence[Path]) -> None:
             raise InputError("nothing is kept of it", now.path, "a kept seed, made again")
         for key in ("settings", "data", "scores", "forgetting"):
             if getattr(found[0], key) != getattr(now, key):
-                raise InputError(f"other {key} than kept", now.path, "the same numbers again")
+                raise InputError(f"other {key} than kept", now.path, AGAIN)
         other = [key for key, value in _numbers(found[0].summary) if now.summary.get(key) != value]
         if other:  # more keys than then are no other numbers
             what = f"other {', '.join(other)} than kept"
-            raise InputError(what, now.path, "the same numbers again")
+            raise InputError(what, now.path, AGAIN)
         for key in ("training", "shared"):
             pair = sorted({getattr(found[0], key), getattr(now, key)})
             if len(pair) == 2 and pair not in [row["codes"] for row in known]:

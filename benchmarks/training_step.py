@@ -52,8 +52,9 @@ def contestants(scenes: worlds.Scenes, counts: list[int], images: int) -> dict[s
     found[f"clclip detached K={first}"] = stepper(detached, batch)
     residual = scenes.clclip(2 * first, 2, adapter="residual")
     found[f"clclip residual K={first}"] = stepper(residual, batch)
-    fast = scenes.clclip(2 * first, 2, adapter="residual", detach_experts=True)
+    fast = scenes.clclip(2 * first, 2, **worlds.variant("fast"))
     found[f"clclip fast K={first}"] = stepper(fast, batch)
+    found[f"fvit bf16 K={first}"] = stepper(scenes.fvit(2 * first, 2), batch, "bf16")
     found[f"clclip bf16 K={first}"] = stepper(scenes.clclip(2 * first, 2), batch, "bf16")
     return found
 

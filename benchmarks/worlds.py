@@ -7,9 +7,10 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -36,6 +37,7 @@ from clclip.detection.options.fvit import FViTOptions
 from clclip.training.seeds import generator
 
 SIZE, DENSE, TAPS = 128, "tokens", (1, 2, 3)  # what a plan resolves for the embedded tower
+VARIANTS = Path(__file__).parents[1] / "config/variants.yaml"
 HOME = Path(os.environ.get("CLCLIP_BENCHMARKS", "resources"))  # scenes and CLIP, made when absent
 
 
@@ -53,6 +55,11 @@ def world_folder(world: str) -> Path:
     if not (folder / "index.json").exists():
         generate(world, folder)
     return folder
+
+
+def variant(name: str) -> dict[str, Any]:
+    """Return the switches of a shipped variant."""
+    return yaml.safe_load(VARIANTS.read_text())[name]["switches"]
 
 
 class Kept:
