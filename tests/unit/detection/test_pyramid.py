@@ -15,7 +15,7 @@ WIDTH, SCALES = 12, (4.0, 2.0, 1.0, 0.5)
 
 def pyramid(seed: int = 0) -> Pyramid:
     torch.manual_seed(seed)
-    made = Pyramid(WIDTH, SCALES, 8)
+    made = Pyramid(WIDTH, SCALES, 64)  # two channels a group: a norm of one hides its bias
     for value in made.parameters():
         torch.nn.init.normal_(value, std=0.5)
     return made
