@@ -291,6 +291,20 @@ FAULTS = (
         "detection/test_pooling",
     ),
     Fault(
+        "bias-of-a-folded-lateral-lost",
+        "clclip/detection/layers/pyramid.py",
+        "mix @ x.by.bias",
+        "0 * mix @ x.by.bias",
+        "detection/test_pyramid",
+    ),
+    Fault(
+        "scores-of-experts-in-bf16",
+        "clclip/detection/methods/clclip/dispatch.py",
+        "activations.to(weights.dtype) @ weights",
+        "(activations @ weights.to(activations.dtype)).to(weights.dtype)",
+        "detection/test_experts",
+    ),
+    Fault(
         "interval-around-a-biased-score",
         "clclip/evaluation/interval.py",
         "_ends(gap - bias,",
