@@ -57,7 +57,8 @@ def agreement(path: Path, model: DetectionModel, pictures: Sequence[np.ndarray])
 
     Args:
         path: the file.
-        model: the detector; every pair of a region and a class is scored, as the file does.
+        model: the detector; in float32 it scores every pair of a region and a class, as the file
+            does.
         pictures: (H, W, 3) uint8.
     """
     import onnxruntime
@@ -67,7 +68,7 @@ def agreement(path: Path, model: DetectionModel, pictures: Sequence[np.ndarray])
     outputs = session.run(None, {"images": images, "sizes": sizes})
     *rows, image = (torch.from_numpy(output) for output in outputs)
     shared = total = 0
-    with every_pair(model.detector):
+    with every_pair(model.detector), in_float32(model):
         answers = model([*pictures], threshold=0.0)
     assert isinstance(answers, list)  # of several pictures
     for number, answer in enumerate(answers):
@@ -85,6 +86,17 @@ def same(one: Rows, other: Rows) -> Tensor:
     near = box_iou(one[0], other[0]) >= SAME_BOX
     scores = (one[1][:, None] - other[1][None]).abs() <= SAME_SCORE
     return near & scores & (one[2][:, None] == other[2][None])
+
+
+@contextlib.contextmanager
+def in_float32(model: DetectionModel) -> Iterator[None]:
+    """Detect without autocast: one that was trained in bf16 detects in it, and no file does."""
+    plan = model.plan
+    try:
+        model.plan = {**plan, "training": plan["training"] | {"precision": "fp32"}}
+        yield
+    finally:
+        model.plan = plan
 
 
 @contextlib.contextmanager

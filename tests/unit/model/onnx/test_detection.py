@@ -15,7 +15,7 @@ from PIL import Image
 import clclip
 from clclip.cli.main import main
 from clclip.model.onnx import detection as exporting
-from clclip.model.onnx.agreement import every_pair
+from clclip.model.onnx.agreement import every_pair, in_float32, probes
 from clclip.model.onnx.writing import FILE
 
 PAGE = Path(__file__).parents[4] / "docs/can-i.md"
@@ -79,6 +79,18 @@ def metadata_of(path):
     import onnxruntime
 
     return onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+
+
+def test_a_model_of_bf16_is_held_against_a_file_in_float32(cards_model, boxes_run):
+    home = boxes_run.parents[2] / "resources"
+    model = clclip.load_model(cards_model, device="cpu", resources=home)
+    picture = [*probes(model.features.size)[:2]]
+    wanted = [answer.scores.tolist() for answer in model(picture, threshold=0.0)]
+    plan = model.plan = {**model.plan, "training": model.plan["training"] | {"precision": "bf16"}}
+    half = [answer.scores.tolist() for answer in model(picture, threshold=0.0)]
+    with in_float32(model):
+        assert [answer.scores.tolist() for answer in model(picture, threshold=0.0)] == wanted
+    assert model.plan is plan and half != wanted
 
 
 @pytest.mark.slow
