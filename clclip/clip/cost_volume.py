@@ -35,8 +35,12 @@ def cost_volume(dense: Tensor, text: Tensor) -> Tensor:
     if dense.ndim != 4 or text.ndim != 2 or dense.shape[1] != text.shape[1]:
         shapes = f"dense {tuple(dense.shape)} and text {tuple(text.shape)}"
         raise ValueError(f"got {shapes}; expected (B, d, h, w) and (K, d) of equal d")
+    # as many products as images, so that the tokens need not be moved; in float32 at least, as
+    # bf16 would take longer on a CPU and costs of two classes lie close together
+    with torch.autocast(dense.device.type, enabled=False):
+        cost = (text @ dense.flatten(2).to(text.dtype)).unflatten(2, dense.shape[2:])
     # rounding may carry a cosine of unit vectors a little beyond one
-    return torch.einsum("bdhw,kd->bkhw", dense, text).clamp(-1.0, 1.0)
+    return cost.clamp(-1.0, 1.0)
 
 
 def gate_logits(cost: Values, slope: Values | float, middle: Values | float) -> Values:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from clclip.detection.layers.proposals import region_proposals
-from clclip.detection.layers.pyramid import Pyramid, group_norm
+from clclip.detection.layers.pyramid import Conv2d, Pyramid, group_norm
 from clclip.detection.layers.region_align import region_align
 from clclip.detection.layers.text_score import TextClassifier, TextScore
 from clclip.detection.options.detector import DetectorOptions
@@ -103,7 +103,7 @@ class SharedPath(nn.Module):
         self.pooler = RegionPooler(strides)
         layers: list[nn.Module] = []
         for _ in range(options.roi_convs):
-            conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+            conv = Conv2d(channels, channels, 3, padding=1, bias=False)
             layers += [conv, group_norm(channels), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*layers)
         self.fc = nn.Sequential(

@@ -16,6 +16,8 @@ from torchvision.models.detection.rpn import (
 )
 from torchvision.ops import batched_nms, box_iou, nms
 
+from clclip.detection.layers.pyramid import laid_out
+
 RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
 SHIFTED_NMS = {"cpu": 4000}  # numbers in the boxes up to which torchvision shifts levels apart
 SHIFTED_NMS_ELSEWHERE = 100_000
@@ -79,7 +81,9 @@ class StridedAnchors(AnchorGenerator):
         """Return the anchors (A, 4) xyxy of each level; others hold them too, so leave them be."""
         grids = tuple((int(m.shape[-2]), int(m.shape[-1])) for m in feature_maps)
         first = feature_maps[0]
-        return _anchors(self.sizes, self.strides, grids, first.dtype, first.device)
+        # bf16, the maps' type under autocast, would round corners beyond 256 px to even numbers
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        return _anchors(self.sizes, self.strides, grids, dtype, first.device)
 
 
 @lru_cache(maxsize=8)
@@ -102,7 +106,7 @@ class Float32Head(RPNHead):
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return objectness and deltas of every level."""
-        objectness, deltas = super().forward(x)
+        objectness, deltas = super().forward([laid_out(level) for level in x])
         return [o.float() for o in objectness], [d.float() for d in deltas]
 
 
@@ -128,8 +132,8 @@ class RegionProposals(RegionProposalNetwork):
         anchors = self.anchor_generator(images, maps)
         logits, moves = concat_box_prediction_layers(objectness, deltas)
         labels, matched = self.assign_targets_to_anchors(anchors, targets)
-        wanted = self.box_coder.encode(matched, anchors)
-        present, box = self.compute_loss(logits, moves, labels, wanted)
+        wanted = self._encoded(labels, torch.cat(matched), torch.cat(anchors))
+        present, box = self.compute_loss(logits, moves, labels, [wanted])
         return proposals, {"loss_objectness": present, "loss_rpn_box_reg": box}
 
     @torch.no_grad()
@@ -158,6 +162,13 @@ class RegionProposals(RegionProposalNetwork):
             best = best_survivors(own, score, group, self.nms_thresh, self.post_nms_top_n())
             proposals.append(own[best])
         return proposals
+
+    def _encoded(self, labels: list[Tensor], matched: Tensor, anchors: Tensor) -> Tensor:
+        """Return the deltas (A, 4) from anchors to objects; only those of objects have a loss."""
+        wanted = torch.zeros_like(matched)
+        positive = torch.where(torch.cat(labels) >= 1)[0]
+        wanted[positive] = self.box_coder.encode_single(matched[positive], anchors[positive])
+        return wanted
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]

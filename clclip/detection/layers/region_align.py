@@ -47,13 +47,12 @@ class _ByProducts(torch.autograd.Function):
         x1, y1, x2, y2 = (regions[:, 1:] * ctx.scale - 0.5).unbind(1)
         rows = axis_weights(y1, y2, ctx.bins, height)
         columns = axis_weights(x1, x2, ctx.bins, width)
-        # (R, bins C, bins) x (R, bins, w): the columns' half of every region
-        half = grad.float().transpose(1, 2).flatten(1, 2) @ columns
-        half = half.unflatten(1, (ctx.bins, channels))  # (R, bins, C, w)
         gradient = grad.new_zeros(ctx.shape)
-        for image in range(len(gradient)):
+        for image in range(len(gradient)):  # one by one: what an image needs fits a core's cache
             own = torch.where(regions[:, 0] == image)[0]
-            summed = rows[own].flatten(0, 1).T @ half[own].flatten(0, 1).flatten(1)  # (h, C w)
+            pooled = grad[own].float().transpose(1, 2).flatten(1, 2)  # (R_i, bins C, bins)
+            half = (pooled @ columns[own]).unflatten(1, (ctx.bins, channels))  # .. x (R_i, bins, w)
+            summed = rows[own].flatten(0, 1).T @ half.flatten(0, 1).flatten(1)  # (h, C w)
             gradient[image] = summed.unflatten(1, (channels, width)).transpose(0, 1)
         return gradient, None, None, None
 

@@ -72,8 +72,9 @@ def loop(bank: Stacked, features: Tensor, columns: Tensor) -> ExpertOutput:
     for k, x in enumerate(features.split(counts)):
         if not counts[k]:
             continue
-        for conv, bias in zip(convs, biases, strict=True):
-            x = functional.relu(functional.conv2d(x, conv[k], bias[k], padding=1))
+        for layer, (conv, bias) in enumerate(zip(convs, biases, strict=True)):
+            x = functional.conv2d(functional.relu(x) if layer else x, conv[k], bias[k], padding=1)
+        x = functional.relu(x.contiguous())  # the gradients that reach it have the ordinary layout
         activations.append(x)
         flat = x.flatten(1)
         logits.append(product(flat, scores[k]))

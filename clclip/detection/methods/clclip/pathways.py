@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clclip.clip.cost_volume import cost_volume
 from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.pyramid import laid_out
 from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.methods.clclip.adapter import ResidualPath
 from clclip.detection.methods.clclip.experts import ExpertBank
@@ -92,8 +93,11 @@ class Pathways(Detector):
     def decouple(self, regions: Tensor, gate: Tensor, region: Tensor) -> Tensor:
         """Return the pathway F_{r,c} = F_r * (eps + gate_{r,c}) of pairs: (N, C, 7, 7)."""
         # not regions[region], whose backward adds up element by element
-        shared = regions.index_select(0, region)
-        gate = self.options.gate_floor + gate.unsqueeze(1)
+        if (rows := laid_out(regions)).is_contiguous():
+            shared = rows.index_select(0, region)
+        else:  # in channels-last, kept so
+            shared = rows.permute(0, 2, 3, 1).index_select(0, region).permute(0, 3, 1, 2)
+        gate = (self.options.gate_floor + gate.unsqueeze(1)).to(shared.dtype)
         return shared * gate if torch.is_grad_enabled() else shared.mul_(gate)
 
     def text_scores(self, path: SharedPath, vectors: Tensor, index: int) -> tuple[Tensor, Tensor]:
