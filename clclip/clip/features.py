@@ -276,7 +276,7 @@ class FeatureStore:
         for name, shape in self._shapes.items():
             path = self.folder / f"{name}.npy"
             try:
-                # "c": as far as torch knows it could be written to, and it converts faster than numpy
+                # "c": writable as far as torch knows, which converts them faster than numpy
                 arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise InputError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from clclip.detection.layers.proposals import region_proposals
-from clclip.detection.layers.pyramid import Conv2d, Pyramid, group_norm
+from clclip.detection.layers.pyramid import Conv2d, Pyramid, group_norm, laid_out
 from clclip.detection.layers.region_align import region_align
 from clclip.detection.layers.text_score import TextClassifier, TextScore
 from clclip.detection.options.detector import DetectorOptions
@@ -66,7 +66,7 @@ class RegionPooler(nn.Module):
         owner = [torch.full_like(own[:, :1], n) for n, own in enumerate(boxes)]
         regions = torch.cat([torch.cat(owner), torch.cat(boxes)], dim=1)
         chosen = self.map_levels(boxes)
-        pooled = maps[0].new_zeros(len(regions), maps[0].shape[1], REGION, REGION)
+        pooled = laid_out(maps[0].new_zeros(len(regions), maps[0].shape[1], REGION, REGION))
         for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
             own = torch.where(chosen == level)[0]
             aligned = region_align(features, regions[own], REGION, scale)

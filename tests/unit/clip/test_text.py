@@ -92,6 +92,17 @@ def test_cost_volume_is_the_cosine_at_each_place():
         cost_volume(dense, text[:, :4])
 
 
+def test_cost_volume_is_exact_in_half_precision_too():
+    dense = torch.nn.functional.normalize(torch.randn(2, 64, 3, 4), dim=1)
+    text = torch.nn.functional.normalize(torch.randn(6, 64), dim=1)
+    exact = cost_volume(dense, text)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(cost_volume(dense, text), exact)
+        rounded = cost_volume(dense.bfloat16(), text)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.01)
+
+
 @given(st.integers(1, 6), st.integers(0, 2**31))
 def test_cost_volume_of_a_class_ignores_the_other_classes(count, seed):
     generator = torch.Generator().manual_seed(seed)

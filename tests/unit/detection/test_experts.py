@@ -81,6 +81,22 @@ def test_scores_and_boxes_are_float32_under_autocast(name):
         torch.testing.assert_close(delta, bank.box[k] @ flat, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", DISPATCHES)
+def test_pairs_may_come_in_either_layout(name):
+    torch.manual_seed(0)
+    bank = ExpertBank(NAMES, 5, 6, 2, box=True).double()
+    with torch.no_grad():
+        for value in bank.parameters():
+            value.normal_()
+    x, column = torch.randn(5, 5, 7, 7, dtype=torch.float64), torch.tensor([0, 0, 1, 3, 3])
+    found = [
+        DISPATCHES[name](bank.stacked(), x.contiguous(memory_format=layout), column)
+        for layout in (torch.contiguous_format, torch.channels_last)
+    ]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
 def plain_activation(bank: ExpertBank, k: int, x: torch.Tensor) -> torch.Tensor:
     """The last activation of one pair, flat."""
     for conv, bias in zip(bank.convs, bank.conv_bias, strict=True):

@@ -93,6 +93,27 @@ def test_the_gradient_of_a_cpu_is_that_of_roi_align(cells):
     torch.testing.assert_close(found.grad, theirs.grad, atol=1e-5, rtol=1e-5)
 
 
+def test_half_precision_pools_and_learns_nearly_the_same():
+    draws = torch.Generator().manual_seed(0)
+    exact = torch.randn(3, 8, 9, 13, generator=draws).bfloat16()
+    corner = torch.rand(40, 2, generator=draws) * 60 - 10
+    image = torch.randint(0, 2, (40, 1), generator=draws).float()  # no region of the last image
+    regions = torch.cat([image, corner, corner + 60 * torch.rand(40, 2, generator=draws)], dim=1)
+    rough, wanted = exact.clone().requires_grad_(), exact.float().requires_grad_()
+    found = region_align(rough, regions, REGION, 0.25)
+    told = roi_align(wanted, regions, REGION, 0.25, aligned=True)
+    assert found.dtype == torch.bfloat16
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(region_align(exact, regions, REGION, 0.25), found)
+    back = torch.randn(told.shape, generator=draws)
+    found.backward(back.bfloat16())
+    told.backward(back)
+    for one, other in ((found, told), (rough.grad, wanted.grad)):
+        assert (one.float() - other).norm() < 0.01 * other.norm()
+    assert not rough.grad[2].any() and rough.grad.dtype == torch.bfloat16
+    assert region_align(rough, regions[:0], REGION, 0.25).shape == (0, 8, REGION, REGION)
+
+
 def test_the_gradient_of_an_image_does_not_depend_on_the_others_in_its_batch():
     draws = torch.Generator().manual_seed(1)
     maps = torch.randn(2, 4, 12, 12, generator=draws)

@@ -129,6 +129,16 @@ def test_anchors_are_made_once_for_all_paths():
     assert (made.misses, made.hits) == (1, 2)
 
 
+def test_anchors_of_half_precision_are_not_rounded():
+    rpn = network()
+    levels = list(maps(1, 640, 0).values())
+    exact = rpn.anchor_generator.by_level(levels)
+    rough = rpn.anchor_generator.by_level([level.bfloat16() for level in levels])
+    for one, other in zip(rough, exact, strict=True):
+        assert one.dtype == torch.float32 and torch.equal(one, other)
+    assert not torch.equal(exact[0].bfloat16().float(), exact[0])
+
+
 def test_boxes_are_clipped_to_the_extent_of_each():
     torch.manual_seed(0)
     boxes, deltas = torch.rand(30, 4).cumsum(1) * 30, torch.randn(30, 4) * 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.ops import FeaturePyramidNetwork
 
-from clclip.detection.layers.pyramid import Pyramid, Unresampled
+from clclip.detection.layers.pyramid import Pyramid, Unresampled, group_norm, laid_out
 
 WIDTH, SCALES = 12, (4.0, 2.0, 1.0, 0.5)
 
@@ -81,3 +81,36 @@ def test_autocast_leaves_doubling_to_the_laterals_and_float32_does_not(monkeypat
     for one, other in zip(found.values(), wanted.values(), strict=True):
         assert one.shape == other.shape
         assert (one.float() - other).norm() < 0.03 * other.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_of_a_map_does_not_hang_on_its_layout(dtype):
+    norm = group_norm(64)
+    for value in norm.parameters():
+        torch.nn.init.normal_(value)
+    x, back = (torch.randn(3, 64, 5, 7).to(dtype) for _ in range(2))
+    made = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        own = x.contiguous(memory_format=layout).requires_grad_()
+        out = norm(own)
+        assert out.is_contiguous()
+        made.append([out, *torch.autograd.grad(out, [own, *norm.parameters()], back)])
+    wanted = torch.nn.functional.group_norm(x, 32, norm.weight, norm.bias)
+    assert torch.equal(made[0][0], wanted)
+    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
+
+
+def test_convolutions_read_channels_last_in_half_precision_alone():
+    x = torch.randn(2, 6, 5, 7)
+    mixed = x.contiguous(memory_format=torch.channels_last)
+    assert laid_out(x) is x and laid_out(mixed).is_contiguous()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = laid_out(x)
+        assert found.is_contiguous(memory_format=torch.channels_last) and torch.equal(found, x)
+        own = pyramid()
+        seen = []
+        for block in [*own.fpn.inner_blocks[2:], *own.fpn.layer_blocks]:
+            block[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        own(taps())
+    assert len(seen) == 6
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)

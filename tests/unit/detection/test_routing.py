@@ -226,3 +226,24 @@ def test_what_resting_paths_propose_is_nothing_in_recall_and_overlaps(tmp_path):
     assert set(overlaps.resting) == set(overlaps.best)
     overlaps.write(tmp_path / "proposals.json")
     assert set(read_proposals(tmp_path / "proposals.json").values()) == {RESTING}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_pathway_is_the_gated_features_of_its_region(half):
+    torch.manual_seed(0)
+    model = clclip([NAMES[:3]])
+    region = torch.tensor([2, 0, 2, 1])
+    features = torch.randn(3, 8, 7, 7, dtype=torch.bfloat16 if half else torch.float32)
+    gate = torch.rand(4, 7, 7)
+    wanted = features[region].float() * (model.options.gate_floor + gate[:, None])
+    read = features.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found = model.decouple(read, gate, region)
+        (back,) = torch.autograd.grad(found.sum(), read)
+        with torch.no_grad():
+            again = model.decouple(features, gate, region)
+    assert found.dtype == features.dtype and torch.equal(found, again)
+    assert found.is_contiguous(memory_format=torch.channels_last) == half
+    torch.testing.assert_close(found.float(), wanted, rtol=0.01 if half else 0, atol=0)
+    told = torch.zeros(3, 7, 7).index_add(0, region, model.options.gate_floor + gate)
+    torch.testing.assert_close(back[:, 0].float(), told, rtol=0.02 if half else 1e-5, atol=0)

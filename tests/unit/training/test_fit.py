@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 from itertools import pairwise
@@ -48,11 +49,21 @@ def run(folder, settings, *, die_at=None, digest="d", optimizer="adamw"):
     return model, history
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, optimizer):
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    tmp_path, monkeypatch, optimizer, precision
+):
     monkeypatch.setenv("CLCLIP_SAVE_SECONDS", "0")
     settings = FitSettings(
-        40, 1e-2, 16, optimizer=optimizer, warmup_steps=5, weight_decay=0.1, grad_clip=1.0
+        40,
+        1e-2,
+        16,
+        optimizer=optimizer,
+        warmup_steps=5,
+        weight_decay=0.1,
+        grad_clip=1.0,
+        precision=precision,
     )
     whole, history = run(tmp_path / "whole", settings)
     for die_at in (7, 23, 38):
@@ -153,6 +164,28 @@ def test_the_scale_of_a_prefix_reaches_the_optimizer(tmp_path):
     )
     assert torch.equal(parameters["0.weight"], before["0.weight"])
     assert not torch.equal(parameters["2.weight"], before["2.weight"])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_half_precision_steps_by_the_fused_optimizer_to_the_same_place(tmp_path, optimizer):
+    given = {"optimizer": optimizer, "weight_decay": 0.1, "grad_clip": 1.0}
+    found, _ = run(tmp_path / "half", FitSettings(20, 1e-2, 16, **given, precision="bf16"))
+    wanted, _ = run(tmp_path / "whole", FitSettings(20, 1e-2, 16, **given))
+    for one, other in zip(found.parameters(), wanted.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_numbers_too_small_to_be_normal_are_zero_in_training_alone(tmp_path, fails):
+    parameter, tiny, seen = nn.Parameter(torch.ones(1)), torch.tensor([1e-38]), []
+
+    def losses(step, share):
+        seen.append((tiny * 0.1).item())
+        return {"p": parameter.sum() * (float("nan") if fails else 1)}
+
+    with pytest.raises(RuntimeError) if fails else contextlib.nullcontext():
+        fit({"p": parameter}, losses, FitSettings(2, 0.1, 1), label="t", resume=tmp_path, digest="")
+    assert seen[0] == 0.0 and (tiny * 0.1).item() > 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path):
