@@ -130,9 +130,9 @@ def measured(chosen: Any, device: torch.device, head: dict[str, Any], sizes: Any
     for classes in counts:
         runs = {"tower": forward_of(tower, pixels)}
         for method in ("fvit", "clclip"):
-            model = to_device(detector(method, classes, tower, head), device)
+            model = to_device(detector(method, classes, tower, head), device, "bf16")
             runs[f"{method} step"] = step_of(model, tower, pixels, classes)
-            detect = to_device(detector(method, classes, tower, head), device).eval()
+            detect = to_device(detector(method, classes, tower, head), device, "bf16").eval()
             runs[f"{method} inference"] = inference_of(detect, tower, pixels, classes)
         for name in DISPATCHES:
             runs[f"clclip step, experts {name}"] = _with(name, runs["clclip step"])

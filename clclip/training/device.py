@@ -18,11 +18,17 @@ def training_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def to_device(model: Module, device: torch.device) -> Module:
-    """Move a model to a device, its convolutions to the memory format of ``speed``."""
+def to_device(model: Module, device: torch.device, mode: str = "fp32") -> Module:
+    """Move a model to a device, its convolutions to the memory format of ``speed``.
+
+    Args:
+        model: the model.
+        device: where to.
+        mode: ``training.precision``, on which it depends what a CPU takes least time over.
+    """
     chosen = speed().channels_last
     model.to(device)
-    if device.type != "cpu" if chosen is None else chosen:
+    if (device.type != "cpu" or mode == "bf16") if chosen is None else chosen:
         for parameter in model.parameters():
             if parameter.dim() == 4:  # the experts' stacked weights have five
                 parameter.data = parameter.data.to(memory_format=torch.channels_last)

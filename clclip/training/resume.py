@@ -97,9 +97,10 @@ def _restore(
         prefix = f"optimizer/{name}/"
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         if state:
-            # Adam keeps its step count on the CPU, the moments where the parameter is.
+            # Adam keeps its step count on the CPU, the moments where the parameter is and in its
+            # memory format, without which a fused step would mix up their places
             optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
+                key: value if key == "step" else torch.empty_like(parameter).copy_(value).detach()
                 for key, value in state.items()
             }
 

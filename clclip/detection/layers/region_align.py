@@ -8,7 +8,7 @@ bf16 maps, which that would copy to float32 first, it is products as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -39,43 +39,40 @@ class _ByProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, regions: Tensor, bins: int, scale: float) -> Tensor:
-        ctx.save_for_backward(regions)
-        ctx.shape, ctx.dtype, ctx.bins, ctx.scale = maps.shape, maps.dtype, bins, scale
+        ctx.shape, ctx.bins = maps.shape, bins
+        channels, height, width = maps.shape[1:]
+        x1, y1, x2, y2 = (regions[:, 1:] * scale - 0.5).unbind(1)
+        rows = axis_weights(y1, y2, bins, height).to(maps.dtype)
+        columns = axis_weights(x1, x2, bins, width).to(maps.dtype)
+        ctx.save_for_backward(regions[:, 0], rows, columns)
         if maps.dtype != torch.bfloat16:
             return roi_align(maps, regions, bins, scale, aligned=True)
-        channels, _, width = maps.shape[1:]
         pooled = maps.new_empty(len(regions), bins, bins, channels).permute(0, 3, 1, 2)
-        for own, rows, columns, image in _weights(regions, maps.shape, bins, scale, maps.dtype):
-            half = rows.flatten(0, 1) @ maps[image].transpose(0, 1).flatten(1)  # (R_i bins, C w)
-            half = half.view(len(own), bins * channels, width) @ columns.transpose(1, 2)
+        for image, own in enumerate(_by_image(regions[:, 0], len(maps))):
+            # (R_i bins, h) x (h, C w), then (R_i, bins C, w) x (R_i, w, bins)
+            half = rows[own].flatten(0, 1) @ maps[image].transpose(0, 1).flatten(1)
+            half = half.view(len(own), bins * channels, width) @ columns[own].transpose(1, 2)
             pooled[own] = half.view(len(own), bins, channels, bins).transpose(1, 2)
         return pooled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (regions,) = ctx.saved_tensors
-        _, channels, _, width = ctx.shape
-        dtype = torch.promote_types(ctx.dtype, grad.dtype)
-        gradient = grad.new_zeros(ctx.shape, dtype=dtype)
-        for own, rows, columns, image in _weights(regions, ctx.shape, ctx.bins, ctx.scale, dtype):
-            pooled = grad[own].to(dtype).transpose(1, 2).flatten(1, 2)  # (R_i, bins C, bins)
-            half = (pooled @ columns).unflatten(1, (ctx.bins, channels))  # .. x (R_i, bins, w)
-            summed = rows.flatten(0, 1).T @ half.flatten(0, 1).flatten(1)  # (h, C w)
+        owner, rows, columns = ctx.saved_tensors
+        channels, _, width = ctx.shape[1:]
+        gradient = rows.new_zeros(ctx.shape)
+        for image, own in enumerate(_by_image(owner, len(gradient))):
+            pooled = grad[own].to(rows.dtype).transpose(1, 2).flatten(1, 2)  # (R_i, bins C, bins)
+            half = (pooled @ columns[own]).unflatten(1, (ctx.bins, channels))  # .. x (R_i, bins, w)
+            summed = rows[own].flatten(0, 1).T @ half.flatten(0, 1).flatten(1)  # (h, C w)
             gradient[image] = summed.unflatten(1, (channels, width)).transpose(0, 1)
         return gradient, None, None, None
 
 
-def _weights(
-    regions: Tensor, shape: Sequence[int], bins: int, scale: float, dtype: torch.dtype
-) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
-    """Yield the places of each image's regions, their weights of rows and of columns, the image."""
-    x1, y1, x2, y2 = (regions[:, 1:] * scale - 0.5).unbind(1)
-    rows = axis_weights(y1, y2, bins, shape[2]).to(dtype)
-    columns = axis_weights(x1, x2, bins, shape[3]).to(dtype)
-    for image in range(shape[0]):
-        own = torch.where(regions[:, 0] == image)[0]
-        yield own, rows[own], columns[own], image
+def _by_image(owner: Tensor, images: int) -> Iterator[Tensor]:
+    """Yield the places of the regions of each image."""
+    for image in range(images):
+        yield torch.where(owner == image)[0]
 
 
 def axis_weights(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
@@ -95,10 +92,11 @@ def axis_weights(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
     at = low[:, None, None] + (bin_[:, None] + step[:, None, :]) * size[:, None, None]
     # RoIAlign reads nothing farther out than a cell; samples beyond a region's own do not count
     counts = (at >= -1) & (at <= cells) & (step < 1)[:, None, :]
-    at = at.clamp(0, cells - 1)[..., None]
-    grid = torch.arange(cells, device=low.device, dtype=low.dtype)
-    weights = (1 - (at - grid).abs()).clamp(min=0) * counts[..., None]
-    return weights.sum(2) / samples[:, None, None]
+    at = at.clamp(0, cells - 1)
+    weights = low.new_zeros(len(low), bins, cells + 1)
+    for cell in (at.floor(), at.floor() + 1):  # a sample lies between two cells
+        weights.scatter_add_(2, cell.long(), (1 - (at - cell).abs()) * counts)
+    return weights[..., :cells] / samples[:, None, None]
 
 
 __all__ = ["axis_weights", "region_align"]

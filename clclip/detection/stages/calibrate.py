@@ -49,7 +49,9 @@ def calibrate(task_file: Path, resources: Path) -> None:
     write_json(folder / HOLDOUT, held)
     source = open_features(task, "train", resources, folder / HOLDOUT)
     device = training_device()
-    model = to_device(load_detector(task_file, resources, source.width, source.stride), device)
+    mode = task["training"]["precision"]
+    model = load_detector(task_file, resources, source.width, source.stride)
+    to_device(model, device, mode)
     images = read_labels(folder / HOLDOUT, current_classes(task))
     batches = FeatureBatches(images, source)
     names = seen_classes(task)
@@ -59,7 +61,7 @@ def calibrate(task_file: Path, resources: Path) -> None:
     results: list[dict[str, Any]] = []
     for start in range(0, len(images), PREDICT_BATCH):
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
-        with precision(task["training"]["precision"], device):
+        with precision(mode, device):
             detected, _ = model.predict(batches.plain(members).to(device))
         for i, detections in zip(members, detected, strict=True):
             size = (images[i].width, images[i].height)

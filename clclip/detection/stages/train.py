@@ -107,7 +107,7 @@ def train(task_file: Path, resources: Path, attempt: int = 1) -> None:
     if previous:
         load_chain(model, previous, may_lack=model.new_tensors())
     device = training_device()
-    to_device(model, device).begin_task()
+    to_device(model, device, training["precision"]).begin_task()
     if not previous:
         model.calibrate(batches)
     rehearsal = model.rehearsal(RehearsalTask(task, task_file, resources, batches))
@@ -169,7 +169,9 @@ def predict(task_file: Path, resources: Path) -> None:
     task, folder = read_task(task_file), task_file.parent
     source = open_features(task, "test", resources, folder / "test.json")
     device = training_device()
-    model = to_device(load_detector(task_file, resources, source.width, source.stride), device)
+    mode = task["training"]["precision"]
+    model = load_detector(task_file, resources, source.width, source.stride)
+    to_device(model, device, mode)
     images = read_labels(folder / "test.json", seen_classes(task))
     truth = read_json(folder / "test.json")
     categories = {c["name"]: c["id"] for c in truth["categories"]}
@@ -181,7 +183,7 @@ def predict(task_file: Path, resources: Path) -> None:
     labels: list[Tensor] = []
     for start in range(0, len(images), PREDICT_BATCH):
         members = list(range(start, min(start + PREDICT_BATCH, len(images))))
-        with precision(task["training"]["precision"], device):
+        with precision(mode, device):
             batch = batches.plain(members).to(device)
             detected, proposed = model.predict(batch)
             hits += covered(proposed, batch.targets)

@@ -68,7 +68,7 @@ class DetectionModel:
             )
         self.features.device = str(chosen)
         self.features.tower.to(chosen)
-        self.detector = to_device(self._load(place), chosen)
+        self.detector = to_device(self._load(place), chosen, self.plan["training"]["precision"])
         self.limit: int = self.detector.options.detections
         # the cut comes after dropped classes are taken out, and comparisons look before it
         uncut = self.detector.options.model_copy(update={"detections": UNCUT})

@@ -166,6 +166,32 @@ def test_the_scale_of_a_prefix_reaches_the_optimizer(tmp_path):
     assert not torch.equal(parameters["2.weight"], before["2.weight"])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_resumed_run_keeps_moments_in_the_memory_format_of_weights(tmp_path, monkeypatch, layout):
+    monkeypatch.setenv("CLCLIP_SAVE_SECONDS", "0")
+    settings = FitSettings(6, 1e-2, 2, precision="bf16")
+
+    def trained(folder, die_at=None):
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 4, 3).to(memory_format=layout)
+        assert model.weight.is_contiguous(memory_format=layout)
+
+        def losses(step, share):
+            if step == die_at:
+                raise Killed
+            x = torch.randn(2, 3, 8, 8, generator=generator(0, "data", step))
+            return {"fit": model(x).square().mean()}
+
+        given = dict(model.named_parameters())
+        fit(given, losses, settings, label="t", resume=folder, digest="d")
+        return model.weight
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(Killed):
+        trained(tmp_path / "cut", die_at=3)
+    assert torch.equal(trained(tmp_path / "cut"), whole)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 def test_half_precision_steps_by_the_fused_optimizer_to_the_same_place(tmp_path, optimizer):
     given = {"optimizer": optimizer, "weight_decay": 0.1, "grad_clip": 1.0}

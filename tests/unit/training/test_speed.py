@@ -125,3 +125,18 @@ def test_the_section_is_checked_and_reaches_jobs_by_the_environment(monkeypatch)
     monkeypatch.setenv(speed_module.VARIABLE, '{"prefetch": "many"}')
     with pytest.raises(InputError, match="prefetch"):
         speed_module.speed()
+
+
+@pytest.mark.parametrize("make", [lambda: fvit([NAMES[:3]]), lambda: clclip([NAMES[:3]])])
+def test_half_precision_is_laid_out_for_a_cpu_and_a_choice_holds(say, make):
+    def formats(mode):
+        weights = (
+            to_device(make(), CPU, mode).shared_paths()[0].pyramid.fpn.layer_blocks[0][0].weight
+        )
+        return weights.is_contiguous(), weights.is_contiguous(memory_format=torch.channels_last)
+
+    assert formats("fp32") == (True, False) and formats("bf16") == (False, True)
+    say(channels_last=False)
+    assert formats("bf16") == (True, False)
+    say(channels_last=True)
+    assert formats("fp32") == (False, True)
