@@ -92,8 +92,9 @@ def test_later_tasks_change_nothing_of_what_the_text_lets_pass():
             assert torch.equal(a[name], b[name])
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(("images", "objectness"), [(1, 0.0), (3, 0.0), (1, 0.5), (3, 0.5)])
-def test_ten_more_tasks_of_one_class_change_nothing_of_the_first_ten(images, objectness):
+def test_ten_more_tasks_of_one_class_change_nothing_of_the_first_ten(images, objectness, half):
     """Every third path rests on all images, the others look at some regions."""
     switches = BY_TEXT | {"objectness": objectness}
     groups = [[f"class {k}"] for k in range(20)]
@@ -105,7 +106,8 @@ def test_ten_more_tasks_of_one_class_change_nothing_of_the_first_ten(images, obj
         bank.threshold.copy_(middle if task % 3 else torch.full_like(middle, 1e9))
     more = unsure(clclip(groups, **switches))
     more.load_state_dict(snapshot(few), strict=False)
-    wanted, found = (old_detections(model, 10, images) for model in (few, more))
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        wanted, found = (old_detections(model, 10, images) for model in (few, more))
     assert all(0 < len(set(image["labels"].tolist())) < 10 for image in wanted)
     for a, b in zip(wanted, found, strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)

@@ -17,6 +17,7 @@ from torch import Tensor
 from clclip.clip.cost_volume import cost_volume
 from clclip.detection.layers.batch import Batch
 from clclip.detection.layers.path import SharedPath
+from clclip.detection.layers.pyramid import laid_out
 from clclip.detection.layers.region_maps import RegionMaps
 from clclip.detection.layers.regions import refine
 from clclip.detection.methods.clclip.pairs import routed_pairs
@@ -208,9 +209,10 @@ def _score(
         if model.options.route == "text":
             pairs = likely(pairs, text_logits, regions.row, model.options.route_probability)
     chunk = PAIR_CHUNK.get(batch.dense.device.type, PAIR_CHUNK_ELSEWHERE)
+    shared = laid_out(regions.features)
     for r, c, p in zip(*(part.split(chunk) for part in pairs[1:]), strict=True):
         row = r if regions.row is None else regions.row[r]
-        features = model.decouple(regions.features, pairs.gates[r, c], row)
+        features = model.decouple(shared, pairs.gates[r, c], row)
         logit, _, own = model.apply_experts(bank, features, c, p)
         logits.append(logit if path.text is None else path.text.join(logit, odds[row, c]))
         refined.append(regions.deltas[row] if own is None else own)
