@@ -92,11 +92,11 @@ def axis_weights(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
     at = low[:, None, None] + (bin_[:, None] + step[:, None, :]) * size[:, None, None]
     # RoIAlign reads nothing farther out than a cell; samples beyond a region's own do not count
     counts = (at >= -1) & (at <= cells) & (step < 1)[:, None, :]
-    at = at.clamp(0, cells - 1)
-    weights = low.new_zeros(len(low), bins, cells + 1)
-    for cell in (at.floor(), at.floor() + 1):  # a sample lies between two cells
-        weights.scatter_add_(2, cell.long(), (1 - (at - cell).abs()) * counts)
-    return weights[..., :cells] / samples[:, None, None]
+    at = at.clamp(0, cells - 1)[..., None]
+    grid = torch.arange(cells, device=low.device, dtype=low.dtype)
+    # in place: the largest array of a training step's gradient
+    weights = (at - grid).abs_().neg_().add_(1).clamp_(min=0).mul_(counts[..., None])
+    return weights.sum(2) / samples[:, None, None]
 
 
 __all__ = ["axis_weights", "region_align"]
