@@ -240,7 +240,7 @@ def copied(model: ClClip, tasks: int) -> ClClip:
         longer.banks[place].load_state_dict(model.banks[task].state_dict())
         if (rest := longer.rest_of(place)) is not None:
             rest.load_state_dict(model.rests[str(task)].state_dict())
-    return longer.requires_grad_(False).eval()
+    return longer.finished()
 
 
 def _detections(model: nn.Module, batches: FeatureBatches, ids: list[int]) -> list[dict]:

@@ -185,7 +185,7 @@ class Scenes:
             ]
             s = model.options
             bank.set_thresholds(own, s.route_recall, shares=s.route in ("share", "text"))
-        return model
+        return model.finished()
 
     def _routing(self, model: ClClip, columns: slice) -> tuple[Tensor, Tensor]:
         """Return what routing compares, (N, K) of a task's classes, and the boxes' labels."""
@@ -204,7 +204,7 @@ class Scenes:
         """Return F-ViT over the same classes."""
         groups, text = self.groups(count, tasks)
         torch.manual_seed(0)
-        return FViT(self._inputs(groups, text), FViTOptions(**options)).eval()
+        return FViT(self._inputs(groups, text), FViTOptions(**options)).finished()
 
     def count(self, split: str) -> int:
         """Return the number of scenes of a split."""

@@ -125,6 +125,10 @@ class SharedPath(nn.Module):
         """Return the pyramid levels; ``base`` is for paths that build on another one."""
         return checkpointed(self.pyramid, taps)
 
+    def fold(self) -> None:
+        """Fold what is linear, for detection: weights must not change any more."""
+        self.pyramid.fold()
+
     def start_from(self, path: SharedPath) -> None:
         """Copy the weights of an earlier task's path."""
         self.load_state_dict(path.state_dict())

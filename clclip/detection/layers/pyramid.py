@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -80,35 +80,72 @@ def resampler(width: int, scale: float) -> nn.Module:
 
 
 class Unresampled(NamedTuple):
-    """A map that a transposed convolution is still to double."""
+    """A map that is still to be doubled and mixed to a level's channels, by ``folded`` weights."""
 
-    map: Tensor
-    by: nn.ConvTranspose2d
+    map: Tensor  # (B, width, h, w)
+    weight: Tensor  # (2, 2, channels, width)
+    bias: Tensor  # (channels,)
+
+
+def folded(double: nn.ConvTranspose2d, lateral: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a transposed convolution and the 1x1 convolution after it in one.
+
+    They are two linear maps. One with their product of weights takes a quarter of the arithmetic
+    and rounds otherwise.
+    """
+    with torch.autocast(double.weight.device.type, enabled=False):
+        mix = lateral.weight.flatten(1)  # (channels, width); before a norm it has no bias
+        return torch.einsum("oc,icyx->yxoi", mix, double.weight), mix @ double.bias
 
 
 class LateralFolding(FeaturePyramidNetwork):
-    """torchvision's network, whose lateral convolutions also double what is ``Unresampled``.
+    """torchvision's network, whose lateral convolutions also double what is ``Unresampled``."""
 
-    A transposed convolution and the 1x1 convolution after it are two linear maps. One with their
-    product of weights takes a quarter of the arithmetic and rounds otherwise.
-    """
+    def forward(self, x: Mapping[str, Tensor | Unresampled]) -> OrderedDict[str, Tensor]:
+        """Return the levels, as torchvision does; without gradients top-down maps double faster."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        names, maps = list(x), list(x.values())
+        inner = self.get_result_from_inner_blocks(maps[-1], -1)
+        levels = [self.get_result_from_layer_blocks(inner, -1)]
+        for k in reversed(range(len(maps) - 1)):
+            lateral = self.get_result_from_inner_blocks(maps[k], k)
+            inner = lateral + _enlarged(inner, lateral.shape[-2:])
+            levels.insert(0, self.get_result_from_layer_blocks(inner, k))
+        if self.extra_blocks is not None:
+            levels, names = self.extra_blocks(levels, maps, names)
+        return OrderedDict(zip(names, levels, strict=True))
 
     def get_result_from_inner_blocks(self, x: Tensor | Unresampled, idx: int) -> Tensor:
         """Return the lateral map of a level."""
         if not isinstance(x, Unresampled):
             return laid_out(super().get_result_from_inner_blocks(x, idx))
-        lateral, *rest = self.inner_blocks[idx]
-        with torch.autocast(x.map.device.type, enabled=False):
-            mix = lateral.weight.flatten(1)  # (channels, width); norm_layer leaves it no bias
-            weight, bias = torch.einsum("oc,icyx->yxoi", mix, x.by.weight), mix @ x.by.bias
-        # a product, then the four neighbours of each place put side by side: on a CPU its gradient
-        # takes a third of a transposed convolution's time
-        out = functional.linear(x.map.permute(0, 2, 3, 1), weight.flatten(0, 2), bias.repeat(4))
-        out = out.unflatten(-1, (2, 2, -1)).transpose(2, 3)  # (B, h, 2, w, 2, channels)
-        out = out.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-        for layer in rest:
+        out = _doubled(x)
+        for layer in list(self.inner_blocks[idx])[1:]:
             out = layer(out)
         return laid_out(out)
+
+
+def _doubled(x: Unresampled) -> Tensor:
+    """Return the map doubled by its weights, (B, channels, 2 h, 2 w)."""
+    if not torch.is_autocast_enabled(x.map.device.type):
+        return functional.conv_transpose2d(x.map, x.weight.permute(3, 2, 0, 1), x.bias, stride=2)
+    # for training: a product, then the four neighbours of each place put side by side, whose
+    # gradient takes a third of a transposed convolution's time on a CPU
+    tokens = x.map.permute(0, 2, 3, 1)
+    out = functional.linear(tokens, x.weight.flatten(0, 2), x.bias.repeat(4))
+    out = out.unflatten(-1, (2, 2, -1)).transpose(2, 3)  # (B, h, 2, w, 2, channels)
+    return out.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map enlarged to a size (height, width), each place as its nearest one.
+
+    The two copies take a third of the time of ``interpolate`` in the ordinary layout of a CPU.
+    """
+    if x.is_contiguous() and [2 * side for side in x.shape[-2:]] == list(size):
+        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    return functional.interpolate(x, size=size, mode="nearest")
 
 
 class Pyramid(nn.Module):
@@ -140,29 +177,47 @@ class Pyramid(nn.Module):
     def forward(self, taps: Sequence[Tensor]) -> OrderedDict[str, Tensor]:
         """Return the levels {"0": (B, channels, h0, w0), ...}, finest first, plus "pool".
 
-        Under autocast the last doubling of a level is left to its lateral convolution; in float32,
-        whose results are published, nothing is to round otherwise.
+        Under autocast, and once ``fold`` was called, the last doubling of a level is left to its
+        lateral convolution; in float32 training, whose results are published, nothing is to round
+        otherwise.
         """
         maps = OrderedDict(
-            (str(i), _resampled(resample, norm(tap)))
-            for i, (tap, norm, resample) in enumerate(
-                zip(taps, self.norms, self.resamplers, strict=True)
-            )
+            (str(i), self._resampled(i, norm(tap)))
+            for i, (tap, norm) in enumerate(zip(taps, self.norms, strict=True))
         )
         return self.fpn(maps)
 
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold doublings into lateral convolutions for good: weights must not change any more."""
+        for level in range(len(self.scales)):
+            if (double := self._doubling(level)) is not None:
+                for name, value in zip("wb", folded(double, self._lateral(level)), strict=True):
+                    self.register_buffer(f"folded_{name}{level}", value, persistent=False)
 
-def _resampled(resample: nn.Module, x: Tensor) -> Tensor | Unresampled:
-    """Return a resampled channels-last map, laid out for the convolutions that follow."""
-    if isinstance(resample, nn.MaxPool2d):
-        return laid_out(resample(x))  # ten times as fast in channels-last on a CPU
-    x = laid_out(x)
-    if torch.is_autocast_enabled(x.device.type):
-        if isinstance(resample, nn.ConvTranspose2d):
-            return Unresampled(x, resample)
+    def _doubling(self, level: int) -> nn.ConvTranspose2d | None:
+        """Return the last part of a level's resampling, if that doubles it."""
+        last = list(self.resamplers[level].modules())[-1]
+        return last if isinstance(last, nn.ConvTranspose2d) else None
+
+    def _lateral(self, level: int) -> nn.Conv2d:
+        return self.fpn.inner_blocks[level][0]
+
+    def _resampled(self, level: int, x: Tensor) -> Tensor | Unresampled:
+        """Return a resampled channels-last map, laid out for the convolutions that follow."""
+        resample, double = self.resamplers[level], self._doubling(level)
+        if isinstance(resample, nn.MaxPool2d):
+            return laid_out(resample(x))  # ten times as fast in channels-last on a CPU
+        ready = hasattr(self, f"folded_w{level}")
+        if double is None or not (ready or torch.is_autocast_enabled(x.device.type)):
+            return resample(laid_out(x))
         if isinstance(resample, nn.Sequential):
-            return Unresampled(resample[:-1](x), resample[-1])
-    return resample(x)
+            x = resample[:-1](laid_out(x))
+        if ready:
+            weight, bias = (getattr(self, f"folded_{name}{level}") for name in "wb")
+        else:
+            weight, bias = folded(double, self._lateral(level))
+        return Unresampled(x, weight, bias)
 
 
 def feature_drift(levels: dict[str, Tensor], reference: dict[str, Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +132,12 @@ class Detector(nn.Module, abc.ABC):
     def detect(self, batch: Batch) -> list[dict[str, Tensor]]:
         """Return the detections per image (see ``Prediction``)."""
         return self.predict(batch).detections
+
+    def finished(self) -> Self:
+        """Return the detector, its weights final: frozen, in eval mode, folded where it can be."""
+        for path in self.shared_paths():
+            path.fold()
+        return self.eval().requires_grad_(False)
 
     # ---- optional ---------------------------------------------------------------------------
 

@@ -71,4 +71,4 @@ def load_detector(task_file: Path, resources: Path, width: int, stride: float) -
     """
     model = build_detector(read_task(task_file), resources, width, stride)
     load_chain(model, [path / "weights.safetensors" for path in task_folders(task_file)])
-    return model.eval().requires_grad_(False)
+    return model.finished()

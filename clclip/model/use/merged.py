@@ -220,7 +220,7 @@ def load_merged(task_file: Path, resources: Path, width: int, stride: float) -> 
         network = make_detector(task["method"], inputs, task["switches"])
         assert isinstance(network, ClClip)
         _fill(network, folders[here], origin)
-        lines.append(Line(network, [k - origin for k in own], first, origin - 1))
+        lines.append(Line(network.finished(), [k - origin for k in own], first, origin - 1))
     whole = DetectorInputs(width, stride, groups, text, background, task["seed"])
     options = lines[0].network.options
     return Merged(whole, options, lines).eval().requires_grad_(False)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.ops import FeaturePyramidNetwork
 
-from clclip.detection.layers.pyramid import Pyramid, Unresampled, group_norm, laid_out
+from clclip.detection.layers.pyramid import Pyramid, Unresampled, folded, group_norm, laid_out
 
 WIDTH, SCALES = 12, (4.0, 2.0, 1.0, 0.5)
 
@@ -49,19 +49,60 @@ def test_levels_and_gradients_are_those_of_plain_modules_bit_for_bit(ties):
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_lateral_that_doubles_is_the_two_maps_after_each_other(level):
+def test_a_lateral_that_doubles_is_the_two_maps_after_each_other(level, half):
+    """In float64, which autocast leaves as it is, by either way of doubling."""
     own = pyramid().double()
     x = torch.randn(2, WIDTH, 5, 7, dtype=torch.float64, requires_grad=True)
     double = own.resamplers[level]
     double = double[-1] if level == 0 else double
-    values = [x, *double.parameters(), *own.fpn.inner_blocks[level].parameters()]
-    folded = own.fpn.get_result_from_inner_blocks(Unresampled(x, double), level)
-    two = own.fpn.get_result_from_inner_blocks(double(x), level)
-    torch.testing.assert_close(folded, two, rtol=1e-9, atol=1e-9)
-    gradients = [torch.autograd.grad((y * (y + 1)).sum(), values) for y in (folded, two)]
+    lateral = own.fpn.inner_blocks[level]
+    values = [x, *double.parameters(), *lateral.parameters()]
+    one = Unresampled(x, *folded(double, lateral[0]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        found, two = (
+            own.fpn.get_result_from_inner_blocks(given, level) for given in (one, double(x))
+        )
+        assert found.dtype == torch.float64
+    torch.testing.assert_close(found, two, rtol=1e-9, atol=1e-9)
+    gradients = [torch.autograd.grad((y * (y + 1)).sum(), values) for y in (found, two)]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("sides", [(6, 8), (5, 7)])  # (5, 7) is halved to (2, 3)
+@pytest.mark.parametrize("half", [False, True])
+def test_levels_without_gradients_are_those_with_them_bit_for_bit(sides, half):
+    own = pyramid()
+    given = [torch.randn(2, WIDTH, *sides) for _ in SCALES]
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        wanted = own(given)
+        with torch.no_grad():
+            found = own(given)
+    assert list(found) == list(wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_folded_pyramid_is_the_same_pyramid():
+    own = pyramid().double()
+    given = taps(torch.float64)
+    wanted, keys = own(given), set(own.state_dict())
+    own.fold()
+    found = own(given)
+    assert set(own.state_dict()) == keys
+    assert sorted(name for name, _ in own.named_buffers()) == [
+        "folded_b0",
+        "folded_b1",
+        "folded_w0",
+        "folded_w1",
+    ]
+    for one, other in zip(found.values(), wanted.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        own.resamplers[1].weight.mul_(2)  # read no more
+    for one, other in zip(own(given).values(), found.values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_autocast_leaves_doubling_to_the_laterals_and_float32_does_not(monkeypatch):

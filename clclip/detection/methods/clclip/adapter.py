@@ -77,6 +77,9 @@ class ResidualPath(SharedPath):
         adapted = zip(base.items(), self.adapters, read, strict=True)
         return OrderedDict((name, adapter(level, tap)) for (name, level), adapter, tap in adapted)
 
+    def fold(self) -> None:
+        """Fold nothing: what could be is task 1's."""
+
     def start_from(self, path: SharedPath) -> None:
         """Copy what both paths have; after task 1, which has none, adapters are the identity."""
         own = set(self.state_dict())

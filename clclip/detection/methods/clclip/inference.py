@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -82,6 +83,9 @@ def run_paths(model: Pathways, batch: Batch, parts: Iterable[int]) -> Iterator[P
         parts: 0-based places of the paths; the first of a line stands before the others of it.
     """
     lines: dict[int, First] = {}
+    if model.options.adapter == "copy":  # laid out once, as the norms of all paths read them
+        taps = [tap.contiguous(memory_format=torch.channels_last) for tap in batch.taps]
+        batch = replace(batch, taps=taps)
     for index in parts:
         line = lines.get(model.origins[index])
         images = _awake(model, batch, index, line)
