@@ -69,6 +69,8 @@ class RegionPooler(nn.Module):
         pooled = laid_out(maps[0].new_zeros(len(regions), maps[0].shape[1], REGION, REGION))
         for level, (features, scale) in enumerate(zip(maps, self.scales, strict=True)):
             own = torch.where(chosen == level)[0]
+            if features.device.type == "cpu" and not len(own):
+                continue  # elsewhere the question would wait for the device
             aligned = region_align(features, regions[own], REGION, scale)
             pooled[own] = aligned.to(pooled.dtype)  # autocast may choose another for each level
         return pooled

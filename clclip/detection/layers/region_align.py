@@ -8,7 +8,7 @@ bf16 maps, which that would copy to float32 first, it is products as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def region_align(maps: Tensor, regions: Tensor, bins: int, scale: float) -> Tens
 
     Args:
         maps: (B, C, h, w).
-        regions: (R, 5): index of the image, then xyxy in pixels. They get no gradient.
+        regions: (R, 5): index of the image, ascending, then xyxy in pixels. They get no gradient.
         bins: bins a side.
         scale: cells per pixel.
     """
@@ -39,40 +39,42 @@ class _ByProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, regions: Tensor, bins: int, scale: float) -> Tensor:
-        ctx.shape, ctx.bins = maps.shape, bins
-        channels, height, width = maps.shape[1:]
+        height, width = maps.shape[2:]
         x1, y1, x2, y2 = (regions[:, 1:] * scale - 0.5).unbind(1)
         rows = axis_weights(y1, y2, bins, height).to(maps.dtype)
         columns = axis_weights(x1, x2, bins, width).to(maps.dtype)
-        ctx.save_for_backward(regions[:, 0], rows, columns)
+        ctx.save_for_backward(rows, columns)
+        ctx.shape, ctx.bins = maps.shape, bins
+        ctx.counts = torch.bincount(regions[:, 0].long(), minlength=len(maps)).tolist()
         if maps.dtype != torch.bfloat16:
             return roi_align(maps, regions, bins, scale, aligned=True)
-        pooled = maps.new_empty(len(regions), bins, bins, channels).permute(0, 3, 1, 2)
-        for image, own in enumerate(_by_image(regions[:, 0], len(maps))):
+        pooled = [maps.new_zeros(0, bins, bins, maps.shape[1])]
+        for image, row, column in _by_image(ctx.counts, rows, columns):
             # (R_i bins, h) x (h, C w), then (R_i, bins C, w) x (R_i, w, bins)
-            half = rows[own].flatten(0, 1) @ maps[image].transpose(0, 1).flatten(1)
-            half = half.view(len(own), bins * channels, width) @ columns[own].transpose(1, 2)
-            pooled[own] = half.view(len(own), bins, channels, bins).transpose(1, 2)
-        return pooled
+            half = row.flatten(0, 1) @ maps[image].transpose(0, 1).flatten(1)
+            half = half.view(len(row), -1, width) @ column.transpose(1, 2)
+            pooled.append(half.unflatten(1, (bins, -1)).transpose(2, 3))
+        return torch.cat(pooled).permute(0, 3, 1, 2)  # (R, bins, bins, C) as it lies
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        owner, rows, columns = ctx.saved_tensors
+        rows, columns = ctx.saved_tensors
         channels, _, width = ctx.shape[1:]
         gradient = rows.new_zeros(ctx.shape)
-        for image, own in enumerate(_by_image(owner, len(gradient))):
-            pooled = grad[own].to(rows.dtype).transpose(1, 2).flatten(1, 2)  # (R_i, bins C, bins)
-            half = (pooled @ columns[own]).unflatten(1, (ctx.bins, channels))  # .. x (R_i, bins, w)
-            summed = rows[own].flatten(0, 1).T @ half.flatten(0, 1).flatten(1)  # (h, C w)
+        for image, row, column, own in _by_image(ctx.counts, rows, columns, grad):
+            own = own.to(rows.dtype).transpose(1, 2).flatten(1, 2)  # (R_i, bins C, bins)
+            half = (own @ column).unflatten(1, (ctx.bins, channels))  # .. x (R_i, bins, w)
+            summed = row.flatten(0, 1).T @ half.flatten(0, 1).flatten(1)  # (h, C w)
             gradient[image] = summed.unflatten(1, (channels, width)).transpose(0, 1)
         return gradient, None, None, None
 
 
-def _by_image(owner: Tensor, images: int) -> Iterator[Tensor]:
-    """Yield the places of the regions of each image."""
-    for image in range(images):
-        yield torch.where(owner == image)[0]
+def _by_image(counts: Sequence[int], *values: Tensor) -> Iterator[tuple[Any, ...]]:
+    """Yield each image that has regions, and its part of values (R, ...)."""
+    for image, own in enumerate(zip(*(value.split(counts) for value in values), strict=True)):
+        if counts[image]:
+            yield image, *own
 
 
 def axis_weights(low: Tensor, high: Tensor, bins: int, cells: int) -> Tensor:
