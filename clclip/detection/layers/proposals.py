@@ -158,7 +158,9 @@ class RegionProposals(RegionProposalNetwork):
         for own, score, keep in zip(
             boxes, scores, large & (scores >= self.score_thresh), strict=True
         ):
-            own, score, group = own[keep], score[keep], level[keep]
+            group = level
+            if not keep.all():  # it mostly does
+                own, score, group = own[keep], score[keep], level[keep]
             best = best_survivors(own, score, group, self.nms_thresh, self.post_nms_top_n())
             proposals.append(own[best])
         return proposals

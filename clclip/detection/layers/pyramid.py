@@ -40,6 +40,18 @@ def laid_out(x: Tensor) -> Tensor:
     return x if x.is_cuda else x.contiguous()
 
 
+def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map enlarged to a size (height, width), each place as its nearest one.
+
+    Without a gradient by two copies where it doubles: a third of ``interpolate``'s time in the
+    ordinary layout of a CPU.
+    """
+    doubles = [2 * side for side in x.shape[-2:]] == list(size)
+    if doubles and x.is_contiguous() and not torch.is_grad_enabled():
+        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    return functional.interpolate(x, size=size, mode="nearest")
+
+
 class Conv2d(nn.Conv2d):
     """torch's convolution, its input ``laid_out``."""
 
@@ -110,7 +122,7 @@ class LateralFolding(FeaturePyramidNetwork):
         levels = [self.get_result_from_layer_blocks(inner, -1)]
         for k in reversed(range(len(maps) - 1)):
             lateral = self.get_result_from_inner_blocks(maps[k], k)
-            inner = lateral + _enlarged(inner, lateral.shape[-2:])
+            inner = lateral + enlarged(inner, lateral.shape[-2:])
             levels.insert(0, self.get_result_from_layer_blocks(inner, k))
         if self.extra_blocks is not None:
             levels, names = self.extra_blocks(levels, maps, names)
@@ -136,16 +148,6 @@ def _doubled(x: Unresampled) -> Tensor:
     out = functional.linear(tokens, x.weight.flatten(0, 2), x.bias.repeat(4))
     out = out.unflatten(-1, (2, 2, -1)).transpose(2, 3)  # (B, h, 2, w, 2, channels)
     return out.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
-def _enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Return a map enlarged to a size (height, width), each place as its nearest one.
-
-    The two copies take a third of the time of ``interpolate`` in the ordinary layout of a CPU.
-    """
-    if x.is_contiguous() and [2 * side for side in x.shape[-2:]] == list(size):
-        return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
-    return functional.interpolate(x, size=size, mode="nearest")
 
 
 class Pyramid(nn.Module):

@@ -6,10 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clclip.detection.layers.path import SharedPath
-from clclip.detection.layers.pyramid import group_norm
+from clclip.detection.layers.pyramid import enlarged, group_norm
 from clclip.detection.options.detector import DetectorOptions
 
 
@@ -41,7 +40,7 @@ class LevelAdapter(nn.Module):
 
     def forward(self, x: Tensor, tap: Tensor) -> Tensor:
         """Return the adapted level (B, channels, h, w), given its tap (B, width, h', w')."""
-        side = functional.interpolate(self.side(tap), size=x.shape[-2:], mode="nearest")
+        side = enlarged(self.side(tap), x.shape[-2:])
         return x + self.net(self.down(x) + side)
 
 
