@@ -86,7 +86,7 @@ def learning_rate_factor(step: int, settings: FitSettings) -> float:
 
 @contextlib.contextmanager
 def _without_denormals() -> Iterator[None]:
-    """Flush numbers below 1e-38 to zero, which a CPU would take ten times as long over.
+    """Flush numbers below 1e-38 to zero, which a CPU takes many times as long over.
 
     Adam's moments of units that no longer learn decay to such numbers, and never to zero.
     """
