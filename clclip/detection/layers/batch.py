@@ -37,9 +37,7 @@ class Batch:
         sizes = [self.canvas.image_sizes[n] for n in images]
         return replace(
             self,
-            taps=[
-                tap[index] for tap in self.taps
-            ],  # in their layout, which index_select would not keep
+            taps=[tap[index] for tap in self.taps],  # index_select would change the layout
             dense=self.dense.index_select(0, index),
             canvas=ImageList(self.canvas.tensors.index_select(0, index), sizes),
             targets=[self.targets[n] for n in images] if self.targets else [],
