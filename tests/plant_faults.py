@@ -286,15 +286,29 @@ FAULTS = (
     Fault(
         "region-features-half-a-cell-off",
         "clclip/detection/layers/region_align.py",
-        "\n        return roi_align(maps, regions, bins, scale, aligned=True)",
-        "\n        return roi_align(maps, regions, bins, scale, aligned=False)",
+        "\n            return roi_align(maps, regions, bins, scale, aligned=True)",
+        "\n            return roi_align(maps, regions, bins, scale, aligned=False)",
         "detection/test_pooling",
     ),
     Fault(
         "bias-of-a-folded-lateral-lost",
         "clclip/detection/layers/pyramid.py",
-        "mix @ x.by.bias",
-        "0 * mix @ x.by.bias",
+        "mix @ double.bias",
+        "0 * mix @ double.bias",
+        "detection/test_pyramid",
+    ),
+    Fault(
+        "moments-laid-out-otherwise-after-a-resume",
+        "clclip/training/resume.py",
+        "torch.empty_like(parameter).copy_(value).detach()",
+        "value",
+        "training/test_fit",
+    ),
+    Fault(
+        "folded-bias-once-of-four",
+        "clclip/detection/layers/pyramid.py",
+        "x.bias.repeat(4)",
+        "x.bias.repeat(4) * (torch.arange(4 * len(x.bias)) < len(x.bias))",
         "detection/test_pyramid",
     ),
     Fault(
