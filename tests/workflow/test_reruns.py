@@ -206,7 +206,11 @@ def test_docstring_and_comment_of_a_training_module_change_nothing(project, rest
 
 
 def test_statement_of_a_training_module(project, restored):
-    restored("clclip/training/fit.py", "\ndef fit(", "\nANOTHER = 1\n\n\ndef fit(")
+    restored(
+        "clclip/training/fit.py",
+        "\ndef learning_rate_factor(",
+        "\nANOTHER = 1\n\n\ndef learning_rate_factor(",
+    )
     assert project.planned(MINE) == stages(1, 2, 3, first="train") | SUMMARIES
 
 
