@@ -22,7 +22,7 @@ def steps(cells: int, channels: int) -> dict[str, Callable[[], Tensor]]:
     maps = torch.randn(8, channels, cells, cells, generator=draws).requires_grad_()
     corner = torch.rand(256, 2, generator=draws) * 3 * cells
     sides = 4 + torch.rand(256, 2, generator=draws) * cells
-    image = torch.arange(256).remainder(8).float()[:, None]
+    image = torch.arange(8).repeat_interleave(32).float()[:, None]
     regions = torch.cat([image, corner, corner + sides], dim=1)
     back = torch.randn(256, channels, 7, 7, generator=draws)
 

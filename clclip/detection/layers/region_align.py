@@ -27,9 +27,14 @@ def region_align(maps: Tensor, regions: Tensor, bins: int, scale: float) -> Tens
         regions: (R, 5): index of the image, ascending, then xyxy in pixels. They get no gradient.
         bins: bins a side.
         scale: cells per pixel.
+
+    Raises:
+        ValueError: if regions do not follow their images, where products are taken.
     """
     products = maps.device.type == "cpu" and maps.shape[-2] * maps.shape[-1] <= LARGEST
     if products and (maps.requires_grad or maps.dtype == torch.bfloat16):
+        if (regions[1:, 0] < regions[:-1, 0]).any():
+            raise ValueError("got regions out of order; expected those of each image in turn")
         return _ByProducts.apply(maps, regions, bins, scale)
     return roi_align(maps, regions, bins, scale, aligned=True)
 

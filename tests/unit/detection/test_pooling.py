@@ -93,6 +93,12 @@ def test_the_gradient_of_a_cpu_is_that_of_roi_align(cells):
     torch.testing.assert_close(found.grad, theirs.grad, atol=1e-5, rtol=1e-5)
 
 
+def test_regions_in_another_order_than_their_images_are_refused():
+    regions = torch.tensor([[1.0, 0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 0.0, 8.0, 8.0]])
+    with pytest.raises(ValueError, match="each image in turn"):
+        region_align(torch.randn(2, 3, 8, 8).requires_grad_(), regions, REGION, 0.25)
+
+
 def test_half_precision_pools_and_learns_nearly_the_same():
     draws = torch.Generator().manual_seed(0)
     exact = torch.randn(3, 8, 9, 13, generator=draws).bfloat16()
